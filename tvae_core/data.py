@@ -1,0 +1,303 @@
+"""Images as uint8 tensors: MNIST and its relatives, the bundled mini set, or the user's own.
+
+Images stay uint8 on the training device and are turned into floats a batch at a time, so an epoch
+costs one permutation and no data loader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from tvae_core.runtime import check_known, seeded, write_atomically
+
+BINARIZATIONS = ("none", "dynamic", "fixed")
+SPLITS = ("train", "test")
+DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+NAMES = (*DATASETS, "mini")
+
+RAW_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+# SHA-256 of MNIST's extracted files. The relatives' archives are checked by torchvision's MD5 when
+# they arrive, and their extracted files by the SHA-256 noted then.
+MNIST_SHA256 = dict(
+    zip(
+        RAW_FILES,
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+        strict=True,
+    )
+)
+MINI_SHA256 = "7fb473db1b9fe0c637b9e9bf2d609f63245aeaadeebf7a0fc5ee49f42fdca323"
+MINI_TRAIN = 9_000  # of 10,000; the rest is held out
+
+
+@dataclass(frozen=True)
+class Images:
+    """N images of one channel, with labels where there are any, on one device."""
+
+    pixels: UInt8[Tensor, "N 1 H W"]
+    labels: Int64[Tensor, "N"] | None
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: slice | Tensor) -> Images:
+        """A subset, by slice or by index tensor."""
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, pixels=self.pixels[index], labels=labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def x(self) -> Float[Tensor, "N 1 H W"]:
+        """All images as floats in [0, 1]."""
+        return self.pixels.float() / 255
+
+    def to(self, device: torch.device | str) -> Images:
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+    def sha256(self) -> str:
+        """Hash of shape and pixels: two equal hashes are two equal sets of images."""
+        digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
+        digest.update(self.pixels.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> Images:
+    """The user's own images, (N, 1, H, W) with values in [0, 1], for any H and W.
+
+    They are kept as 256 gray levels.
+
+    Raises:
+        ValueError: a wrong shape, no images, NaN, values outside [0, 1] (0..255 is the usual
+            slip), or labels that do not match.
+    """
+    if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
+        raise ValueError(
+            f"images must have shape (N, 1, H, W) with N, H, W >= 1, got {tuple(x.shape)}; "
+            "add the channel axis with x.unsqueeze(1), or turn colour into gray first"
+        )
+    x = x.float()
+    if not x.isfinite().all():
+        raise ValueError("images hold NaN or infinite values; clean them first")
+    low, high = x.aminmax()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"pixels must lie in [0, 1], got [{low:g}, {high:g}]"
+            + ("; divide by 255" if low >= 0 and high <= 255 else "")
+        )
+    if labels is not None and labels.shape != x.shape[:1]:
+        raise ValueError(f"{len(x)} images need {len(x)} labels, got shape {tuple(labels.shape)}")
+    return Images((x * 255).round().byte(), None if labels is None else labels.long(), name)
+
+
+def load(name: str, split: str, fallback: str | None = None) -> Images:
+    """A data set by name: "mnist", "fashion-mnist", "kmnist" (downloaded once) or "mini" (bundled).
+
+    Files live in the folder that the environment variable `TVAE_DATA` names. They are verified by
+    SHA-256 each time; a damaged or missing one is fetched again. With `fallback="mini"` a failed
+    download gives the bundled digits instead, and says so.
+
+    Raises:
+        ValueError: an unknown name or split; the message lists the known ones.
+        OSError: the folder cannot be written, or the download failed; the message says what to do.
+    """
+    check_known("data set", name, NAMES)
+    check_known("split", split, SPLITS)
+    if name == "mini":
+        return _load_mini(split)
+    try:
+        return _load_torchvision(name, split)
+    except ConnectionError as error:
+        if fallback is None:
+            raise
+        print(f"{error}\nGoing on with {fallback!r}: 10,000 bundled digits in place of {name!r}.")
+        return load(fallback, split)
+
+
+def data_folder() -> Path:
+    """`TVAE_DATA`, or a folder in the user's cache."""
+    return Path(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core").expanduser()
+
+
+def _load_mini(split: str) -> Images:
+    stored = resources.files("tvae_core").joinpath("mini", "digits.npz").read_bytes()
+    if hashlib.sha256(stored).hexdigest() != MINI_SHA256:
+        raise OSError("the bundled digits are damaged; install tvae_core again")
+    rows = slice(0, MINI_TRAIN) if split == "train" else slice(MINI_TRAIN, None)
+    with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
+        pixels = torch.from_numpy(arrays["images"][rows]).unsqueeze(1)
+        labels = torch.from_numpy(arrays["labels"][rows]).long()
+    return Images(pixels, labels, "mini")
+
+
+def _load_torchvision(name: str, split: str) -> Images:
+    datasets = import_torchvision_datasets()
+    root = data_folder()
+    class_name = DATASETS[name]
+    raw = root / class_name / "raw"
+    if not _is_whole(raw, name):
+        _fetch(getattr(datasets, class_name), raw, name)
+    stored = getattr(datasets, class_name)(str(root), train=split == "train", download=False)
+    return Images(stored.data.unsqueeze(1), stored.targets.long(), name)
+
+
+def _is_whole(raw: Path, name: str) -> bool:
+    """Whether all four extracted files are there with the right SHA-256."""
+    try:
+        expected = (
+            MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
+        )
+        return all(_sha256(raw / file) == expected[file] for file in RAW_FILES)
+    except (FileNotFoundError, NotADirectoryError, KeyError, json.JSONDecodeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fetch(dataset: Any, raw: Path, name: str) -> None:
+    """Download into a temporary folder beside `raw`, verify, and move each file into place.
+
+    A lock lets one process fetch while others wait; they then find the files whole.
+    """
+    root = raw.parent.parent
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(filelock.FileLock(root / f".{name}.lock"))
+            if _is_whole(raw, name):
+                return
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+            probe = temporary / "probe"
+            probe.write_bytes(b"x")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write images to {root} ({error.strerror}); "
+                "set TVAE_DATA to a folder you can write, with 150 MB free",
+            ) from error
+        try:
+            dataset(str(temporary), download=True)
+        except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError, urllib OSError
+            if getattr(error, "errno", None) == 28:  # ENOSPC
+                raise OSError(
+                    28, f"no space left in {root}; free 150 MB or set TVAE_DATA to another folder"
+                ) from error
+            raise ConnectionError(
+                f"could not download {name!r} ({str(error).strip() or type(error).__name__}). "
+                f"Check the network, or put its four extracted files into {raw}, "
+                "or use load('mini', ...), which needs no network."
+            ) from error
+        fetched = temporary / raw.relative_to(root)
+        sums = {file: _sha256(fetched / file) for file in RAW_FILES}
+        if name == "mnist" and sums != MNIST_SHA256:
+            raise ConnectionError(
+                f"the download of {name!r} arrived damaged (SHA-256 differs); try again"
+            )
+        raw.mkdir(parents=True, exist_ok=True)
+        for file in RAW_FILES:
+            os.replace(fetched / file, raw / file)
+        write_atomically(
+            raw / "sha256.json", lambda file: file.write(json.dumps(sums, indent=1).encode())
+        )
+
+
+_schemas: list[torch.library.Library] = []  # alive as long as the schemas must be
+
+
+def import_torchvision_datasets() -> Any:
+    """`torchvision.datasets`, also where torchvision is a CUDA build beside a CPU-only torch.
+
+    There, `import torchvision` fails for want of two C++ operators that no data set uses. Their
+    schemas alone let the import pass; a working build never enters that branch.
+    """
+    import importlib
+    import sys
+
+    try:
+        return importlib.import_module("torchvision.datasets")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _schemas.append(library)
+    return importlib.import_module("torchvision.datasets")
+
+
+def binarize_fixed(images: Images, seed: int = 0) -> Images:
+    """Each pixel drawn once, Bernoulli(gray value), from `seed`: the same set every time.
+
+    Drawn on the CPU, so that it does not depend on the device; its `sha256()` names it in records.
+    """
+    with seeded(seed):
+        bits = torch.bernoulli(images.pixels.cpu().float() / 255)
+    pixels = (bits * 255).byte().to(images.pixels.device)
+    return replace(images, pixels=pixels, name=f"{images.name}, binarized with seed {seed}")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Epochs of batches: each iteration gives every image once, in a fresh order.
+
+    Batches are floats in [0, 1] on the images' device; the last may be smaller. `binarization`:
+    "none" leaves images gray, "dynamic" draws each pixel anew, Bernoulli(gray value); "fixed" is
+    for images from `binarize_fixed`, which it leaves as they are. Order and pixels come from
+    torch's global generators.
+
+    Raises:
+        ValueError: an unknown binarization, or batch_size < 1.
+    """
+
+    images: Images
+    batch_size: int
+    binarization: str = "none"
+
+    def __post_init__(self) -> None:
+        check_known("binarization", self.binarization, BINARIZATIONS)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Float[Tensor, "B 1 H W"]]:
+        pixels = self.images.pixels
+        for index in torch.randperm(len(pixels)).to(pixels.device).split(self.batch_size):
+            x = pixels[index].float() / 255
+            yield torch.bernoulli(x) if self.binarization == "dynamic" else x

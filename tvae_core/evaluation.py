@@ -1,0 +1,134 @@
+"""What a trained model is worth: reconstruction loss, KL by block, and the importance-sampled NLL.
+
+Nothing here knows how a model was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tvae_core.data import Images
+from tvae_core.models import VAE
+from tvae_core.runtime import is_live
+
+NLL_SAMPLES = 5_000
+ROWS = 1_000  # (image, draw) pairs decoded at once; bounds the memory whatever K is
+
+
+class Terms(NamedTuple):
+    """Per-image terms of the ELBO, in nats, from one draw of q for each image."""
+
+    recon: Float[Tensor, "N"]
+    kl_z: Float[Tensor, "N"]
+    kl_u: Float[Tensor, "N"]
+
+    @property
+    def negative_elbo(self) -> Float[Tensor, "N"]:
+        return self.recon + self.kl_z + self.kl_u
+
+
+class NLL(NamedTuple):
+    """-log p(x) of each image, estimated from K draws of q, in nats.
+
+    `se` is the delta-method standard error of each image's estimate, `ess` the effective sample
+    size (sum w)^2 / sum w^2. `nll_at[i]` is the estimate from the first `ks[i]` draws.
+    """
+
+    nll: Float[Tensor, "N"]
+    se: Float[Tensor, "N"]
+    ess: Float[Tensor, "N"]
+    ks: tuple[int, ...]
+    nll_at: Float[Tensor, "ks N"]
+
+
+@torch.inference_mode()
+def elbo_terms(model: VAE, images: Images, batch_size: int = 500) -> Terms:
+    """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.
+
+    Binarize the images beforehand where the model was trained on binary pixels.
+    """
+    parts = []
+    for start in range(0, len(images), batch_size):
+        particles = model.particles(images[start : start + batch_size].x)
+        kl_z, kl_u = model.split(particles.kl)
+        parts.append((-particles.log_lik[0], kl_z.sum(-1), kl_u.sum(-1)))
+    return Terms(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+@torch.inference_mode()
+def nll(
+    model: VAE,
+    images: Images,
+    n_samples: int = NLL_SAMPLES,
+    ks: Sequence[int] = (),
+    rows: int = ROWS,
+) -> NLL:
+    """Importance-sampled -log p(x), -log 1/K sum_k w_k (Burda et al. 2016, section 5).
+
+    The draws come in chunks which are merged by log-add-exp, so memory does not grow with K, and
+    the encoder runs once per image. In expectation the estimate lies *above* -log p(x), and falls
+    with K: look at `nll_at` before you trust a number.
+
+    Args:
+        n_samples: K, the draws per image.
+        ks: numbers of draws, increasing and at most K, at which to note the estimate.
+        rows: (image, draw) pairs decoded at once.
+
+    Raises:
+        ValueError: n_samples < 1, or ks that do not increase from >= 1 to <= K.
+    """
+    stops = [*ks, *([n_samples] if not ks or ks[-1] != n_samples else [])]
+    if n_samples < 1 or any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
+        raise ValueError(f"need 1 <= ks, increasing, <= n_samples; got {ks=}, {n_samples=}")
+    per_chunk = min(n_samples, max(1, rows // 4))
+    parts = []
+    bar = tqdm(total=len(images), desc=f"NLL-{n_samples}", unit="image", disable=not is_live())
+    for batch in images.pixels.split(max(1, rows // per_chunk)):
+        parts.append(_stream(model, batch.float() / 255, stops, per_chunk))
+        bar.update(len(batch))
+    bar.close()
+    log_w1, log_w2, at = (torch.cat(part, -1).cpu() for part in zip(*parts, strict=True))
+    log_ess = 2 * log_w1 - log_w2
+    return NLL(
+        nll=at[-1],
+        se=(torch.exp(-log_ess) - 1 / n_samples).clamp(min=0).sqrt(),
+        ess=log_ess.exp(),
+        ks=tuple(stops),
+        nll_at=at,
+    )
+
+
+def _stream(
+    model: VAE, x: Float[Tensor, "B 1 H W"], stops: Sequence[int], per_chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log sum w and log sum w^2 over all draws, (B,), and -log mean w at each stop, (stops, B)."""
+    posterior = model.posterior(x)
+    log_w1 = torch.full((len(x),), -math.inf, device=x.device)
+    log_w2 = log_w1.clone()
+    drawn, at = 0, []
+    for stop in stops:
+        while drawn < stop:
+            k = min(per_chunk, stop - drawn)
+            log_w = model.particles(x, k, posterior).log_w
+            log_w1 = torch.logaddexp(log_w1, log_w.logsumexp(0))
+            log_w2 = torch.logaddexp(log_w2, (2 * log_w).logsumexp(0))
+            drawn += k
+        at.append(math.log(drawn) - log_w1)
+    return log_w1, log_w2, torch.stack(at)
+
+
+def mean_se(values: Float[Tensor, "N"]) -> tuple[float, float]:
+    """Mean over images and its standard error, the sample deviation over sqrt(N).
+
+    It says how far another test set of this size would move the mean, not how far another training
+    run would.
+    """
+    values = values.double()
+    return values.mean().item(), (values.std() / math.sqrt(len(values))).item()

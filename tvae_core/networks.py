@@ -1,0 +1,61 @@
+"""Building blocks of encoder and decoder, and the distribution of an image's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers `widths[0] -> widths[1] -> ...`, each followed by a ReLU."""
+    layers: list[nn.Module] = []
+    for d_in, d_out in pairwise(widths):
+        layers += [nn.Linear(d_in, d_out), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def near_zero_linear(d_in: int, d_out: int, std: float) -> nn.Linear:
+    """A linear layer whose output starts small: weights N(0, std^2), zero bias."""
+    linear = nn.Linear(d_in, d_out)
+    nn.init.normal_(linear.weight, std=std)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+@dataclass(frozen=True)
+class PixelBernoulli:
+    """Independent Bernoulli pixels, p(x | latents).
+
+    For binary x, `log_prob` is a log-probability. For gray x in [0, 1] it is minus the binary
+    cross-entropy, which many papers report although it is no normalised density of gray images:
+    compare such numbers with each other only.
+    """
+
+    logits: Float[Tensor, "*S C H W"]
+
+    @classmethod
+    def from_probs(cls, probs: Float[Tensor, "*S C H W"], floor: float = 1e-6) -> PixelBernoulli:
+        """From probabilities, squeezed into [floor, 1 - floor].
+
+        An affine squeeze, not a clamp: it keeps the gradient at p = 0 and p = 1.
+        """
+        return cls(torch.logit(floor + (1 - 2 * floor) * probs))
+
+    @property
+    def mean(self) -> Float[Tensor, "*S C H W"]:
+        return torch.sigmoid(self.logits)
+
+    def log_prob(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "*S"]:
+        """log p(x | latents) in nats, summed over the pixels; x broadcasts over leading axes."""
+        x = x.expand_as(self.logits)
+        nats = F.binary_cross_entropy_with_logits(self.logits, x, reduction="none")
+        return -nats.flatten(-3).sum(-1)
+
+    def sample(self) -> Float[Tensor, "*S C H W"]:
+        return torch.bernoulli(self.mean)

@@ -1,0 +1,110 @@
+"""Randomness, devices and files: the few things every other module needs from the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import IO
+
+import torch
+
+
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise a ValueError that lists the known names unless `name` is one of them."""
+    if name not in known:
+        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block with torch's generators (CPU and GPU) seeded, then restore them.
+
+    What is drawn inside depends on `seed` alone; what is drawn after does not notice the block.
+    """
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def rng_state() -> dict[str, torch.Tensor]:
+    """State of every generator that training draws from, for a checkpoint."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, torch.Tensor]) -> None:
+    """Put back what `rng_state` returned; generators this machine lacks are passed over."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader calls the device: the GPU's product name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def is_live() -> bool:
+    """Whether a person is watching: a terminal, Jupyter, VS Code or Colab.
+
+    Headless execution (nbconvert, nbval) is not live, so that committed outputs hold neither
+    progress bars nor widgets.
+    """
+    in_kernel = "ipykernel" in sys.modules
+    watched = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
+    return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write(file)` on a temporary file beside `path`, then move it into place.
+
+    A reader of `path` sees the old file or the new one, never a part, however the process ends.
+
+    Raises:
+        OSError: the folder cannot be written; the message names it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.chmod(0o644)  # NamedTemporaryFile makes it private
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path} ({error.strerror}); free some space or choose "
+            "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
+        ) from error

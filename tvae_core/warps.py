@@ -1,0 +1,199 @@
+"""Spatial transformations of images: grid = identity + sum_p theta_p * field_p.
+
+Coordinates follow `torch.nn.functional.grid_sample(align_corners=False)` everywhere: (x, y) with
+x to the right and y downwards, -1 and 1 are the *outer edges* of the border pixels, so pixel j of
+W has its centre at (2 j + 1) / W - 1.
+
+A grid says, for each pixel of the output, **where in the input to look** (backward warping,
+Jaderberg et al. 2015, section 3). The picture therefore moves against the grid: looking one pixel
+to the right moves the picture one pixel to the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tvae_core.runtime import check_known
+
+Size = tuple[int, int]
+PADDINGS = ("zeros", "border", "reflection")
+
+
+def pixel_centres(size: Size) -> Float[Tensor, "H W 2"]:
+    """(x, y) of every pixel's centre: the identity grid, in float64."""
+    height, width = size
+    x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
+    y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def _for_each_axis(functions: Float[Tensor, "m H W"]) -> Float[Tensor, "P H W 2"]:
+    """P = 2 m displacement fields: every function along x, then every function along y."""
+    nothing = torch.zeros_like(functions)
+    along_x = torch.stack([functions, nothing], -1)
+    along_y = torch.stack([nothing, functions], -1)
+    return torch.cat([along_x, along_y])
+
+
+def translation_basis(size: Size) -> Float[Tensor, "2 H W 2"]:
+    """theta = (t_x, t_y): the whole grid moves."""
+    return _for_each_axis(torch.ones(1, *size, dtype=torch.float64))
+
+
+def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
+    """theta = (a, b, t_x, t_y): (x, y) -> (x + a x - b y + t_x, y + b x + a y + t_y).
+
+    A rotation by phi and a scaling by s is a = s cos(phi) - 1, b = s sin(phi).
+    """
+    x, y = pixel_centres(size).unbind(-1)
+    scale, turn = torch.stack([x, y], -1), torch.stack([-y, x], -1)
+    return torch.cat([torch.stack([scale, turn]), translation_basis(size)])
+
+
+def affine_basis(size: Size) -> Float[Tensor, "6 H W 2"]:
+    """theta is the 2x3 matrix of `affine_grid` less the identity, row by row."""
+    x, y = pixel_centres(size).unbind(-1)
+    return _for_each_axis(torch.stack([x, y, torch.ones_like(x)]))
+
+
+def control_points(n: int) -> Float[Tensor, "n*n 2"]:
+    """n x n control points (x, y) on the square [-1, 1]^2, row by row from the top left."""
+    line = torch.linspace(-1, 1, n, dtype=torch.float64)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+
+
+def tps_kernel(
+    points: Float[Tensor, "*S 2"], centres: Float[Tensor, "n 2"]
+) -> Float[Tensor, "*S n"]:
+    """U(r) = r^2 log r^2 of the distances r (Bookstein 1989, eq. 1), with U(0) = 0."""
+    squared = (points.unsqueeze(-2) - centres).square().sum(-1)
+    return torch.xlogy(squared, squared)
+
+
+def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
+    """Thin-plate spline: theta holds the displacements of n x n control points, x's then y's.
+
+    The spline through given displacements d solves [[K, P], [P', 0]] (w, a) = (d, 0) with
+    K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). It is linear in d, so the solve
+    is done once, here, and every warp after it is a matrix product.
+
+    Raises:
+        ValueError: n < 2, where the affine part is not determined.
+    """
+    if n < 2:
+        raise ValueError(f"a thin-plate spline needs at least 2 x 2 control points, got n={n}")
+    centres = control_points(n)
+
+    def rows(points: Tensor) -> Tensor:
+        ones = torch.ones_like(points[..., :1])
+        return torch.cat([tps_kernel(points, centres), ones, points], -1)
+
+    system = rows(centres)
+    polynomial = system[:, -3:]
+    bottom = torch.cat([polynomial.T, torch.zeros(3, 3, dtype=torch.float64)], 1)
+    influence = torch.linalg.inv(torch.cat([system, bottom]))[:, : n * n]
+    at_pixels = rows(pixel_centres(size)) @ influence
+    return _for_each_axis(at_pixels.movedim(-1, 0))
+
+
+def sample(
+    images: Float[Tensor, "*S C H W"], grid: Float[Tensor, "*S H W 2"], padding: str = "zeros"
+) -> Float[Tensor, "*S C H W"]:
+    """Bilinear sampling of `images` at `grid` (Jaderberg et al. 2015, eq. 5).
+
+    `padding` says what lies outside the image: "zeros", "border" (the edge pixels go on) or
+    "reflection".
+    """
+    check_known("padding", padding, PADDINGS)
+    flat = F.grid_sample(
+        images.flatten(0, -4), grid.flatten(0, -4), padding_mode=padding, align_corners=False
+    )
+    return flat.view(images.shape)
+
+
+class Warp(nn.Module):
+    """A family of grids, `grid = identity + sum_p theta_p * basis_p`; theta = 0 is the identity.
+
+    `to_theta` maps the `n_params` numbers a user turns onto the basis' coefficients; without it
+    they are the coefficients.
+    """
+
+    identity: Tensor
+    basis: Tensor
+
+    def __init__(
+        self,
+        basis: Float[Tensor, "P H W 2"],
+        to_theta: Callable[[Tensor], Tensor] | None = None,
+        n_params: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.size: Size = (basis.shape[1], basis.shape[2])
+        self.n_params = len(basis) if n_params is None else n_params
+        self.to_theta = to_theta
+        # Constants of the architecture, so they stay out of state_dict.
+        self.register_buffer("identity", pixel_centres(self.size).float(), persistent=False)
+        self.register_buffer("basis", basis.float(), persistent=False)
+
+    def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
+        """Where each output pixel looks in the input.
+
+        Raises:
+            ValueError: the last axis of `params` is not `n_params` long.
+        """
+        if params.shape[-1] != self.n_params:
+            raise ValueError(
+                f"this warp takes {self.n_params} parameters on the last axis, "
+                f"got a tensor of shape {tuple(params.shape)}"
+            )
+        theta = self.to_theta(params) if self.to_theta else params
+        displacement = theta @ self.basis.flatten(1)
+        return self.identity + displacement.unflatten(-1, (*self.size, 2))
+
+    def forward(
+        self,
+        images: Float[Tensor, "*S C H W"],
+        params: Float[Tensor, "*S P"],
+        padding: str = "zeros",
+    ) -> Float[Tensor, "*S C H W"]:
+        """`images` seen through the grid of `params`."""
+        if images.shape[-2:] != self.size:
+            raise ValueError(
+                f"this warp was made for images of size {self.size}, got {tuple(images.shape)}"
+            )
+        return sample(images, self.grid(params), padding)
+
+
+def _rotation(size: Size) -> Warp:
+    def to_theta(angle: Float[Tensor, "*S 1"]) -> Float[Tensor, "*S 2"]:
+        return torch.cat([angle.cos() - 1, angle.sin()], -1)
+
+    return Warp(similarity_basis(size)[:2], to_theta, n_params=1)
+
+
+WARPS: dict[str, Callable[..., Warp]] = {
+    "identity": lambda size: Warp(torch.zeros(0, *size, 2)),
+    "translation": lambda size: Warp(translation_basis(size)),
+    "rotation": _rotation,
+    "similarity": lambda size: Warp(similarity_basis(size)),
+    "affine": lambda size: Warp(affine_basis(size)),
+    "tps": lambda size, n=3: Warp(tps_basis(size, n)),
+}
+
+
+def make_warp(name: str, size: Size, **options: int) -> Warp:
+    """A warp by name, e.g. `make_warp("affine", (28, 28))` or `make_warp("tps", (28, 28), n=4)`.
+
+    Parameters of each: identity 0; translation 2 (t_x, t_y); rotation 1 (the grid's angle in
+    radians, clockwise on the screen); similarity 4; affine 6; tps 2 n^2.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
+    check_known("warp", name, WARPS)
+    return WARPS[name](size, **options)

@@ -1,0 +1,25 @@
+"""The conditions under which the tests, and the notebooks as tests, run."""
+
+import os
+import tempfile
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before torch is imported and before a notebook's kernel starts.
+
+    The kernels inherit it. The profile is `smoke`, so that a notebook takes seconds; the data
+    folder is empty and fresh, so that only the bundled digits can be read and nothing depends on
+    what this machine has downloaded; runs go to a fresh folder, so that nothing is resumed. Two
+    threads keep the tests from fighting over a small machine. MPLBACKEND is left alone: a kernel
+    needs its inline backend to show figures.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="tvae-tests-")
+    config.add_cleanup(scratch.cleanup)
+    for name in ("runs", "data"):
+        folder = os.path.join(scratch.name, name)
+        os.mkdir(folder)
+        os.environ[f"TVAE_{name.upper()}"] = folder
+    os.environ["TVAE_PROFILE"] = "smoke"
+    os.environ["OMP_NUM_THREADS"] = "2"

@@ -1,0 +1,57 @@
+# `make help` lists the targets. All of them use the environment in .venv, which is made on first
+# use and brought up to date whenever requirements.txt or pyproject.toml changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+# The notebooks that `make notebooks` executes, as in: make notebooks NB=notebooks/01_vae.ipynb
+NB ?= $(sort $(wildcard notebooks/*.ipynb))
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test check notebooks tables setup-cells linkcheck clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(READY) ## make or update the environment that the other targets use
+
+# The stamp is written last: an installation that stopped half-way is taken up again. An environment
+# without a working pip (cut off in its making, or moved from another folder) is made anew.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "error: Python 3.10 or newer is needed; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo "error: $(PYTHON) lacks the venv module; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+# --all: a page that was built before would otherwise keep its warnings to itself.
+book: $(READY) ## render the book, warnings being errors
+	$(BIN)/jupyter-book build . --all -W --keep-going -q
+	@echo "The book is ready: open $(CURDIR)/_build/html/index.html"
+
+test: $(READY) ## run every notebook and the laws of tvae_core as tests, offline
+	$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, and the cells derived from _config.yml
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python tools/setup_cells.py --check
+
+notebooks: $(READY) ## execute notebooks in place (NB= some of them; TVAE_PROFILE, by default paper)
+	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)
+
+tables: $(READY) ## write the book's tables from the run records
+	$(BIN)/python tools/make_tables.py
+
+setup-cells: $(READY) ## write the repository's address from _config.yml into notebooks and README
+	$(BIN)/python tools/setup_cells.py
+
+linkcheck: $(READY) ## try every link of the book (needs a network)
+	$(BIN)/jupyter-book build . --all --builder linkcheck
+
+clean: ## remove what was built, but not .venv
+	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

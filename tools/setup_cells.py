@@ -1,0 +1,111 @@
+"""Write what follows from the repository's address, which stands in _config.yml alone.
+
+    python tools/setup_cells.py            # write
+    python tools/setup_cells.py --check    # change nothing; exit with 1 where it would
+
+Each notebook gets its first cell, which installs tvae_core where it is missing (in Colab), and
+below the title in its second cell the link that opens it in Colab. README.md gets its badges,
+between <!-- badges --> and <!-- /badges -->.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SETUP = """\
+# In Colab this installs the book's module; where it is installed already, nothing happens.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("tvae_core") is None:
+    url = os.environ.get("TVAE_CORE_URL", "git+{url}")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", url], check=True)"""
+
+LINK = "[Open in Colab]"
+
+BADGES = """\
+<!-- badges -->
+[![book]({url}/actions/workflows/book.yml/badge.svg)]({url}/actions/workflows/book.yml)
+[![Read the book](https://img.shields.io/badge/read-the_book-blue)]({pages})
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/01_vae.ipynb)
+<!-- /badges -->"""
+
+
+def addresses() -> dict[str, str]:
+    """The repository, its notebooks in Colab, and the rendered book on GitHub Pages."""
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    url, branch = repository["url"].rstrip("/"), repository["branch"]
+    owner, name = url.split("/")[-2:]
+    return {
+        "url": url,
+        "colab": f"https://colab.research.google.com/github/{owner}/{name}/blob/{branch}/notebooks",
+        "pages": f"https://{owner}.github.io/{name}/",
+    }
+
+
+def with_setup(text: str, name: str, to: dict[str, str]) -> str:
+    """The notebook `text` with the set-up cell first and the link to Colab below the title."""
+    notebook = nbformat.reads(text, as_version=4)
+    cells = notebook.cells
+    # Told by its variable: an id may change when a notebook passes through Colab.
+    if not (cells and cells[0].cell_type == "code" and "TVAE_CORE_URL" in cells[0].source):
+        cells.insert(0, nbformat.v4.new_code_cell(id="setup"))
+    cells[0].source = SETUP.format(**to)
+    cells[0].metadata = {"tags": ["remove-cell"]}
+    cells[0].outputs = []
+
+    if len(cells) < 2 or cells[1].cell_type != "markdown" or not cells[1].source.startswith("# "):
+        sys.exit(f"{name}: the cell after the set-up cell must be Markdown and begin with '# '")
+    title, *rest = cells[1].source.split("\n")
+    rest = [line for line in rest if not line.startswith(LINK)]
+    cells[1].source = "\n".join([title, f"{LINK}({to['colab']}/{name})", *rest])
+    return nbformat.writes(notebook) + "\n"
+
+
+def with_badges(text: str, to: dict[str, str]) -> str:
+    """README's `text` with the badges between its two markers."""
+    badges, found = BADGES.format(**to), re.compile("<!-- badges -->.*<!-- /badges -->", re.DOTALL)
+    if not found.search(text):
+        sys.exit("README.md: the markers <!-- badges --> and <!-- /badges --> are missing")
+    return found.sub(lambda _: badges, text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    check = parser.parse_args().check
+
+    to = addresses()
+    paths = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    stale = False
+    for path in paths:
+        before = path.read_text()
+        if path.suffix == ".md":
+            after = with_badges(before, to)
+            same = after == before
+        else:
+            after = with_setup(before, path.name, to)
+            # The content counts: editors differ in white space and in the order of keys.
+            same = json.loads(after) == json.loads(before)
+        if not same:
+            stale = True
+            print(f"{path.relative_to(ROOT)}: {'differs from _config.yml' if check else 'written'}")
+            if not check:
+                path.write_text(after)
+    if check and stale:
+        sys.exit("run: make setup-cells")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from tvae_core import bounds, data, evaluation, models, training
+from tvae_core import bounds, data, evaluation, models, study, training
 from tvae_core.data import Images
 from tvae_core.estimators import Estimator, analytic_kl, reparameterized
 from tvae_core.models import VAE
@@ -207,6 +207,32 @@ def run(
     return Run(model.eval(), record)
 
 
+def pretrained(name: str) -> Run:
+    """The model that the book shows under this name, and its record (seed 0, paper profile).
+
+    The weights are kept in float16: what they give differs from the record in the second decimal
+    at the most.
+
+    Raises:
+        ValueError: an unknown run (the known are listed).
+        OSError: a damaged file.
+    """
+    check_known("run", name, RUNS)
+    folder = Path(str(resources.files("tvae_core"))) / "pretrained"
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        expected, file = line.split()
+        found = (folder / file).read_bytes() if file.startswith(f"{name}.") else None
+        if found is not None and hashlib.sha256(found).hexdigest() != expected:
+            raise OSError(f"{folder / file} is damaged; install tvae_core again")
+    record = load_record(folder / f"{name}.json")
+    return Run(_reload(folder / f"{name}.safetensors", record).to(pick_device()), record)
+
+
+def record_of(name: str) -> RunRecord:
+    """The record behind the book's numbers for one of `RUNS`."""
+    return pretrained(name).record
+
+
 def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The measured fields of a record."""
     terms = evaluation.elbo_terms(model, test)
@@ -223,6 +249,29 @@ def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
         "ess_median": result.ess.median().item(),
         "nll_per_image": [round(value, 3) for value in result.nll.tolist()],
     }
+
+
+def report(*names: str) -> str:
+    """A table of the book's records for some of `RUNS`, with the study's numbers beside them.
+
+    Means over test images +- the standard error over these images; NLL from the record's number
+    of importance samples.
+    """
+    lines = [
+        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'study: recon, NLL':>19}"
+    ]
+    for name in names:
+        record = record_of(name)
+        printed_recon = study.PRINTED[record.config["model"]].recon
+        printed_nll = study.nll_of(name)
+        printed = "-" if printed_nll is None else f"{printed_nll:.2f}"
+        if name.endswith("-vae"):
+            printed = f"{printed_recon:.2f}  {printed}"
+        lines.append(
+            f"{name:20} {record.recon[0]:7.2f} +- {record.recon[1]:.2f} {record.kl_z[0]:6.2f} "
+            f"{record.kl_u[0]:6.2f} {record.nll[0]:8.2f} +- {record.nll[1]:.2f} {printed:>19}"
+        )
+    return "\n".join(lines)
 
 
 def _summary(record: RunRecord) -> str:

@@ -1,0 +1,134 @@
+"""Figures onto a given Axes, in one style: black ink on white paper, readable in print, on a dark
+page and by the colour-blind. Every function returns the Axes it drew on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from cycler import cycler
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from torch import Tensor
+
+# Okabe & Ito's palette, told apart with any common colour vision and in gray; most legible first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, ACCENT = "gray_r", COLOURS[1]
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the rest of the notebook."""
+    markers = ("o", "s", "^", "D", "v", "P")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.2),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.titlesize": 10,
+            "axes.prop_cycle": cycler(color=COLOURS) + cycler(marker=markers),
+            "grid.color": "#dddddd",
+            "lines.markersize": 3.5,
+            "legend.frameon": False,
+            "image.cmap": INK,
+        }
+    )
+
+
+def _bare(ax: Axes, title: str) -> Axes:
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#999999")
+    return ax
+
+
+def _array(image: Tensor) -> Tensor:
+    return image.detach().cpu().float().squeeze()
+
+
+def image(ax: Axes, x: Float[Tensor, "1 H W"], title: str = "") -> Axes:
+    """One image, 0 white and 1 black, framed."""
+    ax.imshow(_array(x), cmap=INK, vmin=0, vmax=1)
+    return _bare(ax, title)
+
+
+def tiles(ax: Axes, images: Float[Tensor, "N 1 H W"], columns: int = 10, title: str = "") -> Axes:
+    """N images, row by row, `columns` to a row."""
+    sheet = _sheet(images.detach().cpu().float(), columns)
+    ax.imshow(sheet, cmap=INK, vmin=0, vmax=1)
+    return _bare(ax, title)
+
+
+def rows(ax: Axes, named: Mapping[str, Float[Tensor, "N 1 H W"]], title: str = "") -> Axes:
+    """Rows of N images each, with the row's name at the left."""
+    stacked = torch.cat([images.detach().cpu().float() for images in named.values()])
+    columns = len(stacked) // len(named)
+    sheet = _sheet(stacked, columns)
+    ax.imshow(sheet, cmap=INK, vmin=0, vmax=1)
+    _bare(ax, title)
+    height = len(sheet) / len(named)
+    ax.set_yticks([height * (i + 0.5) for i in range(len(named))], list(named))
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def _sheet(images: Float[Tensor, "N 1 H W"], columns: int) -> Float[Tensor, "rows cols"]:
+    """Images side by side on one sheet, a light line between them."""
+    count, _, height, width = images.shape
+    n_rows = -(-count // columns)
+    sheet = torch.full((n_rows * (height + 1) - 1, columns * (width + 1) - 1), 0.25)
+    for i, x in enumerate(images):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = x[0]
+    return sheet
+
+
+def on_grid(
+    ax: Axes,
+    x: Float[Tensor, "1 H W"],
+    grid: Float[Tensor, "H W 2"],
+    every: int = 3,
+    title: str = "",
+) -> Axes:
+    """An image, and over it where the pixels of a warp's output look (each `every`-th line)."""
+    image(ax, x, title)
+    size = torch.tensor([grid.shape[1], grid.shape[0]])
+    pixels = ((grid.detach().cpu() + 1) * size - 1) / 2
+    lines = [*pixels[::every], *pixels.transpose(0, 1)[::every]]
+    for line in lines:
+        ax.plot(line[:, 0], line[:, 1], color=ACCENT, linewidth=0.7, marker="", alpha=0.8)
+    (left, top), (right, bottom) = (edge.tolist() for edge in pixels.flatten(0, 1).aminmax(dim=0))
+    height, width = grid.shape[:2]
+    ax.set_xlim(min(-0.5, left - 0.5), max(width - 0.5, right + 0.5))
+    ax.set_ylim(max(height - 0.5, bottom + 0.5), min(-0.5, top - 0.5))
+    return ax
+
+
+def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> Axes:
+    """Columns of a training history against the epoch; `names` maps a column to its label."""
+    epochs = [row["epoch"] for row in history]
+    for column, label in names.items():
+        ax.plot(epochs, [row[column] for row in history], label=label, markevery=0.1)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("nats")
+    if len(names) > 1:
+        ax.legend()
+    return ax
+
+
+def nll_against_k(ax: Axes, ks: Sequence[int], nll_at: Sequence[float], label: str = "") -> Axes:
+    """The estimated NLL against the number of importance samples."""
+    ax.semilogx(ks, nll_at, label=label)
+    ax.set_xlabel("importance samples K")
+    ax.set_ylabel("estimated NLL (nats)")
+    if label:
+        ax.legend()
+    return ax

@@ -1,0 +1,76 @@
+"""A VAE whose log p(x) and posterior are known exactly, to hold bounds and estimates against:
+
+z ~ N(0, I),  x | z ~ N(W z + b, s^2 I),  with x an image of H W pixels.
+
+The columns of W are orthogonal. That makes the posterior a *diagonal* normal, so q can be exact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from tvae_core.data import Images, from_tensor
+from tvae_core.particles import Particles
+from tvae_core.runtime import seeded
+
+
+class LinearGaussian:
+    """The interface of `models.VAE` that bounds and evaluation use: posterior, particles, split.
+
+    q is the exact posterior moved by `shift` and widened by the factor `widen`, both measured in
+    the posterior's standard deviations; without them it is exact.
+    """
+
+    def __init__(
+        self,
+        shift: float = 0.0,
+        widen: float = 1.0,
+        size: tuple[int, int] = (2, 3),
+        dim_z: int = 2,
+        dim_u: int = 1,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self.shift, self.widen, self.size, self.dim_z = shift, widen, size, dim_z
+        pixels, dim = size[0] * size[1], dim_z + dim_u
+        with seeded(0):
+            orthonormal, _ = torch.linalg.qr(torch.randn(pixels, dim, dtype=torch.float64))
+        self.W = (orthonormal * torch.linspace(0.1, 0.3, dim)).to(dtype)
+        self.b, self.s = 0.5, 0.1
+
+    def posterior(self, x: Tensor) -> Normal:
+        precision = 1 + self.W.square().sum(0) / self.s**2
+        mean = (x.flatten(1).to(self.W.dtype) - self.b) @ self.W / self.s**2 / precision
+        sigma = precision.rsqrt().expand_as(mean)
+        return Normal(mean + self.shift * sigma, self.widen * sigma)
+
+    def particles(self, x: Tensor, k: int = 1, posterior: Normal | None = None) -> Particles:
+        q = self.posterior(x) if posterior is None else posterior
+        prior = Normal(torch.zeros_like(q.mean), 1)
+        z = q.rsample((k,))
+        return Particles(
+            latents=z,
+            log_lik=Normal(z @ self.W.T + self.b, self.s).log_prob(x.flatten(1)).sum(-1),
+            log_prior=prior.log_prob(z).sum(-1),
+            log_q=q.log_prob(z).sum(-1),
+            kl=kl_divergence(q, prior),
+        )
+
+    def split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return latents[..., : self.dim_z], latents[..., self.dim_z :]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log p(x), by a way that knows nothing of the posterior: x ~ N(b, W W' + s^2 I)."""
+        noise = self.s**2 * torch.eye(len(self.W), dtype=torch.float64)
+        W = self.W.double()
+        centre = torch.full_like(noise[0], self.b)
+        return MultivariateNormal(centre, W @ W.T + noise).log_prob(x.flatten(1).double())
+
+    def images(self, n: int, seed: int = 0) -> Images:
+        """n images from the model, in 256 gray levels. Log p is exact at any x, so at those too."""
+        with seeded(seed):
+            z = torch.randn(n, self.W.shape[1], dtype=self.W.dtype)
+            mean = z @ self.W.T + self.b
+            x = mean + self.s * torch.randn_like(mean)
+        return from_tensor(x.clamp(0, 1).view(n, 1, *self.size))

@@ -310,14 +310,14 @@ _CODE = ("data", "networks", "warps", "particles", "bounds", "estimators", "mode
 
 
 def code_hash() -> str:
-    """Hash of the code that trains: of its syntax trees, so that words do not count."""
+    """Hash of the code that trains, without its comments and docstrings."""
     digest = hashlib.sha256()
     for module in _CODE:
         tree = ast.parse(resources.files("tvae_core").joinpath(f"{module}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = None  # a docstring
-        digest.update(ast.dump(tree).encode())
+        digest.update(ast.unparse(tree).encode())  # ast.dump differs between Pythons
     return digest.hexdigest()[:16]
 
 

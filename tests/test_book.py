@@ -1,0 +1,112 @@
+"""What is generated agrees with its source; a chapter alone installs the module and runs."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from tvae_core import experiments
+from tvae_core.study import PRINTED
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("tool", ["make_tables", "setup_cells"])
+def test_generated_files_are_up_to_date(tool):
+    done = subprocess.run(
+        [sys.executable, f"tools/{tool}.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_address_of_the_repository_stands_in_the_configuration_alone():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    tracked = subprocess.run(
+        ["git", "grep", "-l", url.removeprefix("https://")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    derived = {"README.md", *(f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb"))}
+    assert set(tracked) <= {"_config.yml", *derived}
+
+
+@pytest.mark.parametrize("name", experiments.RUNS)
+def test_pretrained_runs_are_whole_paper_runs(name):
+    model, record = experiments.pretrained(name)
+    assert record.name == name
+    assert record.profile == "paper"
+    assert record.data["train"]["n"] == 60_000
+    assert record.nll_ks[-1] == 5_000
+    assert len(record.curves) == record.config["epochs"]
+    assert len(record.nll_per_image) == record.data["test"]["n"] >= 2_000
+    assert sum(record.nll_per_image) / len(record.nll_per_image) == pytest.approx(
+        record.nll[0], abs=1e-3
+    )
+    assert (model.dim_z, model.dim_u) == {"plain": (60, 0), "affine": (54, 6), "tps": (42, 18)}[
+        record.config["model"]
+    ]
+
+
+@pytest.mark.parametrize("model", PRINTED)
+def test_the_studys_gray_numbers_are_reproduced(model):
+    record, printed = experiments.record_of(f"{model}-vae"), PRINTED[model]
+    assert record.recon[0] == pytest.approx(printed.recon, abs=1.5)
+    assert record.nll[0] == pytest.approx(printed.nll, abs=2)
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """An environment with torch and a kernel but without tvae_core, and a stub of google.colab.
+
+    The packages are those of the environment that runs the tests, found through a path file, in
+    which an editable tvae_core is not: only site-packages' own path files make it importable.
+    """
+    home = tmp_path_factory.mktemp("colab")
+    venv.create(home / "venv", with_pip=True)
+    python = home / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    packages = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    Path(packages, "lent.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    stub = Path(packages, "google", "colab")
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("")
+    found = subprocess.run([python, "-c", "import tvae_core"], capture_output=True)
+    assert found.returncode != 0, "tvae_core must be missing before the notebook installs it"
+    return python
+
+
+@pytest.mark.install
+def test_a_chapter_alone_in_an_empty_folder_installs_the_module_and_runs(colab, tmp_path):
+    """As in Colab, but for the address: pip installs from this repository's last commit."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout to install from")
+    shutil.copy(ROOT / "notebooks" / "01_vae.ipynb", tmp_path / "chapter.ipynb")
+    script = (
+        "import nbformat, nbclient\n"
+        "notebook = nbformat.read('chapter.ipynb', 4)\n"
+        "nbclient.NotebookClient(notebook, timeout=600, kernel_name='python3').execute()\n"
+        "nbformat.write(notebook, 'done.ipynb')\n"
+    )
+    environment = {**os.environ, "TVAE_CORE_URL": f"git+file://{ROOT}"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [colab, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    cells = nbformat.read(tmp_path / "done.ipynb", 4).cells
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+    where = subprocess.run(
+        [colab, "-c", "import tvae_core; print(tvae_core.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert str(ROOT) not in where

@@ -22,4 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.mkdir(folder)
         os.environ[f"TVAE_{name.upper()}"] = folder
     os.environ["TVAE_PROFILE"] = "smoke"
+    # Marks of a live session, from the terminal that started the tests: they bring out progress
+    # bars and widgets.
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
+        os.environ.pop(name, None)
     os.environ["OMP_NUM_THREADS"] = "2"

@@ -111,7 +111,10 @@ def sample(
     """
     check_known("padding", padding, PADDINGS)
     flat = F.grid_sample(
-        images.flatten(0, -4), grid.flatten(0, -4), padding_mode=padding, align_corners=False
+        images.reshape(-1, *images.shape[-3:]),
+        grid.reshape(-1, *grid.shape[-3:]),
+        padding_mode=padding,
+        align_corners=False,
     )
     return flat.view(images.shape)
 

@@ -1,0 +1,298 @@
+"""Laws of training: a resumed run equals an uninterrupted one, errors name what happened, and the
+learning rate, the history and the checkpoint are what they say."""
+
+import errno
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tvae_core import bounds, data, models, training
+from tvae_core.estimators import analytic_kl, reparameterized
+from tvae_core.runtime import seeded
+
+SIZE, N, BATCHES = (4, 5), 20, 4
+EPOCHS = 4
+
+
+def toy_batches(binarization: str = "dynamic") -> data.Batches:
+    """20 images in 4 batches, the last of which is smaller."""
+    with seeded(0):
+        images = data.from_tensor(torch.rand(N, 1, *SIZE))
+    return data.Batches(images, 6, binarization)
+
+
+def toy_model(**options) -> models.VAE:
+    return models.build("affine", SIZE, **({"dim_z": 3, "dim_u": 2, "hidden": (6,)} | options))
+
+
+class Disturbed:
+    """Batches with something done to the n-th batch of all epochs together, counted from 0."""
+
+    def __init__(self, n: int, disturb) -> None:
+        self.batches, self.n, self.disturb = toy_batches(), n, disturb
+        self.count = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for x in self.batches:
+            yield self.disturb(x) if next(self.count) == self.n else x
+
+
+def kill(x: torch.Tensor) -> None:
+    raise KeyboardInterrupt
+
+
+def train(
+    checkpoint: Path | None = None,
+    *,
+    batches: training.Epochs | None = None,
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    optimizer: str = "adadelta",
+    estimator=reparameterized(bounds.iwae),  # noqa: B008
+    k: int = 2,
+):
+    """Parameters and history of a toy run."""
+    with seeded(seed):
+        model = toy_model()
+        history = training.fit(
+            model,
+            toy_batches() if batches is None else batches,
+            estimator,
+            k=k,
+            epochs=epochs,
+            optimizer=optimizer,
+            checkpoint=checkpoint,
+        )
+    return model.state_dict(), history
+
+
+def assert_same_run(one, other) -> None:
+    """Bit for bit, but for the time it took."""
+    for name, parameter in one[0].items():
+        assert torch.equal(parameter, other[0][name]), name
+    timeless = [[{**row, "seconds": 0} for row in history] for _, history in (one, other)]
+    assert timeless[0] == timeless[1]
+
+
+every_optimizer = pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+
+
+@every_optimizer
+@pytest.mark.parametrize("batches_done", [BATCHES, BATCHES + 1, 2 * BATCHES + 3, 4 * BATCHES - 1])
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(
+    tmp_path, optimizer, batches_done
+):
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(checkpoint, batches=Disturbed(batches_done, kill), optimizer=optimizer)
+    # Another seed: all that the result depends on must come from the checkpoint.
+    resumed = train(checkpoint, seed=99, optimizer=optimizer)
+    assert_same_run(resumed, train(optimizer=optimizer))
+
+
+def test_a_run_killed_again_and_again_arrives_as_well(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    for seed in range(EPOCHS - 1):
+        with pytest.raises(KeyboardInterrupt):
+            train(checkpoint, batches=Disturbed(BATCHES + 2, kill), seed=seed)
+    assert_same_run(train(checkpoint, seed=99), train())
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    finished = train(checkpoint)
+    again = train(checkpoint, batches=Disturbed(0, kill), seed=99)
+    assert_same_run(again, finished)
+    assert again[1] == finished[1]  # the seconds too
+
+
+@every_optimizer
+def test_the_seed_alone_decides_the_result(optimizer, tmp_path):
+    one = train(optimizer=optimizer)
+    torch.rand(3)
+    assert_same_run(one, train(tmp_path / "checkpoint.pt", optimizer=optimizer))
+    assert train(optimizer=optimizer, seed=1)[1][-1]["bound"] != one[1][-1]["bound"]
+
+
+# Checkpoints.
+
+
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_last_one_readable(tmp_path, monkeypatch):
+    checkpoint, save, saved = tmp_path / "checkpoint.pt", torch.save, itertools.count(1)
+
+    def fill_the_disk(state, file) -> None:
+        if next(saved) == 2:
+            file.write(b"half a checkpoint")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint.pt \(No space.*TVAE_RUNS"):
+        train(checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert_same_run(train(checkpoint, seed=99), train())
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A checkpoint after one epoch."""
+    train(tmp_path / "checkpoint.pt", epochs=1)
+    return tmp_path / "checkpoint.pt"
+
+
+def assert_refused(checkpoint: Path, **options) -> None:
+    with pytest.raises(ValueError, match=r"damaged or belongs to another.*delete it") as info:
+        train(checkpoint, **options)
+    assert str(checkpoint) in str(info.value)
+
+
+@pytest.mark.parametrize("content", [b"no checkpoint at all", bytes(1000)])
+def test_a_corrupt_checkpoint_is_refused(checkpoint, content):
+    checkpoint.write_bytes(content)
+    assert_refused(checkpoint)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "history"])
+def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, part):
+    state = torch.load(checkpoint)
+    del state[part]
+    torch.save(state, checkpoint)
+    assert_refused(checkpoint)
+
+
+def test_a_checkpoint_of_another_run_is_refused(checkpoint):
+    with pytest.raises(ValueError, match=r"damaged or belongs to another model.*delete it"):
+        training.fit(
+            toy_model(dim_z=4), toy_batches(), analytic_kl, epochs=2, checkpoint=checkpoint
+        )
+
+
+# What a history says.
+
+
+@pytest.mark.parametrize("check_every", [1, 3, 50])
+def test_history_holds_means_over_images(monkeypatch, check_every):
+    """With a model that stands still, and the last batch a third of the others."""
+    monkeypatch.setattr(training, "CHECK_EVERY", check_every)
+    monkeypatch.setitem(training.OPTIMIZERS, "none", standing_still)
+    with seeded(0):
+        model, batches = toy_model(), toy_batches("none")
+        rows = training.fit(model, batches, analytic_kl, epochs=2, optimizer="none")
+        q = model.posterior(batches.images.x)
+    kl = (q.mean**2 + q.variance - 1) / 2 - q.stddev.log()
+    for epoch, row in enumerate(rows, 1):
+        assert row["epoch"] == epoch
+        assert row["kl_z"] == pytest.approx(kl[:, :3].sum(-1).mean().item(), rel=1e-5)
+        assert row["kl_u"] == pytest.approx(kl[:, 3:].sum(-1).mean().item(), rel=1e-5)
+        assert row["bound"] == pytest.approx(-row["recon"] - row["kl_z"] - row["kl_u"], rel=1e-5)
+        assert row["seconds"] > 0
+
+
+def standing_still(model, epochs):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+
+def test_the_bound_in_the_history_is_the_bound_that_is_trained():
+    # Logged honestly: with the same draws, the IWAE's value lies above the ELBO's.
+    with torch.no_grad(), seeded(0):
+        model, batches = toy_model(), toy_batches("none")
+        log_w = torch.cat([model.particles(x, 5).log_w for x in batches], 1)
+    for bound in (bounds.elbo, bounds.iwae):
+        with pytest.MonkeyPatch.context() as patch, seeded(0):
+            patch.setitem(training.OPTIMIZERS, "none", standing_still)
+            (row,) = training.fit(
+                toy_model(), batches, reparameterized(bound), k=5, epochs=1, optimizer="none"
+            )
+        assert row["bound"] == pytest.approx(bound(log_w).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rates"),
+    [
+        # The study's: (1 - epoch / 50)^0.9, so 1, 0.98^0.9, ..., 0.5^0.9, ..., 0.02^0.9.
+        ("adadelta", {1: 1.0, 2: 0.98198, 26: 0.53589, 50: 0.029575}),
+        ("adam", {1: 1e-3, 2: 1e-3, 26: 1e-3, 50: 1e-3}),
+    ],
+)
+def test_every_step_of_an_epoch_has_the_learning_rate_of_the_recipe(monkeypatch, optimizer, rates):
+    used, make = [], training.OPTIMIZERS[optimizer]
+
+    def watched(model, epochs):
+        opt, schedule = make(model, epochs)
+        opt.register_step_pre_hook(lambda opt, *_: used.append(opt.param_groups[0]["lr"]))
+        return opt, schedule
+
+    monkeypatch.setitem(training.OPTIMIZERS, optimizer, watched)
+    _, history = train(epochs=50, optimizer=optimizer)
+    noted = [row["learning_rate"] for row in history]
+    assert used == [rate for rate in noted for _ in range(BATCHES)]
+    assert min(noted) > 0  # the last epoch learns too
+    for epoch, rate in rates.items():
+        assert noted[epoch - 1] == pytest.approx(rate, rel=1e-4)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_reader_who_does_not_watch_gets_ten_lines(monkeypatch, capsys, live):
+    monkeypatch.setattr(training, "is_live", lambda: live)
+    _, history = train(epochs=20)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ([] if live else [training.describe(row) for row in history[1::2]])
+    assert training.describe(history[1]).startswith("epoch   2: bound ")
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("check_every", [1, 3, 50])
+def test_a_loss_that_is_not_finite_is_an_error_naming_epoch_batch_and_terms(
+    tmp_path, monkeypatch, check_every
+):
+    monkeypatch.setattr(training, "CHECK_EVERY", check_every)
+    checkpoint, spoil = tmp_path / "checkpoint.pt", lambda x: x * float("nan")
+    with pytest.raises(
+        training.NonFiniteLossError,
+        match=r"not finite in epoch 2, batch 3: bound = nan, recon = nan, kl_z = nan, kl_u = nan\.",
+    ):
+        train(checkpoint, batches=Disturbed(BATCHES + 2, spoil))
+    # The last checkpoint is from before.
+    state = torch.load(checkpoint)
+    assert [row["epoch"] for row in state["history"]] == [1]
+    assert all(parameter.isfinite().all() for parameter in state["model"].values())
+
+
+def test_the_error_tells_finite_terms_from_others():
+    def overflowing(particles):
+        return bounds.elbo(particles.log_w) - float("inf")
+
+    with pytest.raises(
+        training.NonFiniteLossError, match=r"epoch 1, batch 1: bound = -inf, recon = 1\d\.\d+, kl_z"
+    ):
+        train(estimator=overflowing)
+
+
+def test_an_unknown_optimizer_is_answered_with_the_known():
+    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; known: adadelta, adam"):
+        train(optimizer="sgd")
+
+
+# It learns.
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    "estimator", [analytic_kl, reparameterized(bounds.iwae)], ids=["elbo", "iwae"]
+)
+def test_a_few_epochs_on_digits_raise_the_bound(name, estimator):
+    images = data.load("mini", "train")[:256]
+    with seeded(0):
+        model = models.build(name, hidden=(64, 64))
+        history = training.fit(model, data.Batches(images, 32), estimator, k=2, epochs=3)
+    first, *_, last = (row["bound"] for row in history)
+    assert last > first + 50  # nats

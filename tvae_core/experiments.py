@@ -141,7 +141,7 @@ def run(
     epochs = profile.epochs[config.k]
     settings = {
         **dataclasses.asdict(config),
-        "size": train.size,
+        "size": list(train.size),  # as JSON has it, so that a kept record equals a fresh one
         "epochs": epochs,
         "nll_samples": profile.nll_samples,
     }
@@ -167,6 +167,7 @@ def run(
             return Run(model, record)
 
         print(f"{name}: {epochs} epochs on {device_name(device)}", flush=True)
+        code = code_hash()  # now, as the files may be edited while the run is under way
         with seeded(seed):
             model = models.build(config.model, train.size).to(device)
             history = training.fit(
@@ -191,7 +192,7 @@ def run(
             profile=profile.name,
             config=settings,
             data=hashes,
-            code_hash=code_hash(),
+            code_hash=code,
             versions={p: metadata.version(p) for p in ("torch", "numpy", "tvae-core")}
             | {"python": platform.python_version()},
             device=device_name(device),
@@ -286,15 +287,15 @@ def _reload(weights: Path, record: RunRecord) -> VAE:
     """A recorded run's model.
 
     Raises:
-        ValueError: damaged weights, or weights of another model.
+        ValueError: missing or damaged weights, or weights of another model.
     """
     model = models.build(record.config["model"], tuple(record.config["size"]))
     try:
         state = safetensors.torch.load(weights.read_bytes())
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except (safetensors.SafetensorError, RuntimeError) as error:
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         raise ValueError(
-            f"the weights {weights} are damaged or belong to another model; delete the folder "
+            f"the weights {weights} are missing, damaged or another model's; delete the folder "
             f"{weights.parent} and run again"
         ) from error
     return model.eval()

@@ -1,0 +1,425 @@
+"""Laws of records and of the runs that write them."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import tvae_core
+from tvae_core import data, evaluation, experiments, models, training
+from tvae_core.experiments import PROFILES, RUNS, Profile, Run
+from tvae_core.records import RunRecord, load_record
+from tvae_core.runtime import seeded
+
+RECORD = RunRecord(
+    name="affine-vae",
+    seed=3,
+    profile="smoke",
+    config={"model": "affine", "size": [28, 28], "k": 1},
+    data={"test": {"name": "mini", "n": 2, "sha256": "ab"}},
+    code_hash="0123456789abcdef",
+    versions={"torch": "2.13.0"},
+    device="CPU, 1 thread",
+    seconds={"train": 1.5, "evaluate": 0.25},
+    curves=[{"epoch": 1, "bound": -200.125, "learning_rate": 1.0}],
+    recon=[88.2669, 0.9],
+    kl_z=[20.1, 0.2],
+    kl_u=[1e-30, 0.0],
+    nll=[101.1427, 1 / 3],
+    nll_mc_se=0.1,
+    nll_ks=[1, 5000],
+    nll_at=[108.0, 101.1427],
+    ess_median=12.5,
+    nll_per_image=[100.0, 102.285],
+)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    RECORD.save(tmp_path / "record.json")
+    return tmp_path / "record.json"
+
+
+# Records.
+
+
+def test_a_record_comes_back_as_it_was_saved(path):
+    assert load_record(path) == RECORD
+
+
+def test_a_record_is_json_that_anyone_can_read(path):
+    assert json.loads(path.read_text()) == dataclasses.asdict(RECORD)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_none_is_not_saved_and_the_old_record_stays(path, number):
+    with pytest.raises(ValueError, match="JSON"):
+        dataclasses.replace(RECORD, nll_mc_se=number).save(path)
+    assert load_record(path) == RECORD
+    assert list(path.parent.iterdir()) == [path]
+
+
+FIELDS = [field.name for field in dataclasses.fields(RunRecord)]
+DAMAGE = {
+    "empty": lambda text: "",
+    "truncated": lambda text: text[: len(text) // 2],
+    "truncated by a brace": lambda text: text.rstrip()[:-1],
+    "binary": lambda text: "\0\1\2",
+    "corrupt": lambda text: text.replace(":", ";", 1),
+    "a list": lambda text: f"[{text}]",
+    "null": lambda text: "null",
+    "an extra field": lambda text: text.replace("{", '{"extra": 1,', 1),
+    **{
+        f"without {field}": lambda text, field=field: json.dumps(
+            {name: value for name, value in json.loads(text).items() if name != field}
+        )
+        for field in FIELDS
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_not_a_whole_record_is_refused_by_its_name(path, damage):
+    path.write_text(DAMAGE[damage](path.read_text()))
+    with pytest.raises(ValueError, match=r"record\.json is not a whole run record \(.*delete it"):
+        load_record(path)
+
+
+def test_bytes_that_are_no_text_are_refused(path):
+    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    with pytest.raises(ValueError, match=r"record\.json is not a whole run record"):
+        load_record(path)
+
+
+def test_a_missing_record_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_record(tmp_path / "record.json")
+
+
+# Runs: the book's, at the size of a test.
+
+TINY = Profile("tiny", "mini", 100, {1: 2, 5: 1, 50: 1}, n_test=10, nll_samples=30)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[data.Images, data.Images]:
+    return experiments.load_data(TINY)
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TVAE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, digits) -> Path:
+    """A runs folder in which two runs are finished."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TVAE_RUNS", str(folder))
+        for name in ("affine-vae", "plain-iwae5"):
+            experiments.run(name, *digits, profile=TINY)
+    return folder
+
+
+@pytest.fixture
+def kept(finished, runs) -> Path:
+    """The folder of the finished run "affine-vae", in a copy that a test may damage."""
+    shutil.copytree(finished, runs)
+    (folder,) = runs.glob("affine-vae-*")
+    return folder
+
+
+class TrainedAnew(Exception):
+    pass
+
+
+@pytest.fixture
+def untrained(monkeypatch) -> None:
+    """To train is an error."""
+
+    def fit(*_, **__) -> None:
+        raise TrainedAnew
+
+    monkeypatch.setattr(training, "fit", fit)
+
+
+def assert_same_weights(one: models.VAE, other: models.VAE) -> None:
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", ["affine-vae", "plain-iwae5"])
+def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch, untrained, name):
+    monkeypatch.setenv("TVAE_RUNS", str(finished))
+    train, test = digits
+    if RUNS[name].binarization == "dynamic":
+        test = data.binarize_fixed(test)
+    model, record = experiments.run(name, *digits, profile=TINY)
+    with seeded(record.seed):
+        terms = evaluation.elbo_terms(model, test)
+        ks = [1, 2, 5, 10, 20]
+        nll = evaluation.nll(model, test, 30, ks)
+
+    for field in ("recon", "kl_z", "kl_u"):
+        assert getattr(record, field) == list(evaluation.mean_se(getattr(terms, field)))
+    assert record.nll == list(evaluation.mean_se(nll.nll))
+    assert record.nll_mc_se == pytest.approx(nll.se.norm().item() / 10)
+    assert record.nll_ks == [*ks, 30]
+    assert record.nll_at == pytest.approx(nll.nll_at.mean(1).tolist())
+    assert record.nll_per_image == pytest.approx(nll.nll.tolist(), abs=6e-4)
+    assert record.ess_median == nll.ess.median()
+
+    assert record.config == {
+        **dataclasses.asdict(RUNS[name]),
+        "size": [28, 28],
+        "epochs": TINY.epochs[RUNS[name].k],
+        "nll_samples": 30,
+    }
+    assert record.data == {
+        "train": {"name": "mini", "n": 100, "sha256": train.sha256()},
+        "test": {"name": test.name, "n": 10, "sha256": test.sha256()},
+    }
+    assert (record.name, record.seed, record.profile) == (name, 0, "tiny")
+    assert record.code_hash == experiments.code_hash()
+    assert record.versions["torch"] == torch.__version__
+    assert [row["epoch"] for row in record.curves] == list(range(1, len(record.curves) + 1))
+    assert len(record.curves) == record.config["epochs"]
+    assert record.seconds["train"] == sum(row["seconds"] for row in record.curves)
+
+
+def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, capsys):
+    first = experiments.run("affine-vae", *digits, profile=TINY)
+    capsys.readouterr()
+
+    def fit(*_, **__) -> None:
+        raise TrainedAnew
+
+    monkeypatch.setattr(training, "fit", fit)
+    second = experiments.run("affine-vae", *digits, profile=TINY)
+    printed = capsys.readouterr().out
+    assert "affine-vae: loaded from affine-vae-tiny-seed0-" in printed
+    assert all(training.describe(row) in printed for row in first.record.curves)
+    assert second.record == first.record
+    assert_same_weights(first.model, second.model)
+    assert not first.model.training
+    assert not second.model.training
+    files = {path.name for path in next(runs.iterdir()).iterdir()}
+    assert files == {"record.json", "weights.safetensors", "lock"}  # and no checkpoint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"train": slice(99)},
+        {"test": slice(9)},
+        {"profile": dataclasses.replace(TINY, epochs={1: 3})},
+        {"profile": dataclasses.replace(TINY, nll_samples=31)},
+        {"name": "plain-vae"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("kept", "untrained")
+def test_another_run_is_not_taken_for_a_kept_one(digits, change):
+    arguments = {"name": "affine-vae", "seed": 0, "profile": TINY} | change
+    for split, images in zip(("train", "test"), digits, strict=True):
+        arguments[split] = images[change[split]] if split in change else images
+    with pytest.raises(TrainedAnew):
+        experiments.run(**arguments)
+
+
+def test_a_run_killed_before_its_record_goes_on_to_the_same_record(
+    finished, runs, digits, monkeypatch
+):
+    def kill(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "nll", kill)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run("affine-vae", *digits, profile=TINY)
+    model, record = experiments.run("affine-vae", *digits, profile=TINY)
+
+    (folder,) = finished.glob("affine-vae-*")
+    uninterrupted = load_record(folder / "record.json")
+    timeless = [
+        {**dataclasses.asdict(r), "seconds": 0, "curves": [{**c, "seconds": 0} for c in r.curves]}
+        for r in (record, uninterrupted)
+    ]
+    assert timeless[0] == timeless[1]
+    kept = safetensors.torch.load_file(folder / "weights.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in model.state_dict().items())
+
+
+WEIGHTS = {
+    "truncated": lambda content: content[:-1],
+    "empty": lambda content: b"",
+    "garbage": lambda content: bytes(100),
+    "another model's": lambda content: safetensors.torch.save(models.build("tps").state_dict()),
+}
+
+
+def assert_refused(weights: Path, digits) -> None:
+    with pytest.raises(ValueError, match="are missing, damaged or another model's; delete") as info:
+        experiments.run("affine-vae", *digits, profile=TINY)
+    assert str(weights) in str(info.value)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("damage", WEIGHTS)
+def test_damaged_weights_are_refused_by_their_name(kept, digits, damage):
+    weights = kept / "weights.safetensors"
+    weights.write_bytes(WEIGHTS[damage](weights.read_bytes()))
+    assert_refused(weights, digits)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_missing_weights_are_refused_by_their_name(kept, digits):
+    (kept / "weights.safetensors").unlink()
+    assert_refused(kept / "weights.safetensors", digits)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_damaged_record_is_refused_by_its_name(kept, digits):
+    (kept / "record.json").write_text("{")
+    with pytest.raises(ValueError, match=r"record\.json is not a whole run record"):
+        experiments.run("affine-vae", *digits, profile=TINY)
+
+
+def test_an_unknown_run_is_answered_with_the_known(digits):
+    with pytest.raises(ValueError, match=r"unknown run 'affine'; known: plain-vae, affine-vae"):
+        experiments.run("affine", *digits)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_run_can_be_built_in_every_profile(name):
+    config = RUNS[name]
+    assert config.model in models.MODELS
+    assert config.objective in experiments.ESTIMATORS
+    assert config.optimizer in training.OPTIMIZERS
+    assert config.binarization in data.BINARIZATIONS
+    assert all(config.k in profile.epochs for profile in PROFILES.values())
+
+
+# Pretrained weights.
+
+
+@pytest.fixture
+def package(kept, tmp_path, monkeypatch) -> Path:
+    """A package whose one pretrained run is the finished one, with its weights halved."""
+    folder = tmp_path / "package" / "pretrained"
+    folder.mkdir(parents=True)
+    state = safetensors.torch.load_file(kept / "weights.safetensors")
+    halved = {name: tensor.half() for name, tensor in state.items()}
+    safetensors.torch.save_file(halved, folder / "affine-vae.safetensors")
+    shutil.copy(kept / "record.json", folder / "affine-vae.json")
+    sums = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in folder.iterdir()
+    ]
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    monkeypatch.setattr(experiments.resources, "files", lambda _: tmp_path / "package")
+    return folder
+
+
+def test_pretrained_gives_the_model_in_float32_and_its_record(package, kept):
+    run: Run = experiments.pretrained("affine-vae")
+    assert run.record == experiments.record_of("affine-vae") == load_record(kept / "record.json")
+    state = safetensors.torch.load_file(kept / "weights.safetensors")
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(tensor.cpu(), state[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("file", ["affine-vae.safetensors", "affine-vae.json"])
+def test_a_single_wrong_bit_in_a_pretrained_file_is_found(package, file):
+    content = bytearray((package / file).read_bytes())
+    content[-9] ^= 1
+    (package / file).write_bytes(content)
+    with pytest.raises(OSError, match=f"{file} is damaged; install tvae_core again"):
+        experiments.pretrained("affine-vae")
+
+
+# Profiles.
+
+
+def test_a_profile_is_chosen_by_name_or_by_the_machine(monkeypatch):
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        for name in ("smoke", "reader"):
+            monkeypatch.setenv("TVAE_PROFILE", name)
+            assert experiments.current_profile() == PROFILES[name]
+        paper = PROFILES["paper"] if gpu else experiments.PAPER_ON_CPU
+        monkeypatch.setenv("TVAE_PROFILE", "paper")
+        assert experiments.current_profile() == paper
+        monkeypatch.delenv("TVAE_PROFILE")
+        assert experiments.current_profile() == (paper if gpu else PROFILES["reader"])
+
+
+def test_an_unknown_profile_is_answered_with_the_known(monkeypatch):
+    monkeypatch.setenv("TVAE_PROFILE", "papr")
+    with pytest.raises(ValueError, match=r"unknown profile \(TVAE_PROFILE\) 'papr'; known: smoke,"):
+        experiments.current_profile()
+
+
+def test_a_small_test_set_is_spread_over_the_whole(capsys):
+    train, test = experiments.load_data(PROFILES["smoke"])
+    assert "profile smoke: 1,000 training and 50 test images of mini on" in capsys.readouterr().out
+    assert torch.equal(train.pixels.cpu(), data.load("mini", "train").pixels[:1000])
+    assert torch.equal(test.pixels.cpu(), data.load("mini", "test").pixels[::20])
+
+
+# The code's hash.
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch) -> Path:
+    for path in Path(tvae_core.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(experiments.resources, "files", lambda _: tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_words_about_the_code_leave_its_hash_and_code_that_trains_changes_it(source):
+    before = experiments.code_hash()
+    edit(source / "bounds.py", '"""', '"""Other words. ')  # the module's docstring
+    edit(source / "bounds.py", "Evidence lower bound", "The bound")  # a function's
+    edit(source / "bounds.py", "import math", "# Why.\n\nimport math  # how")
+    edit(source / "evaluation.py", "ROWS = 1_000", "ROWS = 2_000")  # it trains nothing
+    assert experiments.code_hash() == before
+    hashes = {before}
+    for module, old, new in [
+        ("bounds", "log_w.mean(0)", "log_w.mean(1)"),
+        ("models", "HIDDEN = (256, 256)", "HIDDEN = (256, 255)"),
+        ("training", "lr=1e-3", "lr=2e-3"),
+        ("data", "/ 255", "/ 256"),
+    ]:
+        edit(source / f"{module}.py", old, new)
+        hashes.add(experiments.code_hash())
+    assert len(hashes) == 5
+
+
+def test_a_record_holds_the_hash_of_the_code_as_it_was_at_the_start(
+    runs, digits, source, monkeypatch
+):
+    before, fit = experiments.code_hash(), training.fit
+
+    def fit_while_someone_edits(*arguments, **options):
+        edit(source / "bounds.py", "log_w.mean(0)", "log_w.mean(1)")
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(training, "fit", fit_while_someone_edits)
+    assert experiments.run("plain-vae", *digits, profile=TINY).record.code_hash == before

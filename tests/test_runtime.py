@@ -1,0 +1,110 @@
+"""Laws of randomness and files."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tvae_core.runtime import rng_state, seeded, set_rng_state, write_atomically
+
+
+def test_what_is_drawn_inside_depends_on_the_seed_and_what_is_drawn_after_does_not():
+    torch.manual_seed(1)
+    undisturbed = torch.rand(4)
+    torch.manual_seed(1)
+    with seeded(0):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(4), undisturbed)
+    with seeded(0):
+        assert torch.equal(torch.rand(3), inside)
+    with seeded(5):
+        assert not torch.equal(torch.rand(3), inside)
+
+
+def test_generators_are_put_back_after_an_error_too():
+    before = torch.get_rng_state()
+
+    def fail() -> None:
+        with seeded(0):
+            torch.rand(3)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_kept_state_gives_the_same_draws_again():
+    state = rng_state()
+    draws = torch.rand(3)
+    set_rng_state(state)
+    assert torch.equal(torch.rand(3), draws)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    (tmp_path / "file").write_bytes(b"old")
+    return tmp_path / "file"
+
+
+def test_a_written_file_is_in_place_and_nothing_else_is(path):
+    write_atomically(path, lambda file: file.write(b"new"))
+    write_atomically(path.parent / "below" / "file", lambda file: file.write(b"new"))
+    assert {p.name for p in path.parent.iterdir()} == {"file", "below"}
+    assert path.read_bytes() == (path.parent / "below" / "file").read_bytes() == b"new"
+
+
+def test_until_it_is_written_the_old_file_is_read(path):
+    seen = []
+
+    def write(file) -> None:
+        file.write(b"half")
+        file.flush()
+        seen.append(path.read_bytes())
+        file.write(b"new")
+
+    write_atomically(path, write)
+    assert seen == [b"old"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, failure):
+    def write(file) -> None:
+        file.write(b"half")
+        raise failure
+
+    with pytest.raises(failure):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
+    def write(file) -> None:
+        file.write(b"half")
+        file.flush()
+        os._exit(1)  # as if killed: nothing is tidied up
+
+    child = os.fork()
+    if child == 0:
+        write_atomically(path, write)
+    os.waitpid(child, 0)
+    assert path.read_bytes() == b"old"
+
+
+def test_a_place_that_cannot_be_written_is_named(path):
+    with pytest.raises(OSError, match=r"cannot write .*file/below .*TVAE_DATA.*TVAE_RUNS"):
+        write_atomically(path / "below", lambda file: file.write(b"new"))
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(path):
+    def write(file) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"cannot write .*file \(No space left.*free some") as info:
+        write_atomically(path, write)
+    assert info.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"

@@ -4,6 +4,7 @@ page and by the colour-blind. Every function returns the Axes it drew on."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -109,6 +110,50 @@ def on_grid(
     height, width = grid.shape[:2]
     ax.set_xlim(min(-0.5, left - 0.5), max(width - 0.5, right + 0.5))
     ax.set_ylim(max(height - 0.5, bottom + 0.5), min(-0.5, top - 0.5))
+    return ax
+
+
+def field(
+    ax: Axes,
+    displacement: Float[Tensor, "H W 2"],
+    every: int = 3,
+    title: str = "",
+    colour: str = ACCENT,
+) -> Axes:
+    """A displacement field of a grid: at each `every`-th pixel, the way that its look is moved."""
+    height, width = displacement.shape[:2]
+    start = every // 2
+    arrows = displacement.detach().cpu()[start::every, start::every]
+    dx, dy = (arrows * torch.tensor([width / 2, height / 2])).unbind(-1)
+    x, y = torch.arange(start, width, every), torch.arange(start, height, every)
+    # In the pixels' own units; the width in inches, so that small panels stay legible.
+    style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    ax.quiver(x, y, dx, dy, **style, color=colour, units="inches", width=0.016)
+    ax.set_aspect("equal")
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_ylim(height - 0.5, -0.5)
+    return _bare(ax, title)
+
+
+def control_points(
+    ax: Axes,
+    points: Float[Tensor, "n 2"],
+    displacements: Float[Tensor, "n 2"],
+    size: tuple[int, int] = (28, 28),
+) -> Axes:
+    """Over an image: a line from each control point (open) to where the grid looks there (full).
+
+    Both in the coordinates of `warps`, in which -1 and 1 are the outer edges of the image.
+    """
+    edge = torch.tensor([size[1], size[0]])
+    here, there = (
+        ((p.detach().cpu() + 1) * edge - 1) / 2 for p in (points, points + displacements)
+    )
+    blue = COLOURS[0]
+    for (x0, y0), (x1, y1) in zip(here.tolist(), there.tolist(), strict=True):
+        ax.plot([x0, x1], [y0, y1], color=blue, linewidth=1, marker="")
+    ax.scatter(here[:, 0], here[:, 1], 14, facecolors="white", edgecolors=blue, zorder=3)
+    ax.scatter(there[:, 0], there[:, 1], 14, color=blue, zorder=3)
     return ax
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from linear_gaussian import LinearGaussian
 
 import tvae_core
 from tvae_core import data, evaluation, experiments, models, training
@@ -307,6 +308,20 @@ def test_every_run_can_be_built_in_every_profile(name):
     assert config.optimizer in training.OPTIMIZERS
     assert config.binarization in data.BINARIZATIONS
     assert all(config.k in profile.epochs for profile in PROFILES.values())
+
+
+@pytest.mark.parametrize(
+    ("objective", "value"),
+    [
+        ("vae", lambda p: p.log_lik.mean(0) - p.kl.sum(-1)),
+        ("multi", lambda p: p.log_w.mean(0)),
+        ("iwae", lambda p: p.log_w.exp().mean(0).log()),
+    ],
+)
+def test_an_objective_is_what_its_name_says(objective, value):
+    particles = LinearGaussian(shift=0.5).particles(LinearGaussian().images(3).x, 4)
+    estimate = experiments.ESTIMATORS[objective](particles)
+    torch.testing.assert_close(estimate, value(particles))
 
 
 # Pretrained weights.

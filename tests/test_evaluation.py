@@ -107,12 +107,13 @@ def test_streamed_in_chunks_equals_the_whole_at_once(table, rows):
 def tiny() -> tuple[models.VAE, Images]:
     with seeded(0):
         model = models.build("affine", (4, 6), dim_z=3, hidden=(8,))
-        pixels = torch.randint(0, 256, (11, 1, 4, 6), dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8)
     return model, Images(pixels, None, "noise")
 
 
-@pytest.mark.parametrize("n_samples", [1, 30, 100])
-@pytest.mark.parametrize("rows", [20, 50])
+@pytest.mark.parametrize(
+    ("n_samples", "rows"), [(1, 20), (30, 1), (30, 20), (5000, 200), (5000, 1000)]
+)
 def test_each_image_is_encoded_once_and_memory_does_not_grow_with_draws(tiny, n_samples, rows):
     model, images = tiny
     encoded, decoded = [], []
@@ -120,7 +121,7 @@ def test_each_image_is_encoded_once_and_memory_does_not_grow_with_draws(tiny, n_
     model.decoder.register_forward_hook(lambda _, args, __: decoded.append(args[0][..., 0].numel()))
     evaluation.nll(model, images, n_samples, rows=rows)
     assert sum(encoded) == len(images)
-    assert sum(decoded) == len(images) * n_samples
+    assert sum(decoded) == len(images) * n_samples  # 5,000 are 5,000
     assert max(decoded) <= rows
 
 
@@ -180,7 +181,7 @@ def test_negative_elbo_is_the_nll_of_one_draw_in_expectation():
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 11, 500])
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 500])
 def test_terms_keep_the_order_of_images_whatever_the_batch(tiny, batch_size):
     model, images = tiny
     terms = evaluation.elbo_terms(model, images, batch_size)

@@ -106,6 +106,16 @@ def test_a_shift_by_whole_pixels_is_roll_inside_the_frame(name, dx, dy):
     torch.testing.assert_close(shifted[inside], rolled[inside], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("part", [0.25, 0.5])
+def test_between_pixels_lies_their_weighted_mean(part):
+    size = (6, 9)
+    image = uniform(1, 1, *size)
+    params = torch.tensor([[2 * part / 9, 0.0]])
+    shifted = make_warp("translation", size)(image, params)
+    mean = (1 - part) * image[..., :-1] + part * image[..., 1:]
+    torch.testing.assert_close(shifted[..., :-1], mean, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("padding", "numpy_mode"),
     [("zeros", "constant"), ("border", "edge"), ("reflection", "symmetric")],
@@ -145,6 +155,11 @@ def along_x(size: tuple[int, int], n: int, values: np.ndarray) -> np.ndarray:
     """The spline with `values` at the control points, at the pixels, as tvae_core has it."""
     basis = tps_basis(size, n).numpy()
     return np.tensordot(values, basis[: n * n, ..., 0], 1).reshape(-1)
+
+
+def test_control_points_run_row_by_row_from_the_top_left_corner():
+    assert control_points(2).tolist() == [[-1, -1], [1, -1], [-1, 1], [1, 1]]
+    assert control_points(3)[:4].tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 0]]
 
 
 @every_n
@@ -236,7 +251,7 @@ def test_tps_bends_least_of_all_functions_through_its_control_points(n, seed):
     assert abs(cosine) < 1e-4  # 2e-5 is the differences' own error; r or r^3 give over 4e-4
 
 
-# Gradients, axes, errors.
+# Gradients, axes, state, errors.
 
 
 @every_warp
@@ -262,6 +277,13 @@ def test_each_image_along_the_leading_axes_meets_its_own_parameters(name, option
     for index in np.ndindex(leading):
         alone = warp(images[index], params[index])
         torch.testing.assert_close(warped[index], alone)
+
+
+@every_warp
+def test_a_warp_has_nothing_to_learn_or_to_keep(name, options):
+    warp = make_warp(name, (5, 8), **options)
+    assert not warp.state_dict()
+    assert not list(warp.parameters())
 
 
 def test_an_unknown_name_is_answered_with_the_known():

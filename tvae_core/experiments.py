@@ -58,7 +58,6 @@ def _study_runs() -> dict[str, Config]:
     """
     runs = {f"{model}-vae": Config(model, "vae") for model in ("plain", "affine", "tps")}
     runs["plain-vae-binarized"] = Config("plain", "vae", binarization="dynamic", batch_size=100)
-    runs["plain-vae5"] = Config("plain", "vae", 5, "dynamic", 100)
     runs["plain-multi1"] = Config("plain", "multi", 1, "dynamic", 100)
     for model, k in (("plain", 5), ("affine", 5), ("tps", 5), ("plain", 50)):
         for objective in ("multi", "iwae"):

@@ -9,7 +9,7 @@ from torch import nn
 
 from tvae_core import bounds, models
 from tvae_core.estimators import analytic_kl, reparameterized
-from tvae_core.networks import PixelBernoulli
+from tvae_core.networks import PixelBernoulli, mlp
 from tvae_core.runtime import seeded
 
 WARPED = [name for name in models.MODELS if name != "plain"]
@@ -67,6 +67,14 @@ def test_the_studys_models_have_its_sizes(name, dims, parameters):
     model = models.build(name)
     assert (model.dim_z, model.dim_u) == dims
     assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_each_layer_is_linear_and_a_relu():
+    with seeded(0):
+        body, x = mlp([4, 3, 2]), torch.randn(5, 4)
+    (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in body[::2])
+    torch.testing.assert_close(body(x), ((x @ w1.T + b1).clamp(0) @ w2.T + b2).clamp(0))
+    assert (body(x) > 0).any()
 
 
 @every_model

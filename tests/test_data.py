@@ -54,10 +54,11 @@ def test_no_mini_image_occurs_twice_and_none_is_in_both_splits():
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 28, 28), (1, 1, 5, 9)])
-def test_own_images_keep_their_256_gray_levels(shape):
+def test_own_images_are_kept_in_the_nearest_of_256_gray_levels(shape):
     with seeded(0):
-        levels = torch.randint(0, 256, shape)
-    images = data.from_tensor(levels / 255, torch.arange(shape[0], dtype=torch.int32), "mine")
+        levels, off = torch.randint(0, 256, shape), torch.rand(shape) - 0.5
+    x = ((levels + 0.8 * off) / 255).clamp(0, 1)
+    images = data.from_tensor(x, torch.arange(shape[0], dtype=torch.int32), "mine")
     assert torch.equal(images.pixels.long(), levels)
     assert torch.equal(images.x, levels.float() / 255)
     assert images.labels.dtype == torch.int64
@@ -370,6 +371,17 @@ def test_a_folder_that_cannot_be_written_is_named_and_no_reason_to_fall_back(
         with pytest.raises(OSError, match=r"cannot write images to .*file.*set TVAE_DATA") as info:
             data.load("mnist", "train", fallback="mini")
         assert not isinstance(info.value, ConnectionError)
+    assert source.asked == 0
+
+
+def test_a_folder_without_room_for_a_byte_is_named_before_anything_is_fetched(source, monkeypatch):
+    # Folders and locks can still be made on a full disk: they are empty.
+    def write_bytes(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(OSError, match=r"cannot write images to .*No space left.*150 MB free"):
+        data.load("mnist", "train")
     assert source.asked == 0
 
 

@@ -1,9 +1,11 @@
 """Laws of records and of the runs that write them."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -66,6 +68,17 @@ def test_a_number_that_is_none_is_not_saved_and_the_old_record_stays(path, numbe
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_record_is_whole_on_the_disk_before_it_takes_the_old_ones_place(path, monkeypatch):
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        dataclasses.replace(RECORD, seed=4).save(path)
+    assert load_record(path) == RECORD
+    assert list(path.parent.iterdir()) == [path]
+
+
 FIELDS = [field.name for field in dataclasses.fields(RunRecord)]
 DAMAGE = {
     "empty": lambda text: "",
@@ -110,7 +123,8 @@ TINY = Profile("tiny", "mini", 100, {1: 2, 5: 1, 50: 1}, n_test=10, nll_samples=
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[data.Images, data.Images]:
-    return experiments.load_data(TINY)
+    train, test = experiments.load_data(TINY)
+    return train.to("cpu"), test.to("cpu")  # where results are the same bit for bit
 
 
 @pytest.fixture
@@ -142,14 +156,14 @@ class TrainedAnew(Exception):
     pass
 
 
+def train_anew(*_, **__) -> None:
+    raise TrainedAnew
+
+
 @pytest.fixture
 def untrained(monkeypatch) -> None:
     """To train is an error."""
-
-    def fit(*_, **__) -> None:
-        raise TrainedAnew
-
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(training, "fit", train_anew)
 
 
 def assert_same_weights(one: models.VAE, other: models.VAE) -> None:
@@ -199,11 +213,7 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
 def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, capsys):
     first = experiments.run("affine-vae", *digits, profile=TINY)
     capsys.readouterr()
-
-    def fit(*_, **__) -> None:
-        raise TrainedAnew
-
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(training, "fit", train_anew)
     second = experiments.run("affine-vae", *digits, profile=TINY)
     printed = capsys.readouterr().out
     assert "affine-vae: loaded from affine-vae-tiny-seed0-" in printed
@@ -237,17 +247,24 @@ def test_another_run_is_not_taken_for_a_kept_one(digits, change):
         experiments.run(**arguments)
 
 
-def test_a_run_killed_before_its_record_goes_on_to_the_same_record(
-    finished, runs, digits, monkeypatch
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [(evaluation, "nll"), (experiments, "write_atomically"), (RunRecord, "save")],
+    ids=["evaluating", "writing weights", "writing the record"],
+)
+def test_a_run_killed_before_its_record_goes_on_from_its_last_epoch_to_the_same_record(
+    finished, runs, digits, monkeypatch, place, step
 ):
     def kill(*_, **__) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "nll", kill)
+        patch.setattr(place, step, kill)
         with pytest.raises(KeyboardInterrupt):
             experiments.run("affine-vae", *digits, profile=TINY)
-    model, record = experiments.run("affine-vae", *digits, profile=TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(data.Batches, "__iter__", train_anew)  # all epochs are done
+        model, record = experiments.run("affine-vae", *digits, profile=TINY)
 
     (folder,) = finished.glob("affine-vae-*")
     uninterrupted = load_record(folder / "record.json")
@@ -265,6 +282,9 @@ WEIGHTS = {
     "empty": lambda content: b"",
     "garbage": lambda content: bytes(100),
     "another model's": lambda content: safetensors.torch.save(models.build("tps").state_dict()),
+    "incomplete": lambda content: safetensors.torch.save(
+        dict(list(safetensors.torch.load(content).items())[1:])
+    ),
 }
 
 

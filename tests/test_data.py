@@ -4,6 +4,7 @@ the network would be asked, the tests answer."""
 import errno
 import gzip
 import hashlib
+import http.client
 import math
 import multiprocessing
 import os
@@ -286,7 +287,7 @@ def test_a_damaged_file_is_fetched_again(source, tmp_path, name, file, damage):
     assert source.asked == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "half-written", "empty", "missing"])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_noted_sums_that_are_damaged_are_noted_again(source, tmp_path, damage):
     before = data.load("kmnist", "train").sha256()
     DAMAGE[damage](tmp_path / "data" / "KMNIST" / "raw" / "sha256.json")
@@ -323,6 +324,7 @@ NO_NETWORK = [
     RuntimeError("Error downloading train-images-idx3-ubyte.gz"),
     ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     TimeoutError(),
+    http.client.IncompleteRead(b"half"),
 ]
 
 

@@ -147,18 +147,39 @@ def checkpoint(tmp_path) -> Path:
 
 
 def assert_refused(checkpoint: Path, **options) -> None:
-    with pytest.raises(ValueError, match=r"damaged or belongs to another.*delete it") as info:
+    with pytest.raises(ValueError, match=r"damaged or belongs to another run.*delete it") as info:
         train(checkpoint, **options)
     assert str(checkpoint) in str(info.value)
 
 
-@pytest.mark.parametrize("content", [b"no checkpoint at all", bytes(1000)])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", bytes(1000), b"\xff" * 1000])
 def test_a_corrupt_checkpoint_is_refused(checkpoint, content):
     checkpoint.write_bytes(content)
     assert_refused(checkpoint)
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "history"])
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_checkpoint_is_refused(checkpoint, fraction):
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(fraction * len(content))])
+    assert_refused(checkpoint)
+
+
+def test_a_single_wrong_bit_in_a_weight_is_found(checkpoint):
+    content = bytearray(checkpoint.read_bytes())
+    weight = torch.load(checkpoint)["model"]["encoder.mu_z.weight"].numpy().tobytes()
+    content[content.index(weight)] ^= 1
+    checkpoint.write_bytes(content)
+    assert_refused(checkpoint)
+
+
+@pytest.mark.parametrize("foreign", [[1], torch.zeros(3), 3, None, {}, {"model": 1}], ids=str)
+def test_what_torch_can_load_but_is_no_checkpoint_is_refused(checkpoint, foreign):
+    torch.save(foreign, checkpoint)
+    assert_refused(checkpoint)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "history", "rng"])
 def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, part):
     state = torch.load(checkpoint)
     del state[part]
@@ -167,7 +188,8 @@ def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, part):
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoint):
-    with pytest.raises(ValueError, match=r"damaged or belongs to another model.*delete it"):
+    assert_refused(checkpoint, optimizer="adam")
+    with pytest.raises(ValueError, match=r"damaged or belongs to another run.*delete it"):
         training.fit(
             toy_model(dim_z=4), toy_batches(), analytic_kl, epochs=2, checkpoint=checkpoint
         )

@@ -280,6 +280,18 @@ def test_each_image_along_the_leading_axes_meets_its_own_parameters(name, option
 
 
 @every_warp
+def test_leading_axes_broadcast_and_others_are_refused(name, options):
+    size = (5, 8)
+    warp = make_warp(name, size, **options)
+    images, params = uniform(3, 1, *size), 0.3 * normal(4, 1, warp.n_params)
+    warped = warp(images, params)
+    for k, b in np.ndindex(4, 3):
+        torch.testing.assert_close(warped[k, b], warp(images[b], params[k, 0]))
+    with pytest.raises(RuntimeError, match="broadcast"):
+        warp(uniform(2, 3, 1, *size), normal(3, 2, warp.n_params))
+
+
+@every_warp
 def test_a_warp_has_nothing_to_learn_or_to_keep(name, options):
     warp = make_warp(name, (5, 8), **options)
     assert not warp.state_dict()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -178,7 +179,7 @@ def _is_whole(raw: Path, name: str) -> bool:
             MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
         )
         return all(_sha256(raw / file) == expected[file] for file in RAW_FILES)
-    except (FileNotFoundError, NotADirectoryError, KeyError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
         return False
 
 
@@ -210,7 +211,8 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
             ) from error
         try:
             dataset(str(temporary), download=True)
-        except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError, urllib OSError
+        # torchvision raises RuntimeError, urllib OSError and, for a broken reply, HTTPException.
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) == 28:  # ENOSPC
                 raise OSError(
                     28, f"no space left in {root}; free 150 MB or set TVAE_DATA to another folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -182,22 +181,24 @@ def _save(path: Path, model: nn.Module, opt: Any, schedule: Any, history: Histor
 
 def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        kept, ours = (s["param_groups"][0].keys() for s in (state["optimizer"], opt.state_dict()))
+        if kept != ours:
+            raise ValueError("it is from another optimizer")
         model.load_state_dict(state["model"])
         opt.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         history: History = state["history"]
-    except (
-        RuntimeError,
-        KeyError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+        set_rng_state(state["rng"])
+    except OSError:
+        raise
+    except Exception as error:  # whatever zip, pickle and torch trip over, it is no checkpoint
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"the checkpoint {path} is damaged or belongs to another model "
-            f"({str(error).splitlines()[0]}); delete it to train from the start"
+            f"the checkpoint {path} is damaged or belongs to another run ({reason}); "
+            "delete it to train from the start"
         ) from error
-    set_rng_state(state["rng"])
     return history

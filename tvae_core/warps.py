@@ -106,10 +106,13 @@ def sample(
 ) -> Float[Tensor, "*S C H W"]:
     """Bilinear sampling of `images` at `grid` (Jaderberg et al. 2015, eq. 5).
 
-    `padding` says what lies outside the image: "zeros", "border" (the edge pixels go on) or
-    "reflection".
+    Leading axes broadcast: one image may be seen through many grids. `padding` says what lies
+    outside the image: "zeros", "border" (the edge pixels go on) or "reflection".
     """
     check_known("padding", padding, PADDINGS)
+    leading = torch.broadcast_shapes(images.shape[:-3], grid.shape[:-3])
+    images = images.expand(*leading, *images.shape[-3:])
+    grid = grid.expand(*leading, *grid.shape[-3:])
     flat = F.grid_sample(
         images.reshape(-1, *images.shape[-3:]),
         grid.reshape(-1, *grid.shape[-3:]),

@@ -80,7 +80,7 @@ def colab(tmp_path_factory):
     stub = Path(packages, "google", "colab")
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("")
-    found = subprocess.run([python, "-c", "import tvae_core"], capture_output=True)
+    found = subprocess.run([python, "-c", "import tvae_core"], cwd=home, capture_output=True)
     assert found.returncode != 0, "tvae_core must be missing before the notebook installs it"
     return python
 

@@ -185,6 +185,8 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no training state")
         kept, ours = (s["param_groups"][0].keys() for s in (state["optimizer"], opt.state_dict()))
         if kept != ours:
             raise ValueError("it is from another optimizer")

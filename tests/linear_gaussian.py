@@ -55,6 +55,7 @@ class LinearGaussian:
             log_prior=prior.log_prob(z).sum(-1),
             log_q=q.log_prob(z).sum(-1),
             kl=kl_divergence(q, prior),
+            q=q,
         )
 
     def split(self, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from tvae_core import experiments
+from tvae_core import results
 from tvae_core.study import PRINTED
 
 ROOT = Path(__file__).parents[1]
@@ -38,9 +38,9 @@ def test_the_address_of_the_repository_stands_in_the_configuration_alone():
     assert set(tracked) <= {"_config.yml", *derived}
 
 
-@pytest.mark.parametrize("name", experiments.RUNS)
+@pytest.mark.parametrize("name", results.recorded())
 def test_pretrained_runs_are_whole_paper_runs(name):
-    model, record = experiments.pretrained(name)
+    model, record = results.load_pretrained(name)
     assert record.name == name
     assert record.profile == "paper"
     assert record.data["train"]["n"] == 60_000
@@ -57,7 +57,7 @@ def test_pretrained_runs_are_whole_paper_runs(name):
 
 @pytest.mark.parametrize("model", PRINTED)
 def test_the_studys_gray_numbers_are_reproduced(model):
-    record, printed = experiments.record_of(f"{model}-vae"), PRINTED[model]
+    record, printed = results.record_of(f"{model}-vae"), PRINTED[model]
     assert record.recon[0] == pytest.approx(printed.recon, abs=1.5)
     assert record.nll[0] == pytest.approx(printed.nll, abs=2)
 

@@ -68,7 +68,9 @@ class Table:
         log_w = self.log_w[start : start + k][:, posterior["columns"]].float()
         assert log_w.shape == (k, len(x))
         zero = torch.zeros_like(log_w)
-        return Particles(latents=zero, log_lik=log_w, log_prior=zero, log_q=zero, kl=zero)
+        return Particles(
+            latents=zero, log_lik=log_w, log_prior=zero, log_q=zero, kl=zero, q=posterior
+        )
 
 
 N_DRAWS, KS = 157, (1, 10, 60)

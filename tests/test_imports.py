@@ -21,13 +21,18 @@ BUILT = {"models", "estimators", "evaluation"}
 MAY_IMPORT = {
     "runtime": set(),
     "study": set(),
+    "provenance": set(),
     **{piece: {"runtime"} for piece in PIECES},
     "training": {"runtime", "particles"},  # for a type
     "models": {"runtime", "networks", "warps", "particles"},  # no bounds, estimators, training
     "estimators": {"runtime", "particles", "bounds"},
     # No estimators, training or bounds: no knob of training can reach a reported number.
     "evaluation": {"runtime", "data", "models", "particles"},
-    "experiments": {"runtime", "study", *PIECES, *BUILT},
+    # What the runs are, what they gave, how they are made, and the command that makes all.
+    "recipes": {"bounds", "estimators", "training"},
+    "results": {"runtime", "study", "models", "records"},
+    "experiments": {"runtime", "provenance", "recipes", "results", *PIECES, *BUILT},
+    "reproduce": {"runtime", "recipes", "experiments", "data", "evaluation"},
     # Leaves: they may look at all, and nothing of the above at them.
     "plots": {"runtime", *PIECES, *BUILT},
     "explorer": {"runtime", "plots", *PIECES, *BUILT},
@@ -42,7 +47,7 @@ RESERVED = {
     "anywidget": {"explorer"},
     "IPython": {"explorer"},
     "torchvision": {"data"},
-    "safetensors": {"experiments"},
+    "safetensors": {"experiments", "results"},
 }
 
 
@@ -83,7 +88,7 @@ def test_only_the_modules_meant_for_it_import(package):
 
 def test_the_reading_of_imports_sees_them():
     # Without this, a reader that finds nothing would make every law above hold.
-    assert ours("experiments") >= {"data", "models", "training", "bounds", "runtime"}
+    assert ours("experiments") >= {"data", "models", "training", "recipes", "runtime"}
     assert ours("explorer") >= {"models"}
     assert "ipywidgets" in imported("explorer")  # inside a function
     assert "torchvision.datasets" in imported("data")  # by import_module

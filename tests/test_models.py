@@ -38,7 +38,8 @@ def test_axes_are_particles_then_batch_then_event(name, size):
     model = make(name, size)
     latent = model.dim_z + model.dim_u
     particles = model.particles(images(2, size), 3)
-    shapes = {field: tuple(value.shape) for field, value in particles._asdict().items()}
+    tensors = {n: part for n, part in particles._asdict().items() if torch.is_tensor(part)}
+    shapes = {field: tuple(value.shape) for field, value in tensors.items()}
     assert shapes == {
         "latents": (3, 2, latent),
         "log_lik": (3, 2),
@@ -47,6 +48,7 @@ def test_axes_are_particles_then_batch_then_event(name, size):
         "kl": (2, latent),
     }
     assert particles.log_w.shape == (3, 2)
+    assert particles.q.batch_shape == (2, latent)
     assert model.decoder(particles.latents).mean.shape == (3, 2, 1, *size)
     assert model.sample_latents(4).shape == (4, latent)
     z, u = model.split(particles.latents)
@@ -299,3 +301,84 @@ def test_fewer_than_one_draw_is_refused(k):
 def test_images_of_a_wrong_shape_are_refused(name, shape):
     with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 5, 8\), got \(.*\)"):
         make(name).particles(torch.zeros(shape))
+
+
+# What a warp resamples, and what it finds outside the frame.
+
+
+@pytest.mark.parametrize("resample", models.RESAMPLED)
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("name", ["affine", "tps"])
+def test_at_theta_zero_a_warped_decoder_shows_its_canonical_image(name, resample, padding):
+    model = models.build(name, (28, 28), resample=resample, padding=padding)
+    with torch.no_grad():
+        model.decoder.pose.weight.zero_()
+        latents = model.sample_latents(3)
+        shown = model.decoder(latents).mean
+    torch.testing.assert_close(shown, model.canonical(latents), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("resample", models.RESAMPLED)
+def test_outside_the_frame_lies_paper_with_zeros_and_the_edge_with_border(resample):
+    for padding, expected in (("zeros", 0.0), ("border", 0.9)):
+        model = models.build("translation", (6, 6), resample=resample, padding=padding)
+        with torch.no_grad():
+            model.decoder.canonical.logits.weight.zero_()
+            model.decoder.canonical.logits.bias.fill_(math.log(9))  # p = 0.9 everywhere
+            model.decoder.pose.bias.copy_(torch.tensor([4.0, 0.0]))  # two frames to the right
+            outside = model.decoder(model.sample_latents(1)).mean
+        torch.testing.assert_close(outside, torch.full_like(outside, expected), rtol=0, atol=2e-6)
+
+
+def test_options_of_a_warp_are_named_and_a_plain_model_has_none():
+    with pytest.raises(ValueError, match="unknown kind of values to resample 'log'; known: probs,"):
+        models.build("affine", resample="log")
+    with pytest.raises(ValueError, match="unknown padding 'zero'; known: zeros, border"):
+        models.build("affine", padding="zero")
+    with pytest.raises(ValueError, match="a plain VAE has no warp"):
+        models.build("plain", padding="border")
+
+
+@pytest.mark.parametrize("name", ["plain", "affine"])
+def test_a_decoder_can_start_at_the_mean_image(name):
+    mean = torch.linspace(0, 1, 784).view(1, 28, 28)
+    model = models.build(name)
+    models.start_at_mean(model, mean, floor=0.01)
+    decoder = getattr(model.decoder, "canonical", model.decoder)
+    torch.testing.assert_close(decoder.logits.bias.sigmoid().view(1, 28, 28), 0.01 + 0.98 * mean)
+
+
+# Stacks.
+
+
+@every_model
+def test_a_stack_maps_each_batch_by_its_own_model(name):
+    alone = []
+    for seed in range(3):
+        with seeded(seed):
+            alone.append(make(name, (5, 8)))
+    stacked = models.stack(alone)
+    x = torch.stack([images(4, (5, 8)) * (i + 1) / 3 for i in range(3)])
+    q = stacked.posterior(x)
+    particles = stacked.particles(x, 2)
+    assert particles.log_w.shape == (2, 3, 4)
+    assert particles.kl.shape == (3, 4, alone[0].dim_z + alone[0].dim_u)
+    for i, model in enumerate(alone):
+        torch.testing.assert_close(q.mean[i], model.posterior(x[i]).mean)
+        expected = model.decoder(particles.latents[:, i]).log_prob(x[i])
+        torch.testing.assert_close(particles.log_lik[:, i], expected)
+
+
+@every_model
+def test_a_stack_comes_apart_into_the_models_it_was_made_of(name):
+    alone = [make(name, (5, 8)) for _ in range(3)]
+    before = [{k: v.clone() for k, v in model.state_dict().items()} for model in alone]
+    stacked = models.stack(alone)
+    with torch.no_grad():
+        for parameter in stacked.parameters():
+            parameter.add_(1)  # of its own, not theirs
+    for model, again, state in zip(alone, models.unstack(stacked), before, strict=True):
+        assert list(again.state_dict()) == list(state)
+        for key, tensor in state.items():
+            assert torch.equal(model.state_dict()[key], tensor)
+            torch.testing.assert_close(again.state_dict()[key], tensor + 1)

@@ -14,11 +14,12 @@ import safetensors.torch
 import torch
 from linear_gaussian import LinearGaussian
 
-import tvae_core
-from tvae_core import data, evaluation, experiments, models, training
-from tvae_core.experiments import PROFILES, RUNS, Profile, Run
+from tvae_core import data, evaluation, experiments, models, provenance, results, training
+from tvae_core.experiments import PROFILES, Profile
+from tvae_core.recipes import ESTIMATORS, OPTIMIZERS, RUNS
 from tvae_core.records import RunRecord, load_record
 from tvae_core.runtime import seeded
+from tvae_core.training import fit
 
 RECORD = RunRecord(
     name="affine-vae",
@@ -40,6 +41,7 @@ RECORD = RunRecord(
     nll_at=[108.0, 101.1427],
     ess_median=12.5,
     nll_per_image=[100.0, 102.285],
+    recon_per_image=[87.5, 89.033],
 )
 
 
@@ -94,6 +96,7 @@ DAMAGE = {
             {name: value for name, value in json.loads(text).items() if name != field}
         )
         for field in FIELDS
+        if field != "recon_per_image"  # older records lack it
     },
 }
 
@@ -152,6 +155,11 @@ def kept(finished, runs) -> Path:
     return folder
 
 
+def record_in(folder: Path) -> Path:
+    (path,) = folder.glob("record-*.json")
+    return path
+
+
 class TrainedAnew(Exception):
     pass
 
@@ -193,7 +201,7 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
     assert record.ess_median == nll.ess.median()
 
     assert record.config == {
-        **dataclasses.asdict(RUNS[name]),
+        **RUNS[name].settings(),
         "size": [28, 28],
         "epochs": TINY.epochs[RUNS[name].k],
         "nll_samples": 30,
@@ -203,7 +211,10 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
         "test": {"name": test.name, "n": 10, "sha256": test.sha256()},
     }
     assert (record.name, record.seed, record.profile) == (name, 0, "tiny")
-    assert record.code_hash == experiments.code_hash()
+    assert record.recon_per_image == pytest.approx(terms.recon.tolist(), abs=6e-4)
+    optimizer, estimator = OPTIMIZERS[RUNS[name].optimizer], ESTIMATORS[RUNS[name].objective]
+    parts = (models.build, models.start_at_mean, data.Batches, fit)
+    assert record.code_hash == provenance.code_hash(*parts, optimizer, estimator)
     assert record.versions["torch"] == torch.__version__
     assert [row["epoch"] for row in record.curves] == list(range(1, len(record.curves) + 1))
     assert len(record.curves) == record.config["epochs"]
@@ -223,7 +234,8 @@ def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, 
     assert not first.model.training
     assert not second.model.training
     files = {path.name for path in next(runs.iterdir()).iterdir()}
-    assert files == {"record.json", "weights.safetensors", "lock"}  # and no checkpoint
+    (record,) = (name for name in files if name.startswith("record-"))
+    assert files == {record, "training.json", "weights.safetensors", "lock"}  # no checkpoint
 
 
 @pytest.mark.parametrize(
@@ -231,9 +243,7 @@ def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, 
     [
         {"seed": 1},
         {"train": slice(99)},
-        {"test": slice(9)},
         {"profile": dataclasses.replace(TINY, epochs={1: 3})},
-        {"profile": dataclasses.replace(TINY, nll_samples=31)},
         {"name": "plain-vae"},
     ],
     ids=str,
@@ -245,6 +255,26 @@ def test_another_run_is_not_taken_for_a_kept_one(digits, change):
         arguments[split] = images[change[split]] if split in change else images
     with pytest.raises(TrainedAnew):
         experiments.run(**arguments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"test": slice(9)}, {"profile": dataclasses.replace(TINY, nll_samples=31)}],
+    ids=str,
+)
+@pytest.mark.usefixtures("untrained")
+def test_a_kept_run_is_measured_anew_where_the_measure_is_another(kept, digits, change):
+    train, test = digits
+    before = experiments.run("affine-vae", train, test, profile=TINY)
+    test = test[change.get("test", slice(None))]
+    profile = change.get("profile", TINY)
+    model, record = experiments.run("affine-vae", train, test, profile=profile)
+    assert_same_weights(model, before.model)
+    assert record.curves == before.record.curves
+    assert record.data["test"]["n"] == len(test)
+    assert record.nll_ks[-1] == profile.nll_samples
+    assert len(list(kept.glob("record-*.json"))) == 2
+    assert experiments.run("affine-vae", *digits, profile=TINY).record == before.record
 
 
 @pytest.mark.parametrize(
@@ -267,7 +297,7 @@ def test_a_run_killed_before_its_record_goes_on_from_its_last_epoch_to_the_same_
         model, record = experiments.run("affine-vae", *digits, profile=TINY)
 
     (folder,) = finished.glob("affine-vae-*")
-    uninterrupted = load_record(folder / "record.json")
+    uninterrupted = load_record(record_in(folder))
     timeless = [
         {**dataclasses.asdict(r), "seconds": 0, "curves": [{**c, "seconds": 0} for c in r.curves]}
         for r in (record, uninterrupted)
@@ -310,9 +340,58 @@ def test_missing_weights_are_refused_by_their_name(kept, digits):
 
 @pytest.mark.usefixtures("untrained")
 def test_a_damaged_record_is_refused_by_its_name(kept, digits):
-    (kept / "record.json").write_text("{")
-    with pytest.raises(ValueError, match=r"record\.json is not a whole run record"):
+    record_in(kept).write_text("{")
+    with pytest.raises(ValueError, match=r"record-\w+\.json is not a whole run record"):
         experiments.run("affine-vae", *digits, profile=TINY)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\0"])
+def test_a_damaged_history_is_refused_by_its_name(kept, digits, content):
+    record_in(kept).unlink()
+    (kept / "training.json").write_text(content)
+    with pytest.raises(ValueError, match=r"training\.json is not whole .*; delete the folder"):
+        experiments.run("affine-vae", *digits, profile=TINY)
+
+
+def test_seeds_side_by_side_start_as_they_would_alone_and_each_has_its_record(
+    runs, digits, monkeypatch
+):
+    seeds, started = (0, 3, 5), {}
+    stack = models.stack
+
+    def watched(alone):
+        started.update(zip(seeds, (model.state_dict() for model in alone), strict=True))
+        return stack(alone)
+
+    monkeypatch.setattr(models, "stack", watched)
+    together = experiments.run_seeds("affine-vae", *digits, seeds, TINY, side_by_side=True)
+    assert [run.record.seed for run in together] == list(seeds)
+    assert len({run.record.nll[0] for run in together}) == 3
+    assert len({str(run.record.curves) for run in together}) == 3
+    job = experiments.Job("affine-vae", RUNS["affine-vae"], TINY, digits[0])
+    for seed in seeds:
+        with seeded(seed):
+            alone = job.untrained(seed).state_dict()
+        assert all(torch.equal(alone[name], started[seed][name]) for name in alone)
+    # One of them alone, asked for later, is the one that is kept.
+    monkeypatch.setattr(training, "fit", train_anew)
+    assert experiments.run("affine-vae", *digits, seed=3, profile=TINY).record == together[1].record
+
+
+@pytest.mark.slow
+def test_seeds_side_by_side_end_within_the_spread_of_runs_alone(runs, digits):
+    profile = dataclasses.replace(TINY, epochs={1: 20})
+    seeds = range(5)
+    alone = experiments.run_seeds("plain-vae", *digits, seeds, profile, side_by_side=False)
+    shutil.rmtree(runs)
+    together = experiments.run_seeds("plain-vae", *digits, seeds, profile, side_by_side=True)
+    means = [
+        torch.tensor([run.record.nll[0] for run in group], dtype=torch.float64)
+        for group in (alone, together)
+    ]
+    standard_error = sum(mean.var() / len(seeds) for mean in means).sqrt()
+    assert abs(means[0].mean() - means[1].mean()) < 4 * standard_error
 
 
 def test_an_unknown_run_is_answered_with_the_known(digits):
@@ -324,8 +403,9 @@ def test_an_unknown_run_is_answered_with_the_known(digits):
 def test_every_run_can_be_built_in_every_profile(name):
     config = RUNS[name]
     assert config.model in models.MODELS
-    assert config.objective in experiments.ESTIMATORS
-    assert config.optimizer in training.OPTIMIZERS
+    assert config.objective in ESTIMATORS
+    assert (config.estimator or config.objective) in ESTIMATORS
+    assert config.optimizer in OPTIMIZERS
     assert config.binarization in data.BINARIZATIONS
     assert all(config.k in profile.epochs for profile in PROFILES.values())
 
@@ -340,7 +420,7 @@ def test_every_run_can_be_built_in_every_profile(name):
 )
 def test_an_objective_is_what_its_name_says(objective, value):
     particles = LinearGaussian(shift=0.5).particles(LinearGaussian().images(3).x, 4)
-    estimate = experiments.ESTIMATORS[objective](particles)
+    estimate = ESTIMATORS[objective](particles)
     torch.testing.assert_close(estimate, value(particles))
 
 
@@ -355,19 +435,19 @@ def package(kept, tmp_path, monkeypatch) -> Path:
     state = safetensors.torch.load_file(kept / "weights.safetensors")
     halved = {name: tensor.half() for name, tensor in state.items()}
     safetensors.torch.save_file(halved, folder / "affine-vae.safetensors")
-    shutil.copy(kept / "record.json", folder / "affine-vae.json")
+    shutil.copy(record_in(kept), folder / "affine-vae.json")
     sums = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
         for path in folder.iterdir()
     ]
     (folder / "SHA256SUMS").write_text("".join(sums))
-    monkeypatch.setattr(experiments.resources, "files", lambda _: tmp_path / "package")
+    monkeypatch.setattr(results.resources, "files", lambda _: tmp_path / "package")
     return folder
 
 
 def test_pretrained_gives_the_model_in_float32_and_its_record(package, kept):
-    run: Run = experiments.pretrained("affine-vae")
-    assert run.record == experiments.record_of("affine-vae") == load_record(kept / "record.json")
+    run = results.load_pretrained("affine-vae")
+    assert run.record == results.record_of("affine-vae") == load_record(record_in(kept))
     state = safetensors.torch.load_file(kept / "weights.safetensors")
     for name, tensor in run.model.state_dict().items():
         torch.testing.assert_close(tensor.cpu(), state[name], rtol=1e-3, atol=1e-6)
@@ -379,7 +459,13 @@ def test_a_single_wrong_bit_in_a_pretrained_file_is_found(package, file):
     content[-9] ^= 1
     (package / file).write_bytes(content)
     with pytest.raises(OSError, match=f"{file} is damaged; install tvae_core again"):
-        experiments.pretrained("affine-vae")
+        results.load_pretrained("affine-vae")
+
+
+@pytest.mark.usefixtures("package")
+def test_an_unknown_pretrained_model_is_answered_with_the_known():
+    with pytest.raises(ValueError, match=r"unknown record 'affine'; known: affine-vae"):
+        results.load_pretrained("affine")
 
 
 # Profiles.
@@ -409,52 +495,3 @@ def test_a_small_test_set_is_spread_over_the_whole(capsys):
     assert "profile smoke: 1,000 training and 50 test images of mini on" in capsys.readouterr().out
     assert torch.equal(train.pixels.cpu(), data.load("mini", "train").pixels[:1000])
     assert torch.equal(test.pixels.cpu(), data.load("mini", "test").pixels[::20])
-
-
-# The code's hash.
-
-
-@pytest.fixture
-def source(tmp_path, monkeypatch) -> Path:
-    for path in Path(tvae_core.__file__).parent.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(experiments.resources, "files", lambda _: tmp_path)
-    return tmp_path
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-def test_words_about_the_code_leave_its_hash_and_code_that_trains_changes_it(source):
-    before = experiments.code_hash()
-    edit(source / "bounds.py", '"""', '"""Other words. ')  # the module's docstring
-    edit(source / "bounds.py", "Evidence lower bound", "The bound")  # a function's
-    edit(source / "bounds.py", "import math", "# Why.\n\nimport math  # how")
-    edit(source / "evaluation.py", "ROWS = 1_000", "ROWS = 2_000")  # it trains nothing
-    assert experiments.code_hash() == before
-    hashes = {before}
-    for module, old, new in [
-        ("bounds", "log_w.mean(0)", "log_w.mean(1)"),
-        ("models", "HIDDEN = (256, 256)", "HIDDEN = (256, 255)"),
-        ("training", "lr=1e-3", "lr=2e-3"),
-        ("data", "/ 255", "/ 256"),
-    ]:
-        edit(source / f"{module}.py", old, new)
-        hashes.add(experiments.code_hash())
-    assert len(hashes) == 5
-
-
-def test_a_record_holds_the_hash_of_the_code_as_it_was_at_the_start(
-    runs, digits, source, monkeypatch
-):
-    before, fit = experiments.code_hash(), training.fit
-
-    def fit_while_someone_edits(*arguments, **options):
-        edit(source / "bounds.py", "log_w.mean(0)", "log_w.mean(1)")
-        return fit(*arguments, **options)
-
-    monkeypatch.setattr(training, "fit", fit_while_someone_edits)
-    assert experiments.run("plain-vae", *digits, profile=TINY).record.code_hash == before

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tvae_core import bounds, data, models, training
-from tvae_core.estimators import analytic_kl, reparameterized
+from tvae_core.estimators import analytic_kl, dreg, reparameterized
+from tvae_core.recipes import OPTIMIZERS
 from tvae_core.runtime import seeded
 
 SIZE, N, BATCHES = (4, 5), 20, 4
@@ -53,7 +54,9 @@ def train(
     batches: training.Epochs | None = None,
     seed: int = 0,
     epochs: int = EPOCHS,
-    optimizer: str = "adadelta",
+    optimizer: training.Recipe = training.adadelta,
+    warm_up: int = 0,
+    fast: bool = False,
     estimator=reparameterized(bounds.iwae),  # noqa: B008
     k: int = 2,
 ):
@@ -67,7 +70,9 @@ def train(
             k=k,
             epochs=epochs,
             optimizer=optimizer,
+            warm_up=warm_up,
             checkpoint=checkpoint,
+            fast=fast,
         )
     return model.state_dict(), history
 
@@ -80,7 +85,7 @@ def assert_same_run(one, other) -> None:
     assert timeless[0] == timeless[1]
 
 
-every_optimizer = pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 @every_optimizer
@@ -188,7 +193,7 @@ def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, part):
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoint):
-    assert_refused(checkpoint, optimizer="adam")
+    assert_refused(checkpoint, optimizer=training.adam)
     with pytest.raises(ValueError, match=r"damaged or belongs to another run.*delete it"):
         training.fit(
             toy_model(dim_z=4), toy_batches(), analytic_kl, epochs=2, checkpoint=checkpoint
@@ -202,10 +207,9 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoint):
 def test_history_holds_means_over_images(monkeypatch, check_every):
     """With a model that stands still, and the last batch a third of the others."""
     monkeypatch.setattr(training, "CHECK_EVERY", check_every)
-    monkeypatch.setitem(training.OPTIMIZERS, "none", standing_still)
     with seeded(0):
         model, batches = toy_model(), toy_batches("none")
-        rows = training.fit(model, batches, analytic_kl, epochs=2, optimizer="none")
+        rows = training.fit(model, batches, analytic_kl, epochs=2, optimizer=standing_still)
         q = model.posterior(batches.images.x)
     kl = (q.mean**2 + q.variance - 1) / 2 - q.stddev.log()
     for epoch, row in enumerate(rows, 1):
@@ -216,7 +220,7 @@ def test_history_holds_means_over_images(monkeypatch, check_every):
         assert row["seconds"] > 0
 
 
-def standing_still(model, epochs):
+def standing_still(model, epochs, batches):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
 
@@ -227,10 +231,14 @@ def test_the_bound_in_the_history_is_the_bound_that_is_trained():
         model, batches = toy_model(), toy_batches("none")
         log_w = torch.cat([model.particles(x, 5).log_w for x in batches], 1)
     for bound in (bounds.elbo, bounds.iwae):
-        with pytest.MonkeyPatch.context() as patch, seeded(0):
-            patch.setitem(training.OPTIMIZERS, "none", standing_still)
+        with seeded(0):
             (row,) = training.fit(
-                toy_model(), batches, reparameterized(bound), k=5, epochs=1, optimizer="none"
+                toy_model(),
+                batches,
+                reparameterized(bound),
+                k=5,
+                epochs=1,
+                optimizer=standing_still,
             )
         assert row["bound"] == pytest.approx(bound(log_w).mean().item(), rel=1e-5)
 
@@ -239,25 +247,44 @@ def test_the_bound_in_the_history_is_the_bound_that_is_trained():
     ("optimizer", "rates"),
     [
         # The study's: (1 - epoch / 50)^0.9, so 1, 0.98^0.9, ..., 0.5^0.9, ..., 0.02^0.9.
-        ("adadelta", {1: 1.0, 2: 0.98198, 26: 0.53589, 50: 0.029575}),
-        ("adam", {1: 1e-3, 2: 1e-3, 26: 1e-3, 50: 1e-3}),
+        (training.adadelta, {1: 1.0, 2: 0.98198, 26: 0.53589, 50: 0.029575}),
+        (training.adam, {1: 1e-3, 2: 1e-3, 26: 1e-3, 50: 1e-3}),
     ],
 )
-def test_every_step_of_an_epoch_has_the_learning_rate_of_the_recipe(monkeypatch, optimizer, rates):
-    used, make = [], training.OPTIMIZERS[optimizer]
-
-    def watched(model, epochs):
-        opt, schedule = make(model, epochs)
-        opt.register_step_pre_hook(lambda opt, *_: used.append(opt.param_groups[0]["lr"]))
-        return opt, schedule
-
-    monkeypatch.setitem(training.OPTIMIZERS, optimizer, watched)
-    _, history = train(epochs=50, optimizer=optimizer)
+def test_every_step_of_an_epoch_has_the_learning_rate_of_the_recipe(optimizer, rates):
+    used, watched = watch(optimizer)
+    _, history = train(epochs=50, optimizer=watched)
     noted = [row["learning_rate"] for row in history]
     assert used == [rate for rate in noted for _ in range(BATCHES)]
     assert min(noted) > 0  # the last epoch learns too
     for epoch, rate in rates.items():
         assert noted[epoch - 1] == pytest.approx(rate, rel=1e-4)
+
+
+def watch(optimizer):
+    """The learning rates that an optimizer's steps used, and the recipe that notes them."""
+    used = []
+
+    def watched(model, epochs, batches):
+        opt, schedule = optimizer(model, epochs, batches)
+        opt.register_step_pre_hook(lambda opt, *_: used.append(float(opt.param_groups[0]["lr"])))
+        return opt, schedule
+
+    return used, watched
+
+
+def test_one_cycle_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():
+    used, watched = watch(training.adam_one_cycle)
+    train(epochs=10, optimizer=watched)
+    assert len(used) == 10 * BATCHES
+    peak = used.index(max(used))
+    assert abs(peak - len(used) / 10) <= 1
+    assert used[peak] == pytest.approx(2e-3, rel=1e-2)
+    assert used[: peak + 1] == sorted(used[: peak + 1])
+    assert used[peak:] == sorted(used[peak:], reverse=True)
+    assert 0 < used[-1] < 0.01 * used[peak]
+    halfway = used[peak + (len(used) - peak) // 2]
+    assert halfway == pytest.approx(used[peak] / 2, rel=0.1)
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -299,11 +326,6 @@ def test_the_error_tells_finite_terms_from_others():
         train(estimator=overflowing)
 
 
-def test_an_unknown_optimizer_is_answered_with_the_known():
-    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; known: adadelta, adam"):
-        train(optimizer="sgd")
-
-
 # It learns.
 
 
@@ -318,3 +340,95 @@ def test_a_few_epochs_on_digits_raise_the_bound(name, estimator):
         history = training.fit(model, data.Batches(images, 32), estimator, k=2, epochs=3)
     first, *_, last = (row["bound"] for row in history)
     assert last > first + 50  # nats
+
+
+# Warm-up.
+
+
+def test_warm_up_lets_the_price_of_the_latents_rise_to_its_value_step_by_step():
+    betas = []
+
+    def watched(particles):
+        if torch.is_grad_enabled():
+            betas.append(float(particles.beta))
+        return analytic_kl(particles)
+
+    train(epochs=3, warm_up=2, estimator=watched)
+    rising = [step / (2 * BATCHES) for step in range(2 * BATCHES)]
+    assert betas == pytest.approx(rising + [1.0] * BATCHES)
+
+
+def test_what_is_logged_in_the_warm_up_is_the_whole_bound():
+    rows = [
+        train(epochs=1, warm_up=warm_up, optimizer=standing_still, estimator=estimator)[1][0]
+        for warm_up in (0, 5)
+        for estimator in (dreg, reparameterized(bounds.iwae))
+    ]
+    assert [row["bound"] for row in rows] == pytest.approx([rows[0]["bound"]] * 4, rel=1e-5)
+
+
+def test_a_run_killed_in_its_warm_up_resumes_with_the_price_of_its_epoch(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(checkpoint, batches=Disturbed(BATCHES + 1, kill), warm_up=3)
+    assert_same_run(train(checkpoint, seed=99, warm_up=3), train(warm_up=3))
+
+
+# Fast steps, and several models side by side.
+
+
+def test_a_compiled_update_gives_the_plain_one_s_result_up_to_rounding():
+    plain, compiled = train(), train(fast=True)
+    for name, parameter in plain[0].items():
+        torch.testing.assert_close(compiled[0][name], parameter, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_compiler_a_fast_run_is_a_plain_one(monkeypatch):
+    monkeypatch.setattr(training.shutil, "which", lambda _: None)
+    assert_same_run(train(fast=True), train())
+
+
+class Repeated:
+    """Stacked batches in which every model of the stack sees the same images."""
+
+    def __init__(self, batches: data.Batches, times: int) -> None:
+        self.batches, self.times = batches, times
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for x in self.batches:
+            yield x.expand(self.times, *x.shape)
+
+
+@every_optimizer
+@pytest.mark.parametrize("name", ["plain", "affine", "tps"])
+@pytest.mark.parametrize("estimator", [analytic_kl, dreg, reparameterized(bounds.iwae)])
+def test_a_stack_learns_what_its_models_would_alone(monkeypatch, name, estimator, optimizer):
+    # Noise is the one thing they cannot share: without it, stack and models take the same steps.
+    monkeypatch.setattr(
+        torch.distributions.Normal, "rsample", lambda q, shape: q.loc + 0 * _k(q, shape)
+    )
+    inits = []
+    for seed in (3, 4):
+        with seeded(seed):
+            options = {} if name == "plain" else {"dim_u": 2}
+            inits.append(models.build(name, SIZE, dim_z=3, hidden=(6,), **options))
+    stacked = models.stack(inits)
+    options = {"k": 2, "epochs": 2, "optimizer": optimizer}
+    with seeded(0):
+        rows = training.fit(stacked, Repeated(toy_batches("none"), 2), estimator, **options)
+    alone = models.unstack(stacked)
+    for model, trained, history in zip(inits, alone, training.unstack_history(rows), strict=True):
+        with seeded(0):
+            expected = training.fit(model, toy_batches("none"), estimator, **options)
+        for key, parameter in model.state_dict().items():
+            torch.testing.assert_close(trained.state_dict()[key], parameter, rtol=1e-3, atol=1e-5)
+        for row, want in zip(history, expected, strict=True):
+            assert {**row, "seconds": 0} == pytest.approx({**want, "seconds": 0}, rel=1e-4)
+
+
+def _k(q, shape):
+    """Zeros with the shape of k draws."""
+    return q.scale.expand(*shape, *q.scale.shape)

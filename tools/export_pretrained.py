@@ -10,7 +10,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from tvae_core.experiments import RUNS, runs_folder
+from tvae_core.experiments import runs_folder
+from tvae_core.recipes import RUNS
 
 TARGET = Path(__file__).parents[1] / "tvae_core" / "pretrained"
 

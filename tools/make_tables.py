@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tvae_core.experiments import RUNS, record_of
 from tvae_core.records import RunRecord
+from tvae_core.results import record_of, recorded
 from tvae_core.study import PRINTED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def runs_table() -> Table:
     """Every run: what it took, and on what."""
     head = ["run", "recon", "KL(z)", "KL(u)", "NLL", "median ESS", "epochs", "minutes", "machine"]
     table = [head]
-    for name in RUNS:
+    for name in recorded():
         record = record_of(name)
         row = [plus_minus(record.recon), f"{record.kl_z[0]:.2f}", f"{record.kl_u[0]:.2f}"]
         row += [plus_minus(record.nll), f"{record.ess_median:.0f}", str(record.config["epochs"])]
@@ -75,7 +75,7 @@ def protocol_table() -> Table:
     """What all records share; a value that differs between them is listed in full."""
 
     def values(read: Callable[[RunRecord], object]) -> str:
-        return ", ".join(sorted({str(read(record_of(name))) for name in RUNS}))
+        return ", ".join(sorted({str(read(record_of(name))) for name in recorded()}))
 
     def data(record: RunRecord, split: str) -> str:
         return f"{record.data[split]['n']:,}"

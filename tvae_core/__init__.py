@@ -5,8 +5,11 @@ estimator is a way to get a bound's gradient. Each lives in one module:
 
 data, networks, warps, particles, bounds    the pieces
 models, estimators, training, evaluation    what is built from them
-records, experiments                        runs, their records and their profiles
+recipes, experiments, reproduce             the book's runs, and how they are made
+records, results, provenance                what came out, and of which code
 plots, explorer                             figures and live widgets
 """
+
+from tvae_core.results import load_pretrained as load_pretrained
 
 __version__ = "0.1.0"

@@ -231,9 +231,7 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
         raw.mkdir(parents=True, exist_ok=True)
         for file in RAW_FILES:
             os.replace(fetched / file, raw / file)
-        write_atomically(
-            raw / "sha256.json", lambda file: file.write(json.dumps(sums, indent=1).encode())
-        )
+        write_atomically(raw / "sha256.json", json.dumps(sums, indent=1).encode())
 
 
 _schemas: list[torch.library.Library] = []  # alive as long as the schemas must be
@@ -279,8 +277,9 @@ class Batches:
 
     Batches are floats in [0, 1] on the images' device; the last may be smaller. `binarization`:
     "none" leaves images gray, "dynamic" draws each pixel anew, Bernoulli(gray value); "fixed" is
-    for images from `binarize_fixed`, which it leaves as they are. Order and pixels come from
-    torch's global generators.
+    for images from `binarize_fixed`, which it leaves as they are. With `stack` = S each batch
+    holds S, (S, B, 1, H, W), each of its own order and pixels. Order and pixels come from torch's
+    global generators.
 
     Raises:
         ValueError: an unknown binarization, or batch_size < 1.
@@ -289,6 +288,7 @@ class Batches:
     images: Images
     batch_size: int
     binarization: str = "none"
+    stack: int | None = None
 
     def __post_init__(self) -> None:
         check_known("binarization", self.binarization, BINARIZATIONS)
@@ -298,8 +298,11 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Float[Tensor, "B 1 H W"]]:
+    def __iter__(self) -> Iterator[Float[Tensor, "*S B 1 H W"]]:
         pixels = self.images.pixels
-        for index in torch.randperm(len(pixels)).to(pixels.device).split(self.batch_size):
+        orders = torch.stack([torch.randperm(len(pixels)) for _ in range(self.stack or 1)])
+        if self.stack is None:
+            orders = orders[0]
+        for index in orders.to(pixels.device).split(self.batch_size, -1):
             x = pixels[index].float() / 255
             yield torch.bernoulli(x) if self.binarization == "dynamic" else x

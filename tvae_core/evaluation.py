@@ -23,7 +23,7 @@ ROWS = 1_000  # (image, draw) pairs decoded at once; bounds the memory whatever 
 
 
 class Terms(NamedTuple):
-    """Per-image terms of the ELBO, in nats, from one draw of q for each image."""
+    """Per-image terms of the ELBO, in nats; `recon` is a mean over draws of q."""
 
     recon: Float[Tensor, "N"]
     kl_z: Float[Tensor, "N"]
@@ -49,16 +49,17 @@ class NLL(NamedTuple):
 
 
 @torch.inference_mode()
-def elbo_terms(model: VAE, images: Images, batch_size: int = 500) -> Terms:
+def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) -> Terms:
     """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.
 
-    Binarize the images beforehand where the model was trained on binary pixels.
+    Several draws, as a single unlucky one of one image can move the mean over thousands. Binarize
+    the images beforehand where the model was trained on binary pixels.
     """
     parts = []
-    for start in range(0, len(images), batch_size):
-        particles = model.particles(images[start : start + batch_size].x)
+    for batch in images.pixels.split(max(1, rows // draws)):
+        particles = model.particles(batch.float() / 255, draws)
         kl_z, kl_u = model.split(particles.kl)
-        parts.append((-particles.log_lik[0], kl_z.sum(-1), kl_u.sum(-1)))
+        parts.append((-particles.log_lik.mean(0), kl_z.sum(-1), kl_u.sum(-1)))
     return Terms(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
 
 

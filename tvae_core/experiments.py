@@ -1,71 +1,37 @@
-"""The book's runs: what each trains, at which size, and where its results are kept.
+"""Training and measuring the book's runs: at which size, and where their results are kept.
 
-The one module that puts all others together. From a shell,
-`python -m tvae_core.experiments plain-vae affine-vae --seed 0` trains and evaluates runs.
+The one module that puts all others together. `python -m tvae_core.reproduce` calls it for many
+runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
-import safetensors
 import safetensors.torch
 import torch
 
-from tvae_core import bounds, data, evaluation, models, study, training
+from tvae_core import data, evaluation, models, training
 from tvae_core.data import Images
-from tvae_core.estimators import Estimator, analytic_kl, reparameterized
 from tvae_core.models import VAE
+from tvae_core.provenance import code_hash
+from tvae_core.recipes import ESTIMATORS, OPTIMIZERS, RUNS, Config
 from tvae_core.records import RunRecord, load_record
+from tvae_core.results import Run, build, load_weights
 from tvae_core.runtime import check_known, device_name, pick_device, seeded, write_atomically
-
-ESTIMATORS: dict[str, Estimator] = {
-    "vae": analytic_kl,
-    "multi": reparameterized(bounds.elbo),
-    "iwae": reparameterized(bounds.iwae),
-}
-
-
-@dataclass(frozen=True)
-class Config:
-    """One model and how it is trained: the study's recipe unless said otherwise."""
-
-    model: str
-    objective: str
-    k: int = 1
-    binarization: str = "none"
-    batch_size: int = 128
-    optimizer: str = "adadelta"
-
-
-def _study_runs() -> dict[str, Config]:
-    """The study's nine models, and the plain ones that chapter 6 compares them with.
-
-    "vae" has its KL in closed form; "multi" and "iwae" estimate it from their draws, as the study
-    did.
-    """
-    runs = {f"{model}-vae": Config(model, "vae") for model in ("plain", "affine", "tps")}
-    runs["plain-vae-binarized"] = Config("plain", "vae", binarization="dynamic", batch_size=100)
-    runs["plain-multi1"] = Config("plain", "multi", 1, "dynamic", 100)
-    for model, k in (("plain", 5), ("affine", 5), ("tps", 5), ("plain", 50)):
-        for objective in ("multi", "iwae"):
-            runs[f"{model}-{objective}{k}"] = Config(model, objective, k, "dynamic", 100)
-    return runs
-
-
-RUNS = _study_runs()
 
 
 @dataclass(frozen=True)
@@ -85,8 +51,8 @@ PROFILES = {
     "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 50: 1}, 200, 5_000),
     "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 50: 50}, 10_000, 5_000),
 }
-# The paper profile without a GPU: an epoch at k = 50 takes a core a minute and a half.
-PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], epochs={1: 50, 5: 50, 50: 12}, n_test=2_000)
+# The paper profile without a GPU.
+PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)
 
 
 def current_profile() -> Profile:
@@ -106,16 +72,14 @@ def current_profile() -> Profile:
 def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     """Training and test images of a profile, on the device that is picked; prints which.
 
-    A test set smaller than the whole takes every n-th image, so that it has its share of MNIST's
-    easier first half and its harder second half.
+    A test set smaller than the whole takes every n-th image: see `spread`.
     """
     profile = profile or current_profile()
     device = pick_device()
     train, test = (
         data.load(profile.dataset, split, fallback="mini").to(device) for split in data.SPLITS
     )
-    train = train[: profile.n_train]
-    test = test[:: max(1, len(test) // profile.n_test)][: profile.n_test]
+    train, test = train[: profile.n_train], spread(test, profile.n_test)
     print(
         f"profile {profile.name}: {len(train):,} training and {len(test):,} test images "
         f"of {train.name} on {device_name(device)}"
@@ -123,11 +87,9 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     return train, test
 
 
-class Run(NamedTuple):
-    """A trained model and its record."""
-
-    model: VAE
-    record: RunRecord
+def spread(images: Images, n: int) -> Images:
+    """n of the images, evenly spaced: MNIST's test set has an easier half and a harder one."""
+    return images[:: max(1, len(images) // n)][:n]
 
 
 def run(
@@ -136,107 +98,192 @@ def run(
     """Train and evaluate one of `RUNS`, or load it where that has been done.
 
     A killed run goes on from its last epoch. Results are kept in the folder that `TVAE_RUNS`
-    names, keyed by configuration, data and seed.
+    names, keyed by configuration, training images and seed; a run that is measured on other test
+    images is not trained again.
 
     Raises:
         ValueError: an unknown run (the known are listed), or damaged files in the runs folder.
     """
-    check_known("run", name, RUNS)
-    config, profile = RUNS[name], profile or current_profile()
-    epochs = profile.epochs[config.k]
-    settings = {
-        **dataclasses.asdict(config),
-        "size": list(train.size),  # as JSON has it, so that a kept record equals a fresh one
-        "epochs": epochs,
-        "nll_samples": profile.nll_samples,
-    }
-    if config.binarization != "none":
-        test = data.binarize_fixed(test)
-    hashes = {
-        split: {"name": images.name, "n": len(images), "sha256": images.sha256()}
-        for split, images in (("train", train), ("test", test))
-    }
-    key = hashlib.sha256(json.dumps([settings, hashes, seed]).encode()).hexdigest()[:8]
-    folder = runs_folder() / f"{name}-{profile.name}-seed{seed}-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    device = train.pixels.device
-
-    with filelock.FileLock(folder / "lock"):
-        if (folder / "record.json").exists():
-            record = load_record(folder / "record.json")
-            model = _reload(folder / "weights.safetensors", record).to(device)
-            print(f"{name}: loaded from {folder.name}")
-            for row in record.curves[training.block(epochs) - 1 :: training.block(epochs)]:
-                print(training.describe(row))
-            print(_summary(record))
-            return Run(model, record)
-
-        print(f"{name}: {epochs} epochs on {device_name(device)}", flush=True)
-        code = code_hash()  # now, as the files may be edited while the run is under way
-        with seeded(seed):
-            model = models.build(config.model, train.size).to(device)
-            history = training.fit(
-                model,
-                data.Batches(train, config.batch_size, config.binarization),
-                ESTIMATORS[config.objective],
-                k=config.k,
-                epochs=epochs,
-                optimizer=config.optimizer,
-                checkpoint=folder / "checkpoint.pt",
-            )
-        start = time.perf_counter()
-        with seeded(seed):
-            measured = _measure(model, test, profile.nll_samples)
-        seconds = {
-            "train": sum(row["seconds"] for row in history),
-            "evaluate": time.perf_counter() - start,
-        }
-        record = RunRecord(
-            name=name,
-            seed=seed,
-            profile=profile.name,
-            config=settings,
-            data=hashes,
-            code_hash=code,
-            versions={p: metadata.version(p) for p in ("torch", "numpy", "tvae-core")}
-            | {"python": platform.python_version()},
-            device=device_name(device),
-            seconds=seconds,
-            curves=history,
-            **measured,
-        )
-        weights = safetensors.torch.save(model.state_dict())
-        write_atomically(folder / "weights.safetensors", lambda file: file.write(weights))
-        record.save(folder / "record.json")  # last: it marks the run as finished
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        print(_summary(record))
-    return Run(model.eval(), record)
+    (one,) = run_seeds(name, train, test, [seed], profile)
+    return one
 
 
-def pretrained(name: str) -> Run:
-    """The model that the book shows under this name, and its record (seed 0, paper profile).
+def run_seeds(
+    name: str,
+    train: Images,
+    test: Images,
+    seeds: Sequence[int],
+    profile: Profile | None = None,
+    side_by_side: bool | None = None,
+) -> list[Run]:
+    """`run` for several seeds; by default a GPU trains them side by side, as one stack of models.
 
-    The weights are kept in float16: what they give differs from the record in the second decimal
-    at the most.
+    Their first parameters are those of runs alone, and their batches another sequence's, so that
+    results agree within the spread of seeds.
 
     Raises:
-        ValueError: an unknown run (the known are listed).
-        OSError: a damaged file.
+        ValueError: as `run`.
     """
     check_known("run", name, RUNS)
-    folder = Path(str(resources.files("tvae_core"))) / "pretrained"
-    for line in (folder / "SHA256SUMS").read_text().splitlines():
-        expected, file = line.split()
-        found = (folder / file).read_bytes() if file.startswith(f"{name}.") else None
-        if found is not None and hashlib.sha256(found).hexdigest() != expected:
-            raise OSError(f"{folder / file} is damaged; install tvae_core again")
-    record = load_record(folder / f"{name}.json")
-    return Run(_reload(folder / f"{name}.safetensors", record).to(pick_device()), record)
+    profile = profile or current_profile()
+    if side_by_side is None:
+        side_by_side = train.pixels.is_cuda
+    job = Job(name, RUNS[name], profile, train)
+    folders = {seed: job.folder(seed) for seed in seeds}
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders.values()):  # in one order, so that no two wait for each other
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(filelock.FileLock(folder / "lock"))
+        new = [seed for seed, folder in folders.items() if not (folder / TRAINING).exists()]
+        for group in [new] if side_by_side and new else [[seed] for seed in new]:
+            job.train(group)
+        return [job.evaluate(seed, test, fresh=seed in new) for seed in seeds]
 
 
-def record_of(name: str) -> RunRecord:
-    """The record behind the book's numbers for one of `RUNS`."""
-    return pretrained(name).record
+TRAINING = "training.json"  # written last, so it marks a run as trained
+
+
+class Job(NamedTuple):
+    """One of `RUNS` on given training images; its seeds share all but the random numbers."""
+
+    name: str
+    config: Config
+    profile: Profile
+    images: Images
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        epochs = self.profile.epochs[self.config.k] * (self.config.stretch or 1)
+        # A list, as JSON has it, so that a kept record equals a fresh one.
+        return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
+
+    def folder(self, seed: int) -> Path:
+        key = _hash(self.settings, _describe(self.images), seed)
+        return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
+
+    def batches(self, stack: int | None = None) -> data.Batches:
+        """An epoch's batches, for one model or for a stack of models."""
+        config = self.config
+        return data.Batches(self.images, config.batch_size, config.binarization, stack)
+
+    def record_path(self, seed: int, test: Images) -> Path:
+        """Where the record of this run on these test images is, or will be."""
+        key = _hash(_describe(self._seen(test)), self.profile.nll_samples)
+        return self.folder(seed) / f"record-{key}.json"
+
+    def _seen(self, test: Images) -> Images:
+        """The test images as this run sees them."""
+        return test if self.config.binarization == "none" else data.binarize_fixed(test)
+
+    def train(self, seeds: Sequence[int]) -> None:
+        """Train a model for each seed, side by side if there are several; keep the weights."""
+        config, device = self.config, self.images.pixels.device
+        machine = device_name(device) + (f", {len(seeds)} side by side" if len(seeds) > 1 else "")
+        print(f"{self.name}: {self.settings['epochs']} epochs on {machine}", flush=True)
+        estimator = ESTIMATORS[config.estimator or config.objective]
+        optimizer = OPTIMIZERS[config.optimizer]
+        checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
+        stacked = len(seeds) > 1
+        parts: list[Callable[..., Any]] = [
+            models.build,
+            models.start_at_mean,
+            data.Batches,
+            training.fit,
+        ]
+        parts += [models.stack, models.unstack] if stacked else []
+        # Now, as the files may be edited while the run is under way.
+        code = code_hash(*parts, optimizer, estimator)
+        with seeded(seeds[0]):
+            alone = [self.untrained(seed) for seed in seeds]
+            model = models.stack(alone) if stacked else alone[0]
+            history = training.fit(
+                model,
+                self.batches(stack=len(seeds) if stacked else None),
+                estimator,
+                k=config.k,
+                epochs=self.settings["epochs"],
+                optimizer=optimizer,
+                warm_up=config.warm_up or 0,
+                checkpoint=checkpoint,
+                fast=self.profile.name == "paper",
+            )
+        histories = training.unstack_history(history) if stacked else [history]
+        alone = models.unstack(model) if stacked else [model]
+        for seed, one, curves in zip(seeds, alone, histories, strict=True):
+            kept = {
+                "name": self.name,
+                "seed": seed,
+                "profile": self.profile.name,
+                "config": self.settings,
+                "data": {"train": _describe(self.images)},
+                "code_hash": code,
+                "versions": {p: metadata.version(p) for p in ("torch", "numpy", "tvae-core")}
+                | {"python": platform.python_version()},
+                "device": machine,
+                "seconds": {"train": sum(row["seconds"] for row in curves) / len(seeds)},
+                "curves": curves,
+            }
+            folder = self.folder(seed)
+            write_atomically(
+                folder / "weights.safetensors", safetensors.torch.save(one.state_dict())
+            )
+            write_atomically(folder / TRAINING, json.dumps(kept, indent=1).encode())
+        checkpoint.unlink(missing_ok=True)
+
+    def untrained(self, seed: int) -> VAE:
+        """The model as training finds it; seeds torch's generators."""
+        torch.manual_seed(seed)
+        model = build(self.settings)
+        if self.config.start == "mean":
+            models.start_at_mean(model, self.images.x.mean(0).cpu())
+        return model.to(self.images.pixels.device)
+
+    def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:
+        """A trained model and its record on these test images, measured unless that is done."""
+        folder, samples = self.folder(seed), self.profile.nll_samples
+        path = self.record_path(seed, test)
+        if path.exists():
+            record = load_record(path)
+            model = load_weights(folder / "weights.safetensors", record.config)
+        else:
+            kept = _load_training(folder / TRAINING)
+            model = load_weights(folder / "weights.safetensors", kept["config"])
+            model = model.to(test.pixels.device)
+            start = time.perf_counter()
+            with seeded(seed):
+                measured = _measure(model, self._seen(test), samples)
+            seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
+            config = {**kept["config"], "nll_samples": samples}
+            images = {**kept["data"], "test": _describe(self._seen(test))}
+            kept |= {"seconds": seconds, "config": config, "data": images}
+            record = RunRecord(**kept, **measured)
+            record.save(path)
+        if not fresh:
+            print(f"{self.name}: loaded from {folder.name}")
+            every = training.block(len(record.curves))
+            for row in record.curves[every - 1 :: every]:
+                print(training.describe(row))
+        print(_summary(record))
+        return Run(model.to(self.images.pixels.device).eval(), record)
+
+
+def _load_training(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text())
+        return {**kept, "seconds": {**kept["seconds"]}}
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not whole ({error!r}); delete the folder {path.parent} and run again"
+        ) from error
+
+
+@functools.lru_cache(maxsize=8)  # by identity; hashing 60,000 images takes a moment
+def _describe(images: Images) -> dict[str, Any]:
+    return {"name": images.name, "n": len(images), "sha256": images.sha256()}
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
 def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
@@ -254,30 +301,8 @@ def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
         "nll_at": result.nll_at.double().mean(-1).tolist(),
         "ess_median": result.ess.median().item(),
         "nll_per_image": [round(value, 3) for value in result.nll.tolist()],
+        "recon_per_image": [round(value, 3) for value in terms.recon.tolist()],
     }
-
-
-def report(*names: str) -> str:
-    """A table of the book's records for some of `RUNS`, with the study's numbers beside them.
-
-    Means over test images +- the standard error over these images; NLL from the record's number
-    of importance samples.
-    """
-    lines = [
-        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'study: recon, NLL':>19}"
-    ]
-    for name in names:
-        record = record_of(name)
-        printed_recon = study.PRINTED[record.config["model"]].recon
-        printed_nll = study.nll_of(name)
-        printed = "-" if printed_nll is None else f"{printed_nll:.2f}"
-        if name.endswith("-vae"):
-            printed = f"{printed_recon:.2f}  {printed}"
-        lines.append(
-            f"{name:20} {record.recon[0]:7.2f} +- {record.recon[1]:.2f} {record.kl_z[0]:6.2f} "
-            f"{record.kl_u[0]:6.2f} {record.nll[0]:8.2f} +- {record.nll[1]:.2f} {printed:>19}"
-        )
-    return "\n".join(lines)
 
 
 def _summary(record: RunRecord) -> str:
@@ -288,57 +313,6 @@ def _summary(record: RunRecord) -> str:
     )
 
 
-def _reload(weights: Path, record: RunRecord) -> VAE:
-    """A recorded run's model.
-
-    Raises:
-        ValueError: missing or damaged weights, or weights of another model.
-    """
-    model = models.build(record.config["model"], tuple(record.config["size"]))
-    try:
-        state = safetensors.torch.load(weights.read_bytes())
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights {weights} are missing, damaged or another model's; delete the folder "
-            f"{weights.parent} and run again"
-        ) from error
-    return model.eval()
-
-
 def runs_folder() -> Path:
     """`TVAE_RUNS`, or a folder beside the images."""
     return Path(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs").expanduser()
-
-
-# What a trained model depends on. Evaluation is left out: it can be repeated on kept weights.
-_CODE = ("data", "networks", "warps", "particles", "bounds", "estimators", "models", "training")
-
-
-def code_hash() -> str:
-    """Hash of the code that trains, without its comments and docstrings."""
-    digest = hashlib.sha256()
-    for module in _CODE:
-        tree = ast.parse(resources.files("tvae_core").joinpath(f"{module}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                node.value.value = None  # a docstring
-        digest.update(ast.unparse(tree).encode())  # ast.dump differs between Pythons
-    return digest.hexdigest()[:16]
-
-
-def main() -> None:
-    """Train and evaluate runs from a shell."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tvae_core.experiments", description=main.__doc__
-    )
-    parser.add_argument("names", nargs="+", choices=RUNS, metavar="NAME", help=", ".join(RUNS))
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    train, test = load_data()
-    for name in arguments.names:
-        run(name, train, test, arguments.seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,20 +6,25 @@ is the case dim(u) = 0.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from tvae_core.networks import PixelBernoulli, mlp, near_zero_linear
+from tvae_core.networks import PixelBernoulli, StackedLinear, mlp, near_zero_linear
 from tvae_core.particles import Particles
 from tvae_core.runtime import check_known
-from tvae_core.warps import WARPS, Size, Warp, make_warp
+from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp
 
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
 LOG_SIGMA_RANGE = (-8.0, 4.0)
+RESAMPLED = ("probs", "logits")
+FLOOR = 1e-6  # of a warped pixel's probability, and what lies outside an image of logits
 
 
 class Encoder(nn.Module):
@@ -32,9 +37,9 @@ class Encoder(nn.Module):
         self.mu_u = nn.Linear(hidden[-1], dim_u) if dim_u else None
         self.log_sigma = nn.Linear(hidden[-1], dim_z + dim_u)
 
-    def forward(self, x: Float[Tensor, "B 1 H W"]) -> Normal:
-        """Normal with batch shape (B, dim_z + dim_u)."""
-        h = self.body(x.flatten(1))
+    def forward(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
+        """Normal with batch shape (*B, dim_z + dim_u)."""
+        h = self.body(x.flatten(-3))
         mu = self.mu_z(h)
         if self.mu_u is not None:
             mu = torch.cat([mu, self.mu_u(h).tanh()], -1)
@@ -59,21 +64,41 @@ class Decoder(nn.Module):
 class WarpedDecoder(nn.Module):
     """p(x | z, u): the canonical image of z, seen through the grid of u.
 
-    theta = W u + b are the warp's parameters, with W small and b = 0 at the start, so that early
-    warps lie near the identity. The warp resamples the pixels' probabilities, with zeros around
-    the frame, as in the study.
+    theta = W u + b are the warp's parameters, with W ~ N(0, pose_std^2) and b = 0 at the start, so
+    that early warps lie near the identity. The warp resamples the pixels' probabilities or their
+    logits. Where it looks outside the frame, `padding` "zeros" finds paper, p = 0 (the study's
+    choice, with "probs"), and "border" the edge pixels.
+
+    Raises:
+        ValueError: an unknown padding or kind of values to resample (the known are listed).
     """
 
-    def __init__(self, canonical: Decoder, warp: Warp, dim_u: int, pose_std: float = 0.1) -> None:
+    def __init__(
+        self,
+        canonical: Decoder,
+        warp: Warp,
+        dim_u: int,
+        pose_std: float = 0.1,
+        resample: str = "probs",
+        padding: str = "zeros",
+    ) -> None:
         super().__init__()
+        check_known("kind of values to resample", resample, RESAMPLED)
+        check_known("padding", padding, PADDINGS)
         self.canonical = canonical
         self.warp = warp
         self.dim_u = dim_u
+        self.resample, self.padding = resample, padding
         self.pose = near_zero_linear(dim_u, warp.n_params, std=pose_std)
 
     def forward(self, latents: Float[Tensor, "*S D"]) -> PixelBernoulli:
         z, u = latents[..., : -self.dim_u], latents[..., -self.dim_u :]
-        return PixelBernoulli.from_probs(self.warp(self.canonical(z).mean, self.pose(u)))
+        image, theta = self.canonical(z), self.pose(u)
+        if self.resample == "probs":
+            return PixelBernoulli.from_probs(self.warp(image.mean, theta, self.padding), FLOOR)
+        # Logits are counted from paper's, so that zero padding is paper and not p = 1/2.
+        paper = math.log(FLOOR / (1 - FLOOR))
+        return PixelBernoulli(self.warp(image.logits - paper, theta, self.padding) + paper)
 
 
 class VAE(nn.Module):
@@ -94,13 +119,13 @@ class VAE(nn.Module):
         """N(0, 1), of each latent dimension."""
         return Normal(self._zero, self._zero + 1, validate_args=False)
 
-    def posterior(self, x: Float[Tensor, "B 1 H W"]) -> Normal:
-        """q(z, u | x), batch shape (B, D).
+    def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
+        """q(z, u | x), batch shape (*B, D).
 
         Raises:
             ValueError: x is not a batch of images of this model's size.
         """
-        if x.ndim != 4 or x.shape[1:] != (1, *self.size):
+        if x.ndim < 4 or x.shape[-3:] != (1, *self.size):
             raise ValueError(
                 f"expected images of shape (B, 1, {self.size[0]}, {self.size[1]}), "
                 f"got {tuple(x.shape)}"
@@ -108,7 +133,7 @@ class VAE(nn.Module):
         return self.encoder(x)
 
     def particles(
-        self, x: Float[Tensor, "B 1 H W"], k: int = 1, posterior: Normal | None = None
+        self, x: Float[Tensor, "*B 1 H W"], k: int = 1, posterior: Normal | None = None
     ) -> Particles:
         """k reparameterized draws from q(z, u | x) for each image, with their log-terms.
 
@@ -128,6 +153,7 @@ class VAE(nn.Module):
             log_prior=self.prior.log_prob(latents).sum(-1),
             log_q=q.log_prob(latents).sum(-1),
             kl=kl_divergence(q, self.prior),
+            q=q,
         )
 
     def split(self, latents: Float[Tensor, "*S D"]) -> tuple[Tensor, Tensor]:
@@ -174,19 +200,23 @@ def build(
     dim_z: int | None = None,
     dim_u: int | None = None,
     hidden: Sequence[int] = HIDDEN,
+    **warped: Any,
 ) -> VAE:
     """A model by name: "plain", or the name of a warp in `warps.WARPS`.
 
     Without `dim_z` and `dim_u`, plain, affine and tps get the study's: (60, 0), (54, 6), (42, 18);
-    the others have 60 in all, of which u takes one per parameter of the warp.
+    the others have 60 in all, of which u takes one per parameter of the warp. `warped` are options
+    of `WarpedDecoder`; the defaults are the study's.
 
     Raises:
         ValueError: an unknown name (the known are listed); u without a warp, or a warp without u.
     """
     check_known("model", name, MODELS)
     if name == "plain":
-        if dim_u:
-            raise ValueError(f"a plain VAE has no warp to use u; got dim_u={dim_u}, want 0")
+        if dim_u or warped:
+            raise ValueError(
+                f"a plain VAE has no warp to use u; got {dim_u=}, {warped=}, want none"
+            )
         dim_z = STUDY_LATENTS[name][0] if dim_z is None else dim_z
         return VAE(Encoder(size, dim_z, 0, hidden), Decoder(size, dim_z, hidden), size, dim_z)
     warp = make_warp(name, size)
@@ -195,5 +225,40 @@ def build(
     dim_u = study_u if dim_u is None else dim_u
     if dim_u < 1:
         raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, want >= 1")
-    decoder = WarpedDecoder(Decoder(size, dim_z, hidden), warp, dim_u)
+    decoder = WarpedDecoder(Decoder(size, dim_z, hidden), warp, dim_u, **warped)
     return VAE(Encoder(size, dim_z, dim_u, hidden), decoder, size, dim_z, dim_u)
+
+
+@torch.no_grad()
+def start_at_mean(model: VAE, mean: Float[Tensor, "1 H W"], floor: float = 1e-3) -> None:
+    """Set the decoder's last bias so that its first images are the training images' mean.
+
+    `mean` is squeezed into [floor, 1 - floor]: a pixel that is white in all training images must
+    stay within reach of the others'.
+    """
+    decoder = model.decoder.canonical if isinstance(model.decoder, WarpedDecoder) else model.decoder
+    assert isinstance(decoder, Decoder)
+    decoder.logits.bias.copy_(torch.logit(floor + (1 - 2 * floor) * mean.flatten()))
+
+
+def stack(models: Sequence[VAE]) -> VAE:
+    """S models of one kind as one, which maps images (S, B, 1, H, W): each sees its own.
+
+    All axes that were B become (S, B). Parameters are copied, not shared.
+    """
+    stacked = copy.deepcopy(models[0])
+    for name, module in models[0].named_modules():
+        if isinstance(module, nn.Linear):
+            layers = [model.get_submodule(name) for model in models]
+            stacked.set_submodule(name, StackedLinear(layers))  # type: ignore[arg-type]
+    return stacked
+
+
+def unstack(stacked: VAE) -> list[VAE]:
+    """The models that `stack` put side by side, each alone."""
+    layers = {n: m for n, m in stacked.named_modules() if isinstance(m, StackedLinear)}
+    alone = [copy.deepcopy(stacked) for _ in next(iter(layers.values())).weight]
+    for index, model in enumerate(alone):
+        for name, module in layers.items():
+            model.set_submodule(name, module.layer(index))
+    return alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ class RunRecord:
     nll_at: list[float]
     ess_median: float
     nll_per_image: list[float]
+    recon_per_image: list[float] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
         text = json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, text.encode())
 
 
 def load_record(path: Path) -> RunRecord:

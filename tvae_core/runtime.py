@@ -79,8 +79,8 @@ def is_live() -> bool:
     return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write(file)` on a temporary file beside `path`, then move it into place.
+def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Write bytes, or call `content(file)`, on a file beside `path`; then move it into place.
 
     A reader of `path` sees the old file or the new one, never a part, however the process ends.
 
@@ -94,7 +94,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         ) as file:
             temporary = Path(file.name)
             try:
-                write(file)
+                file.write(content) if isinstance(content, bytes) else content(file)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:

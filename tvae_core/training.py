@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,27 +14,55 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tvae_core.particles import Particles
-from tvae_core.runtime import check_known, is_live, rng_state, set_rng_state, write_atomically
+from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
-History = list[dict[str, float]]
+History = list[dict[str, Any]]
 CHECK_EVERY = 50  # batches between two looks at the loss; each look waits for the device
 
+# Makes an optimizer and the schedule of its learning rate, which takes a step after each batch.
+Recipe = Callable[[nn.Module, int, int], tuple[torch.optim.Optimizer, Any]]
 
-def adadelta(model: nn.Module, epochs: int) -> tuple[torch.optim.Optimizer, Any]:
-    """The study's recipe: AdaDelta (Zeiler 2012), learning rate (1 - epoch / epochs)^0.9."""
-    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: (1 - epoch / epochs) ** 0.9
+
+def adadelta(
+    model: nn.Module, epochs: int, batches: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The study's: AdaDelta (Zeiler 2012), learning rate (1 - epoch / epochs)^0.9."""
+    rate, on_gpu = _rate(model, 1.0)
+    opt = torch.optim.Adadelta(model.parameters(), lr=rate, capturable=on_gpu)
+    return opt, torch.optim.lr_scheduler.LambdaLR(
+        opt, lambda step: max(0.0, 1 - step // batches / epochs) ** 0.9
     )
 
 
-def adam(model: nn.Module, epochs: int) -> tuple[torch.optim.Optimizer, Any]:
-    """Adam (Kingma & Ba 2015), learning rate 1e-3 throughout."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+def adam(
+    model: nn.Module, epochs: int, batches: int, peak: float = 1e-3
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Adam (Kingma & Ba 2015), learning rate `peak` throughout."""
+    rate, on_gpu = _rate(model, peak)
+    opt = torch.optim.Adam(model.parameters(), lr=rate, capturable=on_gpu, fused=_fused(model))
+    return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
 
 
-OPTIMIZERS = {"adadelta": adadelta, "adam": adam}
+def adam_one_cycle(
+    model: nn.Module, epochs: int, batches: int, peak: float = 2e-3
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Adam; the learning rate rises to `peak` over a tenth of the steps, then falls to nothing
+    along a cosine (Smith & Topin 2019, with one phase of descent)."""
+    rate, on_gpu = _rate(model, peak)
+    opt = torch.optim.Adam(model.parameters(), lr=rate, capturable=on_gpu, fused=_fused(model))
+    return opt, torch.optim.lr_scheduler.OneCycleLR(
+        opt, peak, total_steps=epochs * batches + 1, pct_start=0.1, cycle_momentum=False
+    )
+
+
+def _rate(model: nn.Module, value: float) -> tuple[Tensor, bool]:
+    """A learning rate that a recorded or compiled step reads anew each time; whether on a GPU."""
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.tensor(value, device="cuda" if on_gpu else "cpu"), on_gpu
+
+
+def _fused(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type in ("cpu", "cuda")
 
 
 class Epochs(Protocol):
@@ -54,41 +83,66 @@ def fit(
     *,
     k: int = 1,
     epochs: int = 50,
-    optimizer: str = "adadelta",
+    optimizer: Recipe = adadelta,
+    warm_up: int = 0,
     checkpoint: Path | None = None,
+    fast: bool = False,
 ) -> History:
     """Maximise an estimated bound; return one row per epoch (means over its images, in nats).
 
     `batches` gives images (B, 1, H, W) and may be iterated once per epoch, like `data.Batches`;
     `k` is the number of draws per image. Rows hold epoch, bound, recon, kl_z, kl_u,
-    learning_rate and seconds.
+    learning_rate and seconds. Over the first `warm_up` epochs the price of the latents rises
+    linearly from 0 to 1 (`Particles.beta`); the bound that is logged always has it whole.
 
     Run it inside `with seeded(...)` for a result that depends on the seed alone. With a
     `checkpoint` path the state is kept after each epoch, and a later call goes on from there to
     the result of an uninterrupted one (bit for bit on a CPU).
 
+    A stack of S models (`models.stack`) trains on stacked batches; its rows hold lists of S values,
+    which `unstack_history` takes apart.
+
+    `fast` pays off in long runs. On CUDA the step is recorded once and replayed, so that its
+    launches cost nothing; on a CPU the optimizer's update is compiled, if there is a C++ compiler.
+    Results differ from those of the plain step by rounding.
+
     Raises:
         NonFiniteLossError: names the epoch, the batch and the terms.
-        ValueError: an unknown optimizer, or a damaged or foreign checkpoint.
+        ValueError: a damaged or foreign checkpoint.
     """
-    check_known("optimizer", optimizer, OPTIMIZERS)
-    opt, schedule = OPTIMIZERS[optimizer](model, epochs)
+    device = next(model.parameters()).device
+    opt, schedule = optimizer(model, epochs, len(batches))
+    beta = torch.ones((), device=device)
     history: History = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, model, opt, schedule)
+    update = _compiled(opt) if fast and device.type == "cpu" else opt.step
+
+    def step(x: Tensor) -> Tensor:
+        """One step uphill; the batch's mean bound, recon, kl_z and kl_u, (4,) or (4, S)."""
+        particles = model.particles(x, k)
+        bound = estimator(particles._replace(beta=beta) if warm_up else particles).mean(-1)
+        opt.zero_grad()
+        (-bound.sum()).backward()
+        update()
+        if warm_up:
+            with torch.no_grad():
+                bound = estimator(particles._replace(latents=particles.latents.detach())).mean(-1)
+        kls = (kl.sum(-1).mean(-1) for kl in model.split(particles.kl))
+        recon = -particles.log_lik.mean((0, -1))
+        return torch.stack([bound, recon, *kls]).detach()
+
+    if fast and device.type == "cuda":
+        step = _Recorded(step)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
-        learning_rate = schedule.get_last_lr()[0]
+        learning_rate = float(schedule.get_last_lr()[0])
         meter = _Meter(epoch, epochs, len(batches))
-        for x in batches:
-            particles = model.particles(x, k)
-            bound = estimator(particles).mean()
-            opt.zero_grad()
-            (-bound).backward()
-            opt.step()
-            kl_z, kl_u = model.split(particles.kl)
-            meter.add(len(x), bound, -particles.log_lik.mean(), kl_z, kl_u)
-        schedule.step()
+        for done, x in enumerate(batches):
+            if warm_up:
+                beta.fill_(min(1.0, (epoch - 1 + done / len(batches)) / warm_up))
+            meter.add(x.shape[-4], step(x))
+            schedule.step()
         row = {"epoch": epoch, **meter.close(), "learning_rate": learning_rate}
         history.append({**row, "seconds": time.perf_counter() - start})
         if epoch % block(epochs) == 0 and not is_live():
@@ -98,16 +152,65 @@ def fit(
     return history
 
 
+def _compiled(opt: torch.optim.Optimizer) -> Callable[[], object]:
+    """The optimizer's update, in one pass over the parameters where a compiler can make it so."""
+    if opt.defaults.get("fused") or not (shutil.which("g++") or shutil.which("clang++")):
+        return opt.step
+    return torch.compile(lambda: opt.step())
+
+
+class _Recorded:
+    """A training step recorded as a CUDA graph and replayed; batches of odd size run plainly."""
+
+    PLAIN = 3  # steps before the recording, in which the optimizer makes its state
+
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        self.step = step
+        self.plain_steps = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.graph is None and self.plain_steps < self.PLAIN:
+            self.plain_steps += 1
+            # On a stream of its own, as recording demands of what it is to reuse.
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                terms = self.step(x)
+            torch.cuda.current_stream().wait_stream(stream)
+            return terms
+        if self.graph is None:
+            self.x = x.clone()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.terms = self.step(self.x)
+        if x.shape != self.x.shape:
+            return self.step(x)
+        self.x.copy_(x)
+        self.graph.replay()
+        return self.terms.clone()
+
+
+def unstack_history(history: History) -> list[History]:
+    """The histories of the models of a stack, one by one."""
+    width = len(history[0]["bound"])
+    return [
+        [{n: v[i] if isinstance(v, list) else v for n, v in row.items()} for row in history]
+        for i in range(width)
+    ]
+
+
 def block(epochs: int) -> int:
     """Epochs per printed line: ten lines in all."""
     return max(1, epochs // 10)
 
 
-def describe(row: dict[str, float]) -> str:
-    """One line for one epoch of a history."""
+def describe(row: dict[str, Any]) -> str:
+    """One line for one epoch of a history; of a stack, the means over its models."""
+    bound, recon, kl_z, kl_u = (torch.tensor(row[name]).mean().item() for name in _Meter.NAMES)
     return (
-        f"epoch {row['epoch']:3d}: bound {row['bound']:8.2f}, recon {row['recon']:6.2f}, "
-        f"KL(z) {row['kl_z']:5.2f}, KL(u) {row['kl_u']:5.2f}"
+        f"epoch {row['epoch']:3d}: bound {bound:8.2f}, recon {recon:6.2f}, "
+        f"KL(z) {kl_z:5.2f}, KL(u) {kl_u:5.2f}"
     )
 
 
@@ -121,7 +224,7 @@ class _Meter:
         self.start = time.perf_counter()
         self.pending: list[Tensor] = []
         self.counts: list[int] = []
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64)
+        self.sums: Tensor | float = 0.0
         self.batches, self.images = 0, 0
         self.bar = tqdm(
             total=n_batches,
@@ -131,9 +234,9 @@ class _Meter:
             leave=epoch == epochs,
         )
 
-    def add(self, count: int, bound: Tensor, recon: Tensor, kl_z: Tensor, kl_u: Tensor) -> None:
-        kls = kl_z.sum(-1).mean(), kl_u.sum(-1).mean()
-        self.pending.append(torch.stack([bound, recon, *kls]).detach())
+    def add(self, count: int, terms: Tensor) -> None:
+        """One batch: its number of images, and their mean terms, (4,) or (4, S)."""
+        self.pending.append(terms)
         self.counts.append(count)
         if len(self.pending) == CHECK_EVERY:
             self.check()
@@ -145,7 +248,8 @@ class _Meter:
         terms = torch.stack(self.pending).cpu().double()
         for offset, row in enumerate(terms):
             if not row.isfinite().all():
-                named = ", ".join(f"{n} = {v:g}" for n, v in zip(self.NAMES, row, strict=True))
+                values = zip(self.NAMES, row.tolist(), strict=True)
+                named = ", ".join(f"{name} = {value}" for name, value in values)
                 self.bar.close()
                 raise NonFiniteLossError(
                     f"the loss is not finite in epoch {self.epoch}, batch "
@@ -153,19 +257,20 @@ class _Meter:
                     "the images; the last checkpoint is from the end of the epoch before."
                 )
         counts = torch.tensor(self.counts, dtype=torch.float64)
-        self.sums += counts @ terms
+        self.sums = self.sums + torch.tensordot(counts, terms, 1)
         self.batches += len(terms)
         self.images += sum(self.counts)
         self.bar.update(len(terms))
-        loss, elbo = -terms[-1, 0], -terms[-1, 1:].sum()
+        loss, elbo = -terms[-1, 0].mean(), -terms[-1, 1:].sum(0).mean()
         rate = self.images / (time.perf_counter() - self.start)
         self.bar.set_postfix_str(f"loss {loss:.2f}, ELBO {elbo:.2f}, {rate:,.0f} images/s")
         self.pending, self.counts = [], []
 
-    def close(self) -> dict[str, float]:
+    def close(self) -> dict[str, Any]:
         self.check()
         self.bar.close()
-        return dict(zip(self.NAMES, (self.sums / self.images).tolist(), strict=True))
+        means = torch.as_tensor(self.sums) / self.images
+        return dict(zip(self.NAMES, means.tolist(), strict=True))
 
 
 def _save(path: Path, model: nn.Module, opt: Any, schedule: Any, history: History) -> None:
@@ -191,7 +296,10 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
         if kept != ours:
             raise ValueError("it is from another optimizer")
         model.load_state_dict(state["model"])
+        rates = [group["lr"] for group in opt.param_groups]
         opt.load_state_dict(state["optimizer"])
+        for group, rate in zip(opt.param_groups, rates, strict=True):
+            group["lr"] = rate.copy_(group["lr"])  # on its device again
         schedule.load_state_dict(state["schedule"])
         history: History = state["history"]
         set_rng_state(state["rng"])

@@ -1,0 +1,186 @@
+"""The one command that makes all numbers: its plan, its division among workers, its second call."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvae_core import experiments, reproduce, training
+from tvae_core.experiments import PROFILES
+from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.reproduce import Task, clock, share, tasks, worker
+
+SMALL = ("--only", "plain-vae", "--only", "plain-multi1", "--seeds", "2", "--epochs", "1")
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TVAE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("TVAE_PROFILE", "smoke")
+    return tmp_path / "runs"
+
+
+def finished(runs: Path) -> list[tuple[str, int]]:
+    """Names and seeds of the finished runs."""
+    records = [json.loads(path.read_text()) for path in runs.glob("*/record-*.json")]
+    return sorted((record["name"], record["seed"]) for record in records)
+
+
+ALL = [("plain-multi1", 0), ("plain-multi1", 1), ("plain-vae", 0), ("plain-vae", 1)]
+
+
+# The plan.
+
+
+def test_every_run_belongs_to_one_recipe():
+    assert sorted(RUNS) == sorted(name for names in RECIPES.values() for name in names)
+
+
+def test_a_cpu_takes_one_seed_at_a_time_and_a_gpu_all_of_them():
+    assert tasks(["a", "b"], (0, 7), False) == [
+        Task("a", (0,)),
+        Task("b", (0,)),
+        Task("a", (7,)),
+        Task("b", (7,)),
+    ]
+    assert tasks(["a", "b"], (0, 7), True) == [Task("a", (0, 7)), Task("b", (0, 7))]
+    assert str(Task("a", (0, 7))) == "a, seeds 0, 7"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_workers_share_all_tasks_and_no_two_have_the_same(size, side_by_side):
+    todo = tasks(list(RUNS), range(3), side_by_side)
+    shares = [share(todo, rank, size, PROFILES["paper"]) for rank in range(size)]
+    assert sorted(task for mine in shares for task in mine) == sorted(todo)
+    assert all(mine == [task for task in todo if task in mine] for mine in shares)  # in order
+
+
+def test_no_worker_gets_much_more_than_another():
+    todo = [task for task in tasks(list(RUNS), range(3), False) if "50" not in task.name]
+    for size in (2, 3, 5):
+        counts = [len(share(todo, rank, size, PROFILES["paper"])) for rank in range(size)]
+        assert max(counts) - min(counts) <= len(todo) // 4
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "1"}, (3, 8)),  # torchrun in Slurm
+        ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "16"}, (5, 16)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, (2, 4)),
+    ],
+)
+def test_a_worker_knows_its_place_from_the_launcher(environ, expected):
+    assert worker(environ) == expected
+
+
+def test_an_array_that_does_not_start_at_zero_is_refused():
+    with pytest.raises(ValueError, match="number the array's tasks from 0: --array=0-3"):
+        worker({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"})
+
+
+def test_times_are_told_in_hours_and_minutes():
+    assert [clock(s) for s in (0, 89, 3600, 7499)] == ["0 min", "1 min", "1 h 00 min", "2 h 05 min"]
+
+
+# The command.
+
+
+def test_the_list_names_every_run(capsys):
+    reproduce.main(["--list"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in RUNS)
+
+
+def test_a_dry_run_shows_the_plan_and_trains_nothing(runs, capsys, monkeypatch):
+    monkeypatch.setattr(training, "fit", None)
+    reproduce.main([*SMALL, "--dry-run"])
+    printed = capsys.readouterr().out
+    for task in ("plain-vae, seed 0", "plain-vae, seed 1", "plain-multi1, seed 1"):
+        assert task in printed
+    assert "4 of 4 to do, 0 min if none is begun" in printed
+    assert finished(runs) == []
+
+
+def test_a_second_call_does_only_what_is_left(runs, capsys, monkeypatch):
+    fit, calls = training.fit, []
+
+    def killed_in_the_third(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(training, "fit", killed_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.main([*SMALL])
+    assert len(finished(runs)) == 2
+    assert all(options["epochs"] == 1 for options in calls)
+    capsys.readouterr()
+    reproduce.main([*SMALL])
+    printed = capsys.readouterr().out
+    assert finished(runs) == ALL
+    assert len(calls) == 5
+    assert "2 of 4 to do" in printed
+    assert "2 of 2 done, about 0 min left" in printed
+    reproduce.main([*SMALL])
+    assert len(calls) == 5
+    assert capsys.readouterr().out.count("finished") == 4
+
+
+def test_the_first_seed_is_measured_on_all_test_images_as_well(runs, monkeypatch):
+    few = experiments.Profile("paper", "mini", 100, {1: 1, 5: 1, 50: 1}, 20, 10)
+    monkeypatch.setattr(experiments, "current_profile", lambda: few)
+    reproduce.main(["--only", "plain-vae", "--seeds", "2"])
+    records = [json.loads(path.read_text()) for path in runs.glob("*/record-*.json")]
+    assert sorted((r["seed"], r["data"]["test"]["n"]) for r in records) == [
+        (0, 20),
+        (0, 1000),
+        (1, 20),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "affin-*"], "--only affin-*: no such run; known: plain-vae, affine-vae"),
+        (["--seeds", "many"], "'many' is neither a number of seeds nor a list"),
+        (["--seeds", "0"], "'0' is neither a number of seeds nor a list"),
+        (["--seeds", "1,-2"], "'1,-2' is neither a number of seeds nor a list"),
+        (["--epochs", "0"], "--epochs 0: want at least 1"),
+        (["--recipe", "studie"], "invalid choice: 'studie'"),
+    ],
+)
+def test_a_wrong_argument_is_answered_with_what_is_wanted(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        reproduce.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert reproduce._seeds("3") == (0, 1, 2)
+    assert reproduce._seeds("4,") == (4,)
+    assert reproduce._seeds("5,1,5") == (5, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_share_the_runs(runs):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    done = subprocess.run(
+        [*command, "-m", "tvae_core.reproduce", *SMALL],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert finished(runs) == ALL
+    assert done.stdout.count("epoch   1:") == 4  # none was trained twice
+    for rank in (0, 1):
+        assert f"worker {rank} of 2: 2 of 4 tasks" in done.stdout

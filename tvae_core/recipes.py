@@ -1,0 +1,77 @@
+"""What each run of the book is: its model, its objective and how it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from tvae_core import bounds, estimators, training
+from tvae_core.estimators import Estimator
+
+# The first three are the study's objectives: "vae" has its KL in closed form, "multi" and "iwae"
+# estimate it from their draws. The others are gradients of the ELBO and of the IWAE bound.
+ESTIMATORS: dict[str, Estimator] = {
+    "vae": estimators.analytic_kl,
+    "multi": estimators.reparameterized(bounds.elbo),
+    "iwae": estimators.reparameterized(bounds.iwae),
+    "stl": estimators.stl,
+    "dreg": estimators.dreg,
+}
+OPTIMIZERS: dict[str, training.Recipe] = {
+    "adadelta": training.adadelta,
+    "adam": training.adam,
+    "adam-one-cycle": training.adam_one_cycle,
+}
+DECODERS = ("plain", "affine", "tps")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One model and how it is trained.
+
+    What is None is as in the study, and stays out of `settings`: a new option leaves the keys of
+    old runs as they are.
+    """
+
+    model: str
+    objective: str  # of ESTIMATORS
+    k: int = 1
+    binarization: str = "none"
+    batch_size: int = 128
+    optimizer: str = "adadelta"
+    estimator: str | None = None  # of ESTIMATORS; None is the objective's own
+    warm_up: int | None = None  # epochs over which the price of the latents rises to its full
+    start: str | None = None  # "mean": the decoder's bias starts at the training images' mean
+    resample: str | None = None  # the next three are options of WarpedDecoder
+    padding: str | None = None
+    pose_std: float | None = None
+    stretch: int | None = None  # times the profile's number of epochs
+
+    def settings(self) -> dict[str, Any]:
+        """The options that are set, by name."""
+        options = dataclasses.asdict(self)
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def _study() -> dict[str, Config]:
+    """The study's nine models on its own recipe, and one draw on binary pixels to compare with."""
+    runs = {f"{model}-vae": Config(model, "vae") for model in DECODERS}
+    for model in DECODERS:
+        runs[f"{model}-vae-binarized"] = Config(model, "vae", 1, "dynamic", 100)
+        for objective in ("multi", "iwae"):
+            runs[f"{model}-{objective}5"] = Config(model, objective, 5, "dynamic", 100)
+    return runs
+
+
+def _draws() -> dict[str, Config]:
+    """The plain model with 1 and 50 draws, for chapter 6; with 1 the two objectives are one."""
+    return {
+        f"plain-{objective}{k}": Config("plain", objective, k, "dynamic", 100)
+        for objective, k in (("multi", 1), ("multi", 50), ("iwae", 50))
+    }
+
+
+# What `python -m tvae_core.reproduce` knows as a recipe: a name for several runs.
+RECIPES: dict[str, dict[str, Config]] = {"study": _study(), "draws": _draws()}
+RUNS = {name: config for runs in RECIPES.values() for name, config in runs.items()}

@@ -1,0 +1,224 @@
+"""One command for all of the book's numbers: `python -m tvae_core.reproduce`.
+
+Trains and measures every run of a recipe for several seeds. Finished runs are passed over, killed
+ones go on from their last epoch. Under torchrun, or in a Slurm array or step, each worker takes its
+share of the runs, on any file system that all of them see:
+
+    torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
+    sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from tvae_core import data, evaluation, experiments
+from tvae_core.data import Images
+from tvae_core.experiments import Job, Profile
+from tvae_core.recipes import ESTIMATORS, RECIPES, RUNS
+from tvae_core.runtime import is_live, seeded
+
+
+class Task(NamedTuple):
+    """Seeds of one run that one worker trains: one on a CPU, all of them on a GPU."""
+
+    name: str
+    seeds: tuple[int, ...]
+
+    def __str__(self) -> str:
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
+        return f"{self.name}, {seeds}"
+
+
+def tasks(names: Sequence[str], seeds: Sequence[int], side_by_side: bool) -> list[Task]:
+    """All that is to be done, the first seed of every run first."""
+    if side_by_side:
+        return [Task(name, tuple(seeds)) for name in names]
+    return [Task(name, (seed,)) for seed in seeds for name in names]
+
+
+def worker(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """(rank, number of workers) as torchrun, a Slurm array or a Slurm step has set them.
+
+    Raises:
+        ValueError: an array whose tasks are not numbered 0, 1, 2, ...
+    """
+    if "WORLD_SIZE" in environ:
+        return int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    if "SLURM_ARRAY_TASK_COUNT" in environ:
+        rank, size = int(environ["SLURM_ARRAY_TASK_ID"]), int(environ["SLURM_ARRAY_TASK_COUNT"])
+        if rank >= size:
+            raise ValueError(f"number the array's tasks from 0: --array=0-{size - 1}")
+        return rank, size
+    return int(environ.get("SLURM_PROCID", 0)), int(environ.get("SLURM_NTASKS", 1))
+
+
+def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[Task]:
+    """The tasks of one worker: longest first, each to whom has the least so far.
+
+    Every worker comes to the same division by itself, as it depends on the plan alone.
+    """
+
+    def cost(task: Task) -> float:
+        job = RUNS[task.name]
+        passes = 1 + job.k * (1 if job.model == "plain" else 1.4)
+        return len(task.seeds) * profile.epochs[job.k] * (job.stretch or 1) * passes
+
+    loads, mine = [0.0] * size, set()
+    for task in sorted(todo, key=cost, reverse=True):
+        least = loads.index(min(loads))
+        loads[least] += cost(task)
+        if least == rank:
+            mine.add(task)
+    return [task for task in todo if task in mine]
+
+
+class Pace(NamedTuple):
+    """Seconds of a training step, and of the NLL of an image, as tried on this machine."""
+
+    step: float
+    image: float
+
+    def seconds(self, job: Job, n_test: int) -> float:
+        """What training one seed of a job and measuring it will take, roughly."""
+        steps = job.settings["epochs"] * len(job.batches())
+        return steps * self.step + n_test * self.image
+
+
+def try_out(job: Job) -> Pace:
+    """A few steps and a few images of a job; takes seconds, and leaves nothing behind."""
+    with seeded(0):
+        model = job.untrained(0)
+        x = next(iter(job.batches()))
+        estimator = ESTIMATORS[job.config.estimator or job.config.objective]
+
+        def step() -> None:
+            (-estimator(model.particles(x, job.config.k)).mean()).backward()
+
+        few, draws = job.images[:10], job.profile.nll_samples
+        step()
+        return Pace(_shortest(step), _shortest(lambda: evaluation.nll(model, few, draws)) / 10)
+
+
+def _shortest(act: Callable[[], object], times: int = 3) -> float:
+    """Seconds that the fastest of several attempts took."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        act()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def clock(seconds: float) -> str:
+    """Hours and minutes, as "2 h 05 min"."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and measure every run of a recipe, for several seeds."""
+    chosen = _parse(arguments)
+    if chosen.list:
+        for recipe, names in RECIPES.items():
+            print(f"{recipe}: {', '.join(names)}")
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    profile = experiments.current_profile()
+    if chosen.epochs:
+        profile = dataclasses.replace(profile, epochs=dict.fromkeys(profile.epochs, chosen.epochs))
+    train, test = experiments.load_data(profile)
+    side_by_side = train.pixels.is_cuda
+    jobs = {name: Job(name, RUNS[name], profile, train) for name in chosen.names}
+    rank, size = worker()
+    plan = tasks(chosen.names, chosen.seeds, side_by_side)
+    mine = share(plan, rank, size, profile)
+    if size > 1:
+        print(f"worker {rank} of {size}: {len(mine)} of {len(plan)} tasks")
+
+    def tests(task: Task) -> list[Images]:
+        """The images to measure on: where they are few, the first seed goes on to all there are."""
+        whole = chosen.seeds[0] in task.seeds and profile.name == "paper"
+        return [test, data.load(profile.dataset, "test").to(test.pixels.device)][: 1 + whole]
+
+    def finished(task: Task) -> bool:
+        paths = (jobs[task.name].record_path(s, x) for s in task.seeds for x in tests(task))
+        return all(path.exists() for path in paths)
+
+    todo = [task for task in mine if not finished(task)]
+    paces = {name: try_out(jobs[name]) for name in dict.fromkeys(task.name for task in todo)}
+    seconds = {
+        task: len(task.seeds)
+        * paces[task.name].seconds(jobs[task.name], sum(map(len, tests(task))))
+        for task in todo
+    }
+    for task in mine:
+        print(f"{task!s:40} {clock(seconds[task]) if task in seconds else 'finished'}")
+    print(f"{len(todo)} of {len(mine)} to do, {clock(sum(seconds.values()))} if none is begun")
+    if chosen.dry_run:
+        return
+    bar = tqdm(total=round(sum(seconds.values())), unit="s", disable=not is_live())
+    for done, task in enumerate(todo, 1):
+        bar.set_description(str(task))
+        for images in tests(task):
+            experiments.run_seeds(task.name, train, images, task.seeds, profile, side_by_side)
+        bar.update(round(seconds[task]))
+        left = clock(sum(seconds[other] for other in todo[done:]))
+        print(f"{done} of {len(todo)} done, about {left} left", flush=True)
+    bar.close()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tvae_core.reproduce",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, action="append", help="default: all; may be repeated")
+    add("--only", metavar="PATTERN", action="append", help="runs by name, as 'affine-*'")
+    add("--seeds", type=_seeds, default=(0, 1, 2), help="a number, 3, or a list, 0,4 (default: 3)")
+    add("--epochs", type=int, help="in place of the profile's")
+    add("--list", action="store_true", help="name the recipes and their runs, and stop")
+    add("--dry-run", action="store_true", help="show the plan, and stop")
+    chosen = parser.parse_args(arguments)
+    names = [name for recipe in chosen.recipe or RECIPES for name in RECIPES[recipe]]
+    for pattern in chosen.only or []:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            parser.error(f"--only {pattern}: no such run; known: {', '.join(names)}")
+    if chosen.only:
+        names = [n for n in names if any(fnmatchcase(n, pattern) for pattern in chosen.only)]
+    if chosen.epochs is not None and chosen.epochs < 1:
+        parser.error(f"--epochs {chosen.epochs}: want at least 1")
+    chosen.names = names
+    return chosen
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """ "3" is the seeds 0, 1, 2; "0,4" or "4," names them."""
+    try:
+        if "," in text:
+            seeds = tuple(dict.fromkeys(int(part) for part in text.split(",") if part))
+        else:
+            seeds = tuple(range(int(text)))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a list")
+    return seeds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The weights and records that ship with the package: what the book shows, and has measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+
+from tvae_core import models, study
+from tvae_core.models import VAE
+from tvae_core.records import RunRecord, load_record
+from tvae_core.runtime import check_known, pick_device
+
+WARPED_OPTIONS = ("pose_std", "resample", "padding")
+
+
+class Run(NamedTuple):
+    """A trained model and its record."""
+
+    model: VAE
+    record: RunRecord
+
+
+def load_pretrained(name: str) -> Run:
+    """The model that the book shows under this name, and its record (seed 0, paper profile).
+
+    The weights are kept in float16: what they give differs from the record in the second decimal
+    at the most.
+
+    Raises:
+        ValueError: an unknown name (the known are listed).
+        OSError: a damaged file.
+    """
+    record = record_of(name)
+    weights = _verified("pretrained model", name, "safetensors")
+    return Run(load_weights(weights, record.config).to(pick_device()), record)
+
+
+def record_of(name: str) -> RunRecord:
+    """The record behind the book's numbers for a run of seed 0.
+
+    Raises:
+        ValueError: an unknown name (the known are listed).
+        OSError: a damaged file.
+    """
+    return load_record(_verified("record", name, "json"))
+
+
+def recorded() -> list[str]:
+    """The runs that the package has a record of."""
+    return [Path(file).stem for file in _sums() if file.endswith(".json")]
+
+
+def _verified(kind: str, name: str, suffix: str) -> Path:
+    """A file of the package, after a look at its SHA-256."""
+    sums = _sums()
+    check_known(kind, name, [Path(file).stem for file in sums if file.endswith(suffix)])
+    path = _folder() / f"{name}.{suffix}"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sums[path.name]:
+        raise OSError(f"{path} is damaged; install tvae_core again")
+    return path
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("tvae_core"))) / "pretrained"
+
+
+def _sums() -> dict[str, str]:
+    """SHA-256 of each file of weights or records."""
+    lines = (_folder() / "SHA256SUMS").read_text().splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
+
+
+def report(*names: str) -> str:
+    """A table of the book's records for some of `RUNS`, with the study's numbers beside them.
+
+    Means over test images +- the standard error over these images; NLL from the record's number
+    of importance samples.
+    """
+    lines = [
+        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'study: recon, NLL':>19}"
+    ]
+    for name in names:
+        record = record_of(name)
+        printed_recon = study.PRINTED[record.config["model"]].recon
+        printed_nll = study.nll_of(name)
+        printed = "-" if printed_nll is None else f"{printed_nll:.2f}"
+        if name.endswith("-vae"):
+            printed = f"{printed_recon:.2f}  {printed}"
+        lines.append(
+            f"{name:20} {record.recon[0]:7.2f} +- {record.recon[1]:.2f} {record.kl_z[0]:6.2f} "
+            f"{record.kl_u[0]:6.2f} {record.nll[0]:8.2f} +- {record.nll[1]:.2f} {printed:>19}"
+        )
+    return "\n".join(lines)
+
+
+def build(config: Mapping[str, Any]) -> VAE:
+    """The untrained model of a record's configuration."""
+    warped = {name: config[name] for name in WARPED_OPTIONS if name in config}
+    return models.build(config["model"], tuple(config["size"]), **warped)
+
+
+def load_weights(path: Path, config: Mapping[str, Any]) -> VAE:
+    """The trained model of a record's configuration, on the CPU.
+
+    Raises:
+        ValueError: missing or damaged weights, or weights of another model.
+    """
+    model = build(config)
+    try:
+        state = safetensors.torch.load(path.read_bytes())
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights {path} are missing, damaged or another model's; delete the folder "
+            f"{path.parent} and run again"
+        ) from error
+    return model.eval()

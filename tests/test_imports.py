@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "runtime": set(),
     "study": set(),
     "provenance": set(),
+    "acceleration": set(),
     **{piece: {"runtime"} for piece in PIECES},
-    "training": {"runtime", "particles"},  # for a type
+    "training": {"runtime", "acceleration", "particles"},  # the last for a type
     "models": {"runtime", "networks", "warps", "particles"},  # no bounds, estimators, training
     "estimators": {"runtime", "particles", "bounds"},
     # No estimators, training or bounds: no knob of training can reach a reported number.

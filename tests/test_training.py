@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tvae_core import bounds, data, models, training
+from tvae_core import acceleration, bounds, data, models, training
 from tvae_core.estimators import analytic_kl, dreg, reparameterized
 from tvae_core.recipes import OPTIMIZERS
 from tvae_core.runtime import seeded
@@ -384,7 +384,7 @@ def test_a_compiled_update_gives_the_plain_one_s_result_up_to_rounding():
 
 
 def test_without_a_compiler_a_fast_run_is_a_plain_one(monkeypatch):
-    monkeypatch.setattr(training.shutil, "which", lambda _: None)
+    monkeypatch.setattr(acceleration.shutil, "which", lambda _: None)
     assert_same_run(train(fast=True), train())
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 PACKAGE = "tvae_core"
-OUTSIDE = ("runtime",)  # files, devices, progress: no number comes from there
+OUTSIDE = ("runtime", "acceleration")  # files, devices, speed: no number depends on them
 
 
 def code_hash(*roots: Callable[..., Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from tvae_core.acceleration import fast_step
 from tvae_core.particles import Particles
 from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
@@ -102,9 +102,7 @@ def fit(
     A stack of S models (`models.stack`) trains on stacked batches; its rows hold lists of S values,
     which `unstack_history` takes apart.
 
-    `fast` pays off in long runs. On CUDA the step is recorded once and replayed, so that its
-    launches cost nothing; on a CPU the optimizer's update is compiled, if there is a C++ compiler.
-    Results differ from those of the plain step by rounding.
+    `fast` pays off in long runs: see `acceleration`. Results differ by rounding.
 
     Raises:
         NonFiniteLossError: names the epoch, the batch and the terms.
@@ -116,24 +114,27 @@ def fit(
     history: History = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, model, opt, schedule)
-    update = _compiled(opt) if fast and device.type == "cpu" else opt.step
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is to rise, and the batch's mean bound, recon, kl_z and kl_u: (4,), or (4, S)."""
+        particles = model.particles(x, k)
+        objective = estimator(particles._replace(beta=beta) if warm_up else particles).mean(-1)
+        with torch.no_grad():
+            bound = objective
+            if warm_up:
+                bound = estimator(particles._replace(latents=particles.latents.detach())).mean(-1)
+            kls = (kl.sum(-1).mean(-1) for kl in model.split(particles.kl))
+            terms = torch.stack([bound, -particles.log_lik.mean((0, -1)), *kls])
+        return objective, terms
 
     def step(x: Tensor) -> Tensor:
-        """One step uphill; the batch's mean bound, recon, kl_z and kl_u, (4,) or (4, S)."""
-        particles = model.particles(x, k)
-        bound = estimator(particles._replace(beta=beta) if warm_up else particles).mean(-1)
+        objective, terms = forward(x)
         opt.zero_grad()
-        (-bound.sum()).backward()
-        update()
-        if warm_up:
-            with torch.no_grad():
-                bound = estimator(particles._replace(latents=particles.latents.detach())).mean(-1)
-        kls = (kl.sum(-1).mean(-1) for kl in model.split(particles.kl))
-        recon = -particles.log_lik.mean((0, -1))
-        return torch.stack([bound, recon, *kls]).detach()
+        (-objective.sum()).backward()
+        opt.step()
+        return terms
 
-    if fast and device.type == "cuda":
-        step = _Recorded(step)
+    take = fast_step(forward, opt, step, device.type) if fast else step
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
@@ -141,7 +142,7 @@ def fit(
         for done, x in enumerate(batches):
             if warm_up:
                 beta.fill_(min(1.0, (epoch - 1 + done / len(batches)) / warm_up))
-            meter.add(x.shape[-4], step(x))
+            meter.add(x.shape[-4], take(x))
             schedule.step()
         row = {"epoch": epoch, **meter.close(), "learning_rate": learning_rate}
         history.append({**row, "seconds": time.perf_counter() - start})
@@ -150,45 +151,6 @@ def fit(
         if checkpoint is not None:
             _save(checkpoint, model, opt, schedule, history)
     return history
-
-
-def _compiled(opt: torch.optim.Optimizer) -> Callable[[], object]:
-    """The optimizer's update, in one pass over the parameters where a compiler can make it so."""
-    if opt.defaults.get("fused") or not (shutil.which("g++") or shutil.which("clang++")):
-        return opt.step
-    return torch.compile(lambda: opt.step())
-
-
-class _Recorded:
-    """A training step recorded as a CUDA graph and replayed; batches of odd size run plainly."""
-
-    PLAIN = 3  # steps before the recording, in which the optimizer makes its state
-
-    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
-        self.step = step
-        self.plain_steps = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.graph is None and self.plain_steps < self.PLAIN:
-            self.plain_steps += 1
-            # On a stream of its own, as recording demands of what it is to reuse.
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                terms = self.step(x)
-            torch.cuda.current_stream().wait_stream(stream)
-            return terms
-        if self.graph is None:
-            self.x = x.clone()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.terms = self.step(self.x)
-        if x.shape != self.x.shape:
-            return self.step(x)
-        self.x.copy_(x)
-        self.graph.replay()
-        return self.terms.clone()
 
 
 def unstack_history(history: History) -> list[History]:

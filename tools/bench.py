@@ -1,0 +1,189 @@
+"""Measure tvae_core against tutorial-style code, side by side, on this machine: results/bench.json.
+
+Usage: python tools/bench.py [--repeats 5]
+
+Both train the same networks on the bundled digits with the study's optimizer, in turns, so that a
+busy moment of the machine meets both. Leave the machine alone meanwhile.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import tutorial_style
+from torch.utils.flop_counter import FlopCounterMode
+
+from tvae_core import data, evaluation, load_pretrained, models, training
+from tvae_core.experiments import PROFILES, Job
+from tvae_core.recipes import DECODERS, ESTIMATORS, OPTIMIZERS, RUNS
+from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
+
+RECORD = Path(__file__).resolve().parents[1] / "results" / "bench.json"
+EPOCH = 60_000  # images; times on the bundled digits are told for this many
+RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
+KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
+NLL_IMAGES = 5
+SIDE_BY_SIDE = 5  # seeds trained at once
+
+
+def timed(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def matmul_limit(device: torch.device, size: int = 1024) -> float:
+    """FLOP/s of large float32 matrix products: what the networks' layers could reach at best."""
+    a = torch.randn(size, size, device=device)
+    return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(30))
+
+
+def flops_of_epoch(job: Job) -> float:
+    """FLOPs of the matrix products in training on 60,000 images."""
+    with seeded(0):
+        model, x = job.untrained(0), next(iter(job.batches()))
+    with FlopCounterMode(display=False) as counter:
+        (-ESTIMATORS[job.config.objective](model.particles(x, job.config.k)).mean()).backward()
+    return counter.get_total_flops() * EPOCH / len(x)
+
+
+def our_epoch(job: Job, stack: int | None = None) -> float:
+    """Seconds for 60,000 images; a first epoch, in which code is compiled, does not count."""
+    with seeded(0), contextlib.redirect_stdout(io.StringIO()):
+        model = job.untrained(0)
+        rows = training.fit(
+            models.stack([model] * stack) if stack else model,
+            job.batches(stack),
+            ESTIMATORS[job.config.objective],
+            k=job.config.k,
+            epochs=2,
+            optimizer=OPTIMIZERS[job.config.optimizer],
+            fast=True,
+        )
+    return rows[-1]["seconds"] * EPOCH / len(job.images)
+
+
+def tutorial_epoch(job: Job) -> float:
+    with seeded(0):
+        model = tutorial_style.TransformerVAE(job.config.model).to(job.images.pixels.device)
+        optimizer = torch.optim.Adadelta(model.parameters())
+        loader = tutorial_style.loader(
+            job.images.pixels.cpu(), job.config.batch_size, job.config.binarization == "dynamic"
+        )
+        seconds = timed(lambda: tutorial_style.train_epoch(model, loader, optimizer, job.config.k))
+    return seconds * EPOCH / len(job.images)
+
+
+def nll_ways(kind: str) -> dict[str, Callable[[int, int], object]]:
+    """Both ways to the NLL of the first n bundled test digits from k draws, on equal weights."""
+    model = load_pretrained(f"{kind}-iwae5").model
+    tutorial = tutorial_style.load_from(tutorial_style.TransformerVAE(kind), model)
+    tutorial.to(pick_device())
+    digits = data.binarize_fixed(data.load("mini", "test")).to(pick_device())
+    return {
+        "tutorial": lambda n, k: tutorial_style.nll(tutorial, digits[:n].x, k),
+        "tvae_core": lambda n, k: evaluation.nll(model, digits[:n], k),
+    }
+
+
+def peak_of(way: str, k: int) -> float:
+    """MB that the NLL of one image takes at its peak, in a process of its own."""
+    command = [sys.executable, __file__, "--peak", way, str(k)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(way: str, k: int) -> None:
+    nll = nll_ways("plain")[way]
+    nll(1, 10)  # what is allocated once and for all
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        nll(1, k)
+        print((torch.cuda.max_memory_allocated() - before) / 1e6)
+        return
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
+    nll(1, k)
+    print(resident("VmHWM") - before)
+
+
+def resident(field: str) -> float:
+    """MB of memory that this process has now (VmRSS) or had at its peak (VmHWM)."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if field in x)
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median seconds of each way, tried in turns."""
+    tries = [{name: way() for name, way in ways.items()} for _ in range(repeats)]
+    return {name: statistics.median(seconds[name] for seconds in tries) for name in ways}
+
+
+def measure(repeats: int) -> dict[str, object]:
+    device = pick_device()
+    data.import_torchvision_datasets()
+    digits = data.load("mini", "train").to(device)
+    limit = matmul_limit(device)
+    epochs, nlls = [], []
+    for kind in DECODERS:
+        for k, run in RUN_OF.items():
+            job = Job(run.format(kind), RUNS[run.format(kind)], PROFILES["paper"], digits)
+            ways = {
+                "tutorial": lambda job=job: tutorial_epoch(job),
+                "tvae_core": lambda job=job: our_epoch(job),
+            }
+            if device.type == "cuda":
+                ways["side by side"] = lambda job=job: our_epoch(job, SIDE_BY_SIDE) / SIDE_BY_SIDE
+            row = {"model": kind, "k": k, **medians(ways, repeats)}
+            row["share of limit"] = flops_of_epoch(job) / row["tvae_core"] / limit
+            epochs.append(row)
+            print(row, flush=True)
+        ways = nll_ways(kind)
+        per_image = {
+            name: lambda way=way: timed(lambda: way(NLL_IMAGES, 5_000)) / NLL_IMAGES
+            for name, way in ways.items()
+        }
+        nlls.append({"model": kind, **medians(per_image, repeats)})
+        print(nlls[-1], flush=True)
+    memory = [{"k": k, **{way: peak_of(way, k) for way in ways}} for k in KS]
+    return {
+        "device": device_name(device),
+        "cores": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "repeats": repeats,
+        "matmul_limit_gflops": limit / 1e9,
+        "seconds_per_epoch": epochs,
+        "seconds_per_nll": nlls,
+        "peak_mb": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak", nargs=2, metavar=("WAY", "K"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.peak:
+        return print_peak(chosen.peak[0], int(chosen.peak[1]))
+    record = json.dumps(measure(chosen.repeats), indent=1) + "\n"
+    write_atomically(RECORD, record.encode())
+    print(record)
+
+
+if __name__ == "__main__":
+    main()

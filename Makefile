@@ -8,7 +8,7 @@ READY := .venv/.installed
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test check notebooks tables setup-cells linkcheck clean
+.PHONY: help install book test check notebooks reproduce bench tables setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,14 @@ check: $(READY) ## format, lint, types, and the cells derived from _config.yml
 
 notebooks: $(READY) ## execute notebooks in place (NB= some of them; TVAE_PROFILE, by default paper)
 	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)
+
+reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as for --help)
+	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
+	$(BIN)/python tools/collect.py
+	$(BIN)/python tools/make_tables.py
+
+bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
+	$(BIN)/python tools/bench.py
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python tools/make_tables.py

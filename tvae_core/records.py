@@ -43,8 +43,10 @@ class RunRecord:
     recon_per_image: list[float] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False) + "\n"
+        """Write as JSON, a field a line, atomically."""
+        fields = dataclasses.asdict(self).items()
+        lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in fields]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_atomically(path, text.encode())
 
 

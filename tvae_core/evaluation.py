@@ -89,13 +89,21 @@ def nll(
     if n_samples < 1 or any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
         raise ValueError(f"need 1 <= ks, increasing, <= n_samples; got {ks=}, {n_samples=}")
     per_chunk = min(n_samples, max(1, rows // 4))
-    parts = []
+    per_batch = max(1, rows // per_chunk)
+    # One tensor for all images, made with the first batch: small ones kept from each batch would
+    # lie between the large ones that come and go, and keep that memory from being used again.
+    sums = None
     bar = tqdm(total=len(images), desc=f"NLL-{n_samples}", unit="image", disable=not is_live())
-    for batch in images.pixels.split(max(1, rows // per_chunk)):
-        parts.append(_stream(model, batch.float() / 255, stops, per_chunk))
-        bar.update(len(batch))
+    for start in range(0, len(images), per_batch):
+        x = images[start : start + per_batch].x
+        batch = _stream(model, x, stops, per_chunk)
+        if sums is None:
+            sums = batch.new_empty(len(batch), len(images))
+        sums[:, start : start + per_batch] = batch
+        bar.update(len(x))
     bar.close()
-    log_w1, log_w2, at = (torch.cat(part, -1).cpu() for part in zip(*parts, strict=True))
+    assert sums is not None, "there are images"
+    log_w1, log_w2, at = sums[0].cpu(), sums[1].cpu(), sums[2:].cpu()
     log_ess = 2 * log_w1 - log_w2
     return NLL(
         nll=at[-1],
@@ -108,8 +116,8 @@ def nll(
 
 def _stream(
     model: VAE, x: Float[Tensor, "B 1 H W"], stops: Sequence[int], per_chunk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log sum w and log sum w^2 over all draws, (B,), and -log mean w at each stop, (stops, B)."""
+) -> Float[Tensor, "rows B"]:
+    """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop."""
     posterior = model.posterior(x)
     log_w1 = torch.full((len(x),), -math.inf, device=x.device)
     log_w2 = log_w1.clone()
@@ -122,7 +130,7 @@ def _stream(
             log_w2 = torch.logaddexp(log_w2, (2 * log_w).logsumexp(0))
             drawn += k
         at.append(math.log(drawn) - log_w1)
-    return log_w1, log_w2, torch.stack(at)
+    return torch.stack([log_w1, log_w2, *at])
 
 
 def mean_se(values: Float[Tensor, "N"]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tvae_core import results
+from tvae_core.recipes import RUNS
 from tvae_core.study import PRINTED
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,11 @@ def test_the_address_of_the_repository_stands_in_the_configuration_alone():
     ).stdout.split()
     derived = {"README.md", *(f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb"))}
     assert set(tracked) <= {"_config.yml", *derived}
+
+
+def test_every_run_of_the_chapters_has_its_record():
+    not_yet = {"affine-vae-binarized", "tps-vae-binarized"}
+    assert set(results.recorded()) | not_yet == set(RUNS)
 
 
 @pytest.mark.parametrize("name", results.recorded())

@@ -14,12 +14,15 @@ import safetensors.torch
 import torch
 from linear_gaussian import LinearGaussian
 
+import tvae_core
 from tvae_core import data, evaluation, experiments, models, provenance, results, training
 from tvae_core.experiments import PROFILES, Profile
 from tvae_core.recipes import ESTIMATORS, OPTIMIZERS, RUNS
 from tvae_core.records import RunRecord, load_record
 from tvae_core.runtime import seeded
 from tvae_core.training import fit
+
+PARTS = (models.build, models.start_at_mean, data.Batches, fit)  # what every run reaches
 
 RECORD = RunRecord(
     name="affine-vae",
@@ -213,8 +216,7 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
     assert (record.name, record.seed, record.profile) == (name, 0, "tiny")
     assert record.recon_per_image == pytest.approx(terms.recon.tolist(), abs=6e-4)
     optimizer, estimator = OPTIMIZERS[RUNS[name].optimizer], ESTIMATORS[RUNS[name].objective]
-    parts = (models.build, models.start_at_mean, data.Batches, fit)
-    assert record.code_hash == provenance.code_hash(*parts, optimizer, estimator)
+    assert record.code_hash == provenance.code_hash(*PARTS, optimizer, estimator)
     assert record.versions["torch"] == torch.__version__
     assert [row["epoch"] for row in record.curves] == list(range(1, len(record.curves) + 1))
     assert len(record.curves) == record.config["epochs"]
@@ -495,3 +497,27 @@ def test_a_small_test_set_is_spread_over_the_whole(capsys):
     assert "profile smoke: 1,000 training and 50 test images of mini on" in capsys.readouterr().out
     assert torch.equal(train.pixels.cpu(), data.load("mini", "train").pixels[:1000])
     assert torch.equal(test.pixels.cpu(), data.load("mini", "test").pixels[::20])
+
+
+def test_a_record_holds_the_hash_of_the_code_as_it_was_at_the_start(
+    runs, digits, tmp_path, monkeypatch
+):
+    for path in Path(tvae_core.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(provenance.resources, "files", lambda _: tmp_path)
+    code, fit = (
+        provenance.code_hash(*PARTS, OPTIMIZERS["adadelta"], ESTIMATORS["vae"]),
+        training.fit,
+    )
+
+    def fit_while_someone_edits(*arguments, **options):
+        source = tmp_path / "bounds.py"
+        source.write_text(source.read_text().replace("log_w.mean(0)", "log_w.mean(1)"))
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(training, "fit", fit_while_someone_edits)
+    # Not by name: the function that stands in for fit is none of ours.
+    monkeypatch.setattr(fit_while_someone_edits, "__module__", fit.__module__, raising=False)
+    monkeypatch.setattr(fit_while_someone_edits, "__qualname__", fit.__qualname__, raising=False)
+    assert experiments.run("plain-vae", *digits, profile=TINY).record.code_hash == code
+    assert provenance.code_hash(*PARTS, OPTIMIZERS["adadelta"], ESTIMATORS["vae"]) != code

@@ -14,7 +14,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tvae_core import data, evaluation, load_pretrained, models, training
 from tvae_core.experiments import PROFILES, Job
-from tvae_core.recipes import DECODERS, ESTIMATORS, OPTIMIZERS, RUNS
-from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
+from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
+from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
 
 RECORD = Path(__file__).resolve().parents[1] / "results" / "bench.json"
 EPOCH = 60_000  # images; times on the bundled digits are told for this many
@@ -33,14 +32,6 @@ RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
 KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
 NLL_IMAGES = 5
 SIDE_BY_SIDE = 5  # seeds trained at once
-
-
-def timed(act: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    act()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def matmul_limit(device: torch.device, size: int = 1024) -> float:
@@ -54,7 +45,7 @@ def flops_of_epoch(job: Job) -> float:
     with seeded(0):
         model, x = job.untrained(0), next(iter(job.batches()))
     with FlopCounterMode(display=False) as counter:
-        (-ESTIMATORS[job.config.objective](model.particles(x, job.config.k)).mean()).backward()
+        (-job.config.gradient(model.particles(x, job.config.k)).mean()).backward()
     return counter.get_total_flops() * EPOCH / len(x)
 
 
@@ -65,7 +56,7 @@ def our_epoch(job: Job, stack: int | None = None) -> float:
         rows = training.fit(
             models.stack([model] * stack) if stack else model,
             job.batches(stack),
-            ESTIMATORS[job.config.objective],
+            job.config.gradient,
             k=job.config.k,
             epochs=2,
             optimizer=OPTIMIZERS[job.config.optimizer],

@@ -15,13 +15,12 @@ import safetensors.torch
 import torch
 
 from tvae_core.experiments import runs_folder
-from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.recipes import RUNS
 from tvae_core.records import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "results" / "records"
 PACKAGE = ROOT / "tvae_core" / "pretrained"
-SHIPPED = {**RECIPES["study"], **RECIPES["draws"]}  # with weights
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
             continue
         n = record.data["test"]["n"]
         shutil.copy(path, RECORDS / f"{record.name}-seed{record.seed}-{n}.json")
-        if record.seed == 0 and record.name in SHIPPED:
+        if record.seed == 0:
             largest[record.name] = max(largest.get(record.name, (0, path)), (n, path))
         print(f"{record.name}, seed {record.seed}, {n:,} test images")
     for name, (_, path) in largest.items():

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tvae_core.recipes import RUNS
 from tvae_core.records import RunRecord
 from tvae_core.results import record_of, recorded
 from tvae_core.study import PRINTED
 
 ROOT = Path(__file__).resolve().parents[1]
+RECORDED = [name for name in RUNS if name in recorded()]
 NAMES = {"plain": "plain VAE", "affine": "affine", "tps": "thin-plate spline"}
 Table = list[list[str]]
 
@@ -62,7 +64,7 @@ def runs_table() -> Table:
     """Every run: what it took, and on what."""
     head = ["run", "recon", "KL(z)", "KL(u)", "NLL", "median ESS", "epochs", "minutes", "machine"]
     table = [head]
-    for name in recorded():
+    for name in RECORDED:
         record = record_of(name)
         row = [plus_minus(record.recon), f"{record.kl_z[0]:.2f}", f"{record.kl_u[0]:.2f}"]
         row += [plus_minus(record.nll), f"{record.ess_median:.0f}", str(record.config["epochs"])]
@@ -75,7 +77,7 @@ def protocol_table() -> Table:
     """What all records share; a value that differs between them is listed in full."""
 
     def values(read: Callable[[RunRecord], object]) -> str:
-        return ", ".join(sorted({str(read(record_of(name))) for name in recorded()}))
+        return ", ".join(sorted({str(read(record_of(name))) for name in RECORDED}))
 
     def data(record: RunRecord, split: str) -> str:
         return f"{record.data[split]['n']:,}"

@@ -5,39 +5,35 @@ Code hashes leave this module out, as it says how a step is computed and not wha
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
-Step = Callable[[Tensor], Tensor]
+Step = Callable[..., Tensor]
 
 
-def fast_step(forward: Forward, opt: torch.optim.Optimizer, plain: Step, device: str) -> Step:
-    """A faster version of the step `plain`, which is made of `forward` and `opt`.
+def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
+    """A faster version of `step(x, update=opt.step)`.
 
     On CUDA the step is recorded once and replayed, so that launching its kernels costs nothing. On
     a CPU with a C++ compiler the optimizer's update becomes one pass over the parameters, unless it
     is one already. Elsewhere it is the plain step.
     """
     if device == "cuda":
-        return _Recorded(plain)
+        return _Recorded(step)
     compiler = shutil.which("g++") or shutil.which("clang++")
     if device != "cpu" or opt.defaults.get("fused") or not compiler:
-        return plain
+        return step
     torch.compiler.reset()  # or after some runs in one process the compiler gives up
-    update = torch.compile(lambda: opt.step())
 
-    def step(x: Tensor) -> Tensor:
-        objective, terms = forward(x)
-        opt.zero_grad()
-        (-objective.sum()).backward()
-        update()
-        return terms
+    @torch.compile
+    def update() -> None:
+        opt.step()
 
-    return step
+    return functools.partial(step, update=update)
 
 
 class _Recorded:

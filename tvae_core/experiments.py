@@ -28,7 +28,7 @@ from tvae_core import data, evaluation, models, training
 from tvae_core.data import Images
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.recipes import ESTIMATORS, OPTIMIZERS, RUNS, Config
+from tvae_core.recipes import OPTIMIZERS, RUNS, Config
 from tvae_core.records import RunRecord, load_record
 from tvae_core.results import Run, build, load_weights
 from tvae_core.runtime import check_known, device_name, pick_device, seeded, write_atomically
@@ -153,7 +153,7 @@ class Job(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        epochs = self.profile.epochs[self.config.k] * (self.config.stretch or 1)
+        epochs = self.config.epochs(self.profile.epochs)
         # A list, as JSON has it, so that a kept record equals a fresh one.
         return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
 
@@ -173,14 +173,14 @@ class Job(NamedTuple):
 
     def _seen(self, test: Images) -> Images:
         """The test images as this run sees them."""
-        return test if self.config.binarization == "none" else data.binarize_fixed(test)
+        return test if self.config.binarization == "none" else _binarized(test)
 
     def train(self, seeds: Sequence[int]) -> None:
         """Train a model for each seed, side by side if there are several; keep the weights."""
         config, device = self.config, self.images.pixels.device
         machine = device_name(device) + (f", {len(seeds)} side by side" if len(seeds) > 1 else "")
         print(f"{self.name}: {self.settings['epochs']} epochs on {machine}", flush=True)
-        estimator = ESTIMATORS[config.estimator or config.objective]
+        estimator = config.gradient
         optimizer = OPTIMIZERS[config.optimizer]
         checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
         stacked = len(seeds) > 1
@@ -246,15 +246,15 @@ class Job(NamedTuple):
             record = load_record(path)
             model = load_weights(folder / "weights.safetensors", record.config)
         else:
-            kept = _load_training(folder / TRAINING)
+            kept, seen = _load_training(folder / TRAINING), self._seen(test)
             model = load_weights(folder / "weights.safetensors", kept["config"])
             model = model.to(test.pixels.device)
             start = time.perf_counter()
             with seeded(seed):
-                measured = _measure(model, self._seen(test), samples)
+                measured = _measure(model, seen, samples)
             seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
             config = {**kept["config"], "nll_samples": samples}
-            images = {**kept["data"], "test": _describe(self._seen(test))}
+            images = {**kept["data"], "test": _describe(seen)}
             kept |= {"seconds": seconds, "config": config, "data": images}
             record = RunRecord(**kept, **measured)
             record.save(path)
@@ -277,7 +277,13 @@ def _load_training(path: Path) -> dict[str, Any]:
         ) from error
 
 
-@functools.lru_cache(maxsize=8)  # by identity; hashing 60,000 images takes a moment
+# Both by identity: a run asks for them several times, and 60,000 images take a moment.
+@functools.lru_cache(maxsize=4)
+def _binarized(images: Images) -> Images:
+    return data.binarize_fixed(images)
+
+
+@functools.lru_cache(maxsize=8)
 def _describe(images: Images) -> dict[str, Any]:
     return {"name": images.name, "n": len(images), "sha256": images.sha256()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,15 @@ class Config:
     padding: str | None = None
     pose_std: float | None = None
     stretch: int | None = None  # times the profile's number of epochs
+
+    @property
+    def gradient(self) -> Estimator:
+        """The estimator that trains this model."""
+        return ESTIMATORS[self.estimator or self.objective]
+
+    def epochs(self, by_k: Mapping[int, int]) -> int:
+        """How long it trains, where a profile grants so many epochs to k draws."""
+        return by_k[self.k] * (self.stretch or 1)
 
     def settings(self) -> dict[str, Any]:
         """The options that are set, by name."""

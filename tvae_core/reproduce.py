@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -24,8 +23,8 @@ from tqdm.auto import tqdm
 from tvae_core import data, evaluation, experiments
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
-from tvae_core.recipes import ESTIMATORS, RECIPES, RUNS
-from tvae_core.runtime import is_live, seeded
+from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.runtime import is_live, seeded, timed
 
 
 class Task(NamedTuple):
@@ -69,9 +68,9 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
     """
 
     def cost(task: Task) -> float:
-        job = RUNS[task.name]
-        passes = 1 + job.k * (1 if job.model == "plain" else 1.4)
-        return len(task.seeds) * profile.epochs[job.k] * (job.stretch or 1) * passes
+        config = RUNS[task.name]
+        passes = 1 + config.k * (1 if config.model == "plain" else 1.4)
+        return len(task.seeds) * config.epochs(profile.epochs) * passes
 
     loads, mine = [0.0] * size, set()
     for task in sorted(todo, key=cost, reverse=True):
@@ -83,15 +82,15 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
 
 
 class Pace(NamedTuple):
-    """Seconds of a training step, and of the NLL of an image, as tried on this machine."""
+    """Seconds of a training step, and of the NLL of ten images, as tried on this machine."""
 
     step: float
-    image: float
+    ten_images: float
 
     def seconds(self, job: Job, n_test: int) -> float:
         """What training one seed of a job and measuring it will take, roughly."""
         steps = job.settings["epochs"] * len(job.batches())
-        return steps * self.step + n_test * self.image
+        return steps * self.step + n_test / 10 * self.ten_images
 
 
 def try_out(job: Job) -> Pace:
@@ -99,26 +98,15 @@ def try_out(job: Job) -> Pace:
     with seeded(0):
         model = job.untrained(0)
         x = next(iter(job.batches()))
-        estimator = ESTIMATORS[job.config.estimator or job.config.objective]
 
         def step() -> None:
-            (-estimator(model.particles(x, job.config.k)).mean()).backward()
+            (-job.config.gradient(model.particles(x, job.config.k)).mean()).backward()
 
-        few, draws = job.images[:10], job.profile.nll_samples
+        def score() -> None:
+            evaluation.nll(model, job.images[:10], job.profile.nll_samples)
+
         step()
-        return Pace(_shortest(step), _shortest(lambda: evaluation.nll(model, few, draws)) / 10)
-
-
-def _shortest(act: Callable[[], object], times: int = 3) -> float:
-    """Seconds that the fastest of several attempts took."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        act()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        return Pace(*(min(timed(act) for _ in range(3)) for act in (step, score)))
 
 
 def clock(seconds: float) -> str:
@@ -148,10 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if size > 1:
         print(f"worker {rank} of {size}: {len(mine)} of {len(plan)} tasks")
 
+    whole = data.load(train.name, "test").to(train.pixels.device)
+
     def tests(task: Task) -> list[Images]:
         """The images to measure on: where they are few, the first seed goes on to all there are."""
-        whole = chosen.seeds[0] in task.seeds and profile.name == "paper"
-        return [test, data.load(profile.dataset, "test").to(test.pixels.device)][: 1 + whole]
+        first = chosen.seeds[0] in task.seeds and profile.name == "paper"
+        return [test, whole] if first and len(test) < len(whole) else [test]
 
     def finished(task: Task) -> bool:
         paths = (jobs[task.name].record_path(s, x) for s in task.seeds for x in tests(task))

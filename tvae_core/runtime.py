@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO
@@ -66,6 +67,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "mps":
         return "Apple GPU"
     return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds that a call takes, until the GPU too has done its work."""
+    start = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def is_live() -> bool:

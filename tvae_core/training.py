@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from tvae_core.acceleration import fast_step
+from tvae_core.acceleration import accelerated
 from tvae_core.particles import Particles
 from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
@@ -27,8 +27,8 @@ def adadelta(
     model: nn.Module, epochs: int, batches: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """The study's: AdaDelta (Zeiler 2012), learning rate (1 - epoch / epochs)^0.9."""
-    rate, on_gpu = _rate(model, 1.0)
-    opt = torch.optim.Adadelta(model.parameters(), lr=rate, capturable=on_gpu)
+    rate = _rate(model, 1.0)
+    opt = torch.optim.Adadelta(model.parameters(), lr=rate, capturable=rate.is_cuda)
     return opt, torch.optim.lr_scheduler.LambdaLR(
         opt, lambda step: max(0.0, 1 - step // batches / epochs) ** 0.9
     )
@@ -38,8 +38,7 @@ def adam(
     model: nn.Module, epochs: int, batches: int, peak: float = 1e-3
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam (Kingma & Ba 2015), learning rate `peak` throughout."""
-    rate, on_gpu = _rate(model, peak)
-    opt = torch.optim.Adam(model.parameters(), lr=rate, capturable=on_gpu, fused=_fused(model))
+    opt = _adam(model, peak)
     return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
 
 
@@ -48,21 +47,21 @@ def adam_one_cycle(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam; the learning rate rises to `peak` over a tenth of the steps, then falls to nothing
     along a cosine (Smith & Topin 2019, with one phase of descent)."""
-    rate, on_gpu = _rate(model, peak)
-    opt = torch.optim.Adam(model.parameters(), lr=rate, capturable=on_gpu, fused=_fused(model))
+    opt = _adam(model, peak)
     return opt, torch.optim.lr_scheduler.OneCycleLR(
         opt, peak, total_steps=epochs * batches + 1, pct_start=0.1, cycle_momentum=False
     )
 
 
-def _rate(model: nn.Module, value: float) -> tuple[Tensor, bool]:
-    """A learning rate that a recorded or compiled step reads anew each time; whether on a GPU."""
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.tensor(value, device="cuda" if on_gpu else "cpu"), on_gpu
+def _adam(model: nn.Module, value: float) -> torch.optim.Adam:
+    rate = _rate(model, value)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.Adam(model.parameters(), lr=rate, capturable=rate.is_cuda, fused=fused)
 
 
-def _fused(model: nn.Module) -> bool:
-    return next(model.parameters()).device.type in ("cpu", "cuda")
+def _rate(model: nn.Module, value: float) -> Tensor:
+    """A learning rate that a recorded or compiled step reads anew each time."""
+    return torch.tensor(value, device="cuda" if next(model.parameters()).is_cuda else "cpu")
 
 
 class Epochs(Protocol):
@@ -127,14 +126,14 @@ def fit(
             terms = torch.stack([bound, -particles.log_lik.mean((0, -1)), *kls])
         return objective, terms
 
-    def step(x: Tensor) -> Tensor:
+    def step(x: Tensor, update: Callable[[], object] = opt.step) -> Tensor:
         objective, terms = forward(x)
         opt.zero_grad()
         (-objective.sum()).backward()
-        opt.step()
+        update()
         return terms
 
-    take = fast_step(forward, opt, step, device.type) if fast else step
+    take = accelerated(step, opt, device.type) if fast else step
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
@@ -186,7 +185,7 @@ class _Meter:
         self.start = time.perf_counter()
         self.pending: list[Tensor] = []
         self.counts: list[int] = []
-        self.sums: Tensor | float = 0.0
+        self.sums = torch.zeros((), dtype=torch.float64)
         self.batches, self.images = 0, 0
         self.bar = tqdm(
             total=n_batches,
@@ -231,8 +230,7 @@ class _Meter:
     def close(self) -> dict[str, Any]:
         self.check()
         self.bar.close()
-        means = torch.as_tensor(self.sums) / self.images
-        return dict(zip(self.NAMES, means.tolist(), strict=True))
+        return dict(zip(self.NAMES, (self.sums / self.images).tolist(), strict=True))
 
 
 def _save(path: Path, model: nn.Module, opt: Any, schedule: Any, history: History) -> None:

@@ -477,6 +477,14 @@ def test_an_unknown_pretrained_model_is_answered_with_the_known():
         results.load_pretrained("affine")
 
 
+def test_a_chapter_may_take_the_books_weights_instead_of_training(monkeypatch, capsys):
+    monkeypatch.setattr(training, "fit", None)
+    images = data.load("mini", "test")[:3]
+    run = experiments.run("affine-vae", images, images, pretrained=True)
+    assert run.record == results.record_of("affine-vae")
+    assert "the book's weights" in capsys.readouterr().out
+
+
 # Profiles.
 
 

@@ -30,7 +30,7 @@ from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
 from tvae_core.recipes import OPTIMIZERS, RUNS, Config
 from tvae_core.records import RunRecord, load_record
-from tvae_core.results import Run, build, load_weights
+from tvae_core.results import Run, build, load_pretrained, load_weights
 from tvae_core.runtime import check_known, device_name, pick_device, seeded, write_atomically
 
 
@@ -109,9 +109,16 @@ def hold_out(images: Images, n: int) -> tuple[Images, Images]:
 
 
 def run(
-    name: str, train: Images, test: Images, seed: int = 0, profile: Profile | None = None
+    name: str,
+    train: Images,
+    test: Images,
+    seed: int = 0,
+    profile: Profile | None = None,
+    pretrained: bool = False,
 ) -> Run:
     """Train and evaluate one of `RUNS`, or load it where that has been done.
+
+    With `pretrained` nothing is trained: the book's own model and record come back at once.
 
     A killed run goes on from its last epoch. Results are kept in the folder that `TVAE_RUNS`
     names, keyed by configuration, training images and seed; a run that is measured on other test
@@ -120,6 +127,11 @@ def run(
     Raises:
         ValueError: an unknown run (the known are listed), or damaged files in the runs folder.
     """
+    if pretrained:
+        print(f"{name}: the book's weights")
+        book = load_pretrained(name)
+        print(_summary(book.record))
+        return book
     (one,) = run_seeds(name, train, test, [seed], profile)
     return one
 

@@ -78,7 +78,12 @@ def test_code_changes_the_hashes_of_the_runs_that_it_reaches(source, module, old
 
 
 def test_what_a_function_was_made_with_counts():
-    made_with = (bounds.iwae, bounds.elbo, partial(bounds.miwae, m=2), partial(bounds.renyi, alpha=0))
+    made_with = (
+        bounds.iwae,
+        bounds.elbo,
+        partial(bounds.miwae, m=2),
+        partial(bounds.renyi, alpha=0),
+    )
     assert len({code_hash(estimators.reparameterized(bound)) for bound in made_with}) == 4
 
 

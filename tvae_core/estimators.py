@@ -131,8 +131,9 @@ def slope_and_curvature(
     # A step along one particle, of all images at once: they do not meet in a bound.
     steps = torch.eye(len(log_w), dtype=log_w.dtype, device=log_w.device)
     steps = steps.view(*steps.shape, *[1] * (log_w.ndim - 1)).expand(-1, *log_w.shape)
-    slopes_along = torch.func.vmap(lambda step: torch.func.jvp(slope, (log_w,), (step,))[1])
-    return slope(log_w), slopes_along(steps).diagonal().movedim(-1, 0)
+    at, turn = torch.func.vjp(slope, log_w)[:2]
+    (changes,) = torch.func.vmap(turn)(steps)
+    return at, changes.diagonal().movedim(-1, 0)
 
 
 def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
@@ -164,7 +165,9 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
         slopes = torch.autograd.grad(encoder(particles).sum(), ends, retain_graph=True)
         # log_lik hangs on the latents still: what the decoder's bound sends there ends there.
         particles.latents.register_hook(torch.zeros_like)
-        surrogate = sum((slope * end).sum(-1) for slope, end in zip(slopes, ends, strict=True))
+        surrogate = torch.zeros_like(value)
+        for slope, end in zip(slopes, ends, strict=True):
+            surrogate = surrogate + (slope * end).sum(-1)
         return value + surrogate - surrogate.detach()
 
     return estimate

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "estimators": {"runtime", "particles", "bounds"},
     # No estimators, training or bounds: no knob of training can reach a reported number.
     "evaluation": {"runtime", "data", "models", "particles"},
+    "ais": {"runtime", "models"},
     # What the runs are, what they gave, how they are made, and the command that makes all.
     "recipes": {"bounds", "estimators", "training"},
     "results": {"runtime", "study", "models", "records"},

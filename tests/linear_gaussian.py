@@ -61,16 +61,20 @@ class LinearGaussian:
 
     def particles(self, x: Tensor, k: int = 1, posterior: Normal | None = None) -> Particles:
         q = self.posterior(x) if posterior is None else posterior
-        prior = Normal(torch.zeros_like(q.mean), 1)
         z = q.rsample((k,))
         return Particles(
             latents=z,
             log_lik=self.decoder(z).log_prob(x),
-            log_prior=prior.log_prob(z).sum(-1),
+            log_prior=self.prior.log_prob(z).sum(-1),
             log_q=q.log_prob(z).sum(-1),
-            kl=kl_divergence(q, prior),
+            kl=kl_divergence(q, self.prior),
             q=q,
         )
+
+    @property
+    def prior(self) -> Normal:
+        zero = torch.zeros((), dtype=self.W.dtype)
+        return Normal(zero, zero + 1)
 
     def decoder(self, latents: Tensor) -> Pixels:
         return Pixels(latents @ self.W.T + self.b, self.s, self.size)

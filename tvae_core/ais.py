@@ -171,7 +171,7 @@ def _summary(log_w: Float[Tensor, "C B"], acceptance: Float[Tensor, "B"], sign: 
 
 
 def schedule(n: int) -> Float[Tensor, "n+1"]:
-    """beta from 0 to 1 in n steps, small at both ends (Wu et al. 2017, appendix)."""
+    """beta from 0 to 1 in n steps, small at both ends (as Wu et al. 2017)."""
     rising = torch.linspace(-SPREAD, SPREAD, n + 1, dtype=torch.float64).sigmoid()
     return (rising - rising[0]) / (rising[-1] - rising[0])
 
@@ -334,5 +334,3 @@ def tune(
     nearest = torch.searchsorted(pilot, betas).clamp(max=len(pilot) - 1).to(path.scale.device)
     smooth = torch.stack(found).unfold(0, WINDOW, 1).mean(-1)
     return smooth[(nearest - WINDOW // 2).clamp(0, len(smooth) - 1)].exp()
-
-

@@ -23,7 +23,7 @@ def iwae(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
 
 
 def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
-    """The mean of m IWAE bounds of k = K/m draws each, in nats (Rainforth et al. 2018, section 4).
+    """The mean of m IWAE bounds of k = K/m draws each, in nats (Rainforth et al. 2018).
 
     MIWAE(1, k) is the IWAE bound of k draws, MIWAE(m, 1) the ELBO from m draws. The value depends
     on k alone in expectation; m lowers its noise. Particle i belongs to group i modulo m.
@@ -39,7 +39,7 @@ def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
 
 
 def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
-    """beta ELBO + (1 - beta) IWAE of the same draws, in nats (Rainforth et al. 2018, section 4).
+    """beta ELBO + (1 - beta) IWAE of the same draws, in nats (Rainforth et al. 2018).
 
     Its beta is not the price of the latents, `Particles.beta`.
 
@@ -54,7 +54,7 @@ def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
 def renyi(log_w: Float[Tensor, "K *B"], alpha: float) -> Float[Tensor, "*B"]:
     """Variational Renyi bound, 1/(1 - alpha) log 1/K sum_k w_k^(1 - alpha), in nats.
 
-    Li & Turner 2016, eqs. 8 and 12. alpha = 0 is IWAE; the limit alpha -> 1, taken at alpha = 1,
+    From Li & Turner (2016). alpha = 0 is IWAE; the limit alpha -> 1, taken at alpha = 1,
     is the ELBO; for the same draws the value falls as alpha rises. Below 0 it need not lie below
     log p(x), not even in expectation.
     """

@@ -94,7 +94,7 @@ def sticking_the_landing(bound: Bound) -> Estimator:
 def doubly_reparameterized(bound: Bound) -> Estimator:
     """A bound with the doubly reparameterized gradient; `dreg` is that of `bounds.iwae`.
 
-    The steps of Tucker et al. (2019, section 3) hold for any smooth function of log-weights. With
+    The steps of Tucker et al. (2019) to theirs hold for any smooth function of log-weights. With
 
         slope_k = d bound / d log w_k   and   curvature_k = d^2 bound / d (log w_k)^2,
 
@@ -139,7 +139,7 @@ def slope_and_curvature(
 def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
     """One estimator for the encoder's parameters, another for the decoder's, from the same draws.
 
-    PIWAE(m, k) of Rainforth et al. (2018, section 4) is MIWAE(m, k) for the encoder and the IWAE
+    PIWAE(m, k) of Rainforth et al. (2018) is MIWAE(m, k) for the encoder and the IWAE
     bound of all m k draws for the decoder:
 
         paired(reparameterized(partial(bounds.miwae, m=m)), reparameterized(bounds.iwae))

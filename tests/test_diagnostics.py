@@ -76,9 +76,9 @@ def test_bias_estimates_agree_with_the_bias():
     for i, k in enumerate(curve.ks[:4]):
         for estimate, tolerance in ((curve.jackknife, 0.5), (curve.excess, 0.35)):
             assert estimate[i].mean() == pytest.approx(bias[i].mean().item(), rel=tolerance), k
-    # The delta method and the jackknife become exact; at k = 64 both are within 15 %.
+    # The delta method and the jackknife become exact as k grows; at 32 they are near.
     for estimate in (curve.jackknife, curve.delta):
-        assert estimate[5].mean() == pytest.approx(bias[5].mean().item(), rel=0.15)
+        assert estimate[4].mean() == pytest.approx(bias[4].mean().item(), rel=0.25)
 
 
 def test_the_curve_s_end_is_the_nll_of_evaluation():

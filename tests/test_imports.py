@@ -38,6 +38,10 @@ MAY_IMPORT = {
     "results": {"runtime", "study", "models", "records"},
     "experiments": {"runtime", "provenance", "recipes", "results", *PIECES, *BUILT},
     "reproduce": {"runtime", "recipes", "experiments", "data", "evaluation"},
+    "measure": {
+        *("runtime", "provenance", "results", "experiments", "ais", "diagnostics", "gradients"),
+        *("data", "models", "bounds", "estimators", "evaluation"),
+    },
     # Leaves: they may look at all, and nothing of the above at them.
     "plots": {"runtime", *PIECES, *BUILT},
     "explorer": {"runtime", "plots", *PIECES, *BUILT},

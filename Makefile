@@ -8,7 +8,7 @@ READY := .venv/.installed
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test check notebooks reproduce bench tables setup-cells linkcheck clean
+.PHONY: help install book test check notebooks reproduce measure bench tables setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as 
 	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
 	$(BIN)/python tools/collect.py
 	$(BIN)/python tools/make_tables.py
+
+measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
+	for kind in units pixels snr nll ais bdmc; do \
+	    $(BIN)/python -m tvae_core.measure $$kind --folder results/measured $(ARGS) || exit; done
 
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py

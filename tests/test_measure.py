@@ -132,6 +132,28 @@ def test_what_cannot_be_measured_is_refused(arguments, capsys):
     assert "error" in capsys.readouterr().err
 
 
+def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_path):
+    asked = []
+
+    def noted(kind, name, images, options, folder):
+        asked.append((kind, name, len(images), options))
+        return {}
+
+    monkeypatch.setattr(measure, "measure", noted)
+    monkeypatch.setattr(measure, "summary", str)
+    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
+    for kind in KINDS:
+        measure.main([kind, "--models", MODEL, "--chains", "3", "--start", "prior"])
+    measure.main(["nll", "--images", "7", "--draws", "9"])
+    assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
+    assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
+        **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500, "snr": 20}
+    }
+    assert [name for _, name, _, _ in asked[len(KINDS) :]] == measure.MODELS
+    assert asked[-1][2:] == (7, Options(images=7, draws=9))
+    assert asked[0][3].start == "prior"
+
+
 def test_the_command_measures_and_sums_up(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
     folder = ["--folder", str(tmp_path)]

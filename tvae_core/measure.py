@@ -35,6 +35,7 @@ from tvae_core.provenance import code_hash
 from tvae_core.results import load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
+MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
 # What the gradient lab compares, each asked for k draws in all. Those named miwae8 have k / 8 in
 # each of 8 groups, and are left out where 8 does not divide k.
 miwae8 = partial(bounds.miwae, m=8)
@@ -56,7 +57,7 @@ IS_SAMPLES = evaluation.NLL_SAMPLES  # which AIS is held against
 
 @dataclass(frozen=True)
 class Options:
-    """Of all kinds; each kind's record holds those that it uses."""
+    """Of all kinds, some of which have other defaults; a record holds those that its kind uses."""
 
     images: int = 100
     block: int = 10  # images in a part
@@ -76,6 +77,7 @@ class Kind(NamedTuple):
     measure: Callable[[VAE, Images, Any, Options], dict[str, Any]]
     options: tuple[str, ...]
     code: tuple[Callable[..., Any], ...]
+    defaults: dict[str, Any]
 
 
 def image_blocks(options: Options) -> list[slice]:
@@ -200,21 +202,25 @@ def numbers(values: Tensor) -> list[Any]:
 
 CHAINS = ("distributions", "chains", "leapfrog", "start")
 KINDS = {
-    "nll": Kind(image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,)),
-    "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll)),
-    "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll)),
-    "units": Kind(one_part, measure_units, (), (diagnostics.units,)),
+    "nll": Kind(
+        image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 1_000}
+    ),
+    "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
+    "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
+    "units": Kind(one_part, measure_units, (), (diagnostics.units,), {"images": 10_000}),
     "pixels": Kind(
         image_blocks,
         measure_pixels,
         ("block", "draws"),
         (evaluation.nll, diagnostics.with_gray_density),
+        {"images": 500, "draws": IS_SAMPLES},
     ),
     "snr": Kind(
         snr_parts,
         measure_snr,
         ("repeats",),
         (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
+        {"images": 20},
     ),
 }
 
@@ -314,7 +320,8 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each of the models in one way."""
     chosen = _parse(arguments)
-    options = Options(**{f.name: getattr(chosen, f.name) for f in dataclasses.fields(Options)})
+    given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
+    options = Options(**{**KINDS[chosen.kind].defaults, **given})
     test = data.load("mnist", "test", fallback="mini").to(pick_device())
     images = experiments.spread(test, options.images)
     for name in chosen.models:
@@ -351,30 +358,37 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default = Options()
     add = parser.add_argument
-    add("kind", choices=KINDS, help="; ".join(f"{k}: {_first(v)}" for k, v in KINDS.items()))
-    add("--models", nargs="+", choices=recorded(), default=["plain-iwae5"], metavar="MODEL")
-    add("--images", type=_count, default=default.images, help="spread evenly over the test set")
-    add("--block", type=_count, default=default.block, help="images in a part of the record")
-    add("--draws", type=_count, default=default.draws, help="of q for each image")
-    add("--distributions", type=_count, default=default.distributions, help="of AIS")
-    add("--chains", type=_count, default=default.chains, help="of AIS, for each image")
-    add("--leapfrog", type=_count, default=default.leapfrog, help="steps of a transition")
-    add("--start", choices=ais.STARTS, default=default.start, help="where chains begin")
-    add("--repeats", type=_count, default=default.repeats, help="gradients for a mean and spread")
-    add("--rows", type=_count, default=default.rows, help="decoded at once; more suits a GPU")
+    add("kind", choices=KINDS, help="; ".join(map(_describe, KINDS)))
+    add("--models", nargs="+", choices=recorded(), default=MODELS, metavar="MODEL")
+    for name, meaning in NUMBERS.items():
+        add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
+    add("--start", choices=ais.STARTS, default=Options.start, help="where the chains of AIS begin")
     add(
         "--folder",
         type=Path,
         default=experiments.runs_folder() / "measured",
-        help="of the records; by default %(default)s",
+        help="of the records (%(default)s)",
     )
     return parser.parse_args(arguments)
 
 
-def _first(kind: Kind) -> str:
-    return (kind.measure.__doc__ or "").partition(".")[0].partition(":")[0]
+NUMBERS = {
+    "images": "spread evenly over the test set (see the kinds)",
+    "block": f"images in a part of the record ({Options.block})",
+    "draws": f"of q for each image ({Options.draws}; for pixels {IS_SAMPLES})",
+    "distributions": f"of AIS ({Options.distributions})",
+    "chains": f"of AIS, for each image ({Options.chains})",
+    "leapfrog": f"steps of a transition of AIS ({Options.leapfrog})",
+    "repeats": f"gradients that give a mean and a spread ({Options.repeats})",
+    "rows": f"latents decoded at once ({Options.rows}; more suits a GPU)",
+}
+
+
+def _describe(kind: str) -> str:
+    """The kind's name, what it measures, and on how many images by default."""
+    what = (KINDS[kind].measure.__doc__ or "").partition(".")[0].partition(":")[0]
+    return f"{kind}: {what}; {Options(**KINDS[kind].defaults).images} images"
 
 
 def _count(text: str) -> int:

@@ -66,7 +66,7 @@ def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = RO
         parts.append(torch.stack([_at(log_w, k) for k in ks], 1))
         bar.update(log_w.shape[1])
     bar.close()
-    return NLLCurve(tuple(ks), *torch.cat(parts, -1).cpu())
+    return NLLCurve(tuple(ks), *torch.cat(parts, -1))
 
 
 def log_weights(
@@ -78,8 +78,9 @@ def log_weights(
         posterior = model.posterior(x)
         chunk = max(1, rows // len(x))
         drawn = range(0, n, chunk)
+        # On the CPU, since not every GPU has float64.
         yield torch.cat(
-            [model.particles(x, min(chunk, n - k), posterior).log_w.double() for k in drawn]
+            [model.particles(x, min(chunk, n - k), posterior).log_w.cpu().double() for k in drawn]
         )
 
 
@@ -143,9 +144,9 @@ def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
     if len(images) < 2:
         raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
     posteriors = [model.posterior(p.float() / 255) for p in images.pixels.split(rows)]
-    means = torch.cat([q.mean for q in posteriors]).double()
-    kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).double()
-    return Units(means.var(0).cpu(), kls.mean(0).cpu())
+    means = torch.cat([q.mean for q in posteriors]).cpu().double()
+    kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
+    return Units(means.var(0), kls.mean(0))
 
 
 def with_gray_density(model: VAE) -> VAE:

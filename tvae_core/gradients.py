@@ -53,11 +53,11 @@ def gradient_snr(
         raise ValueError(f"the spread of gradients needs at least 2 repeats, got {repeats}")
     parameters = list(model.parameters())
     size = sum(parameter.numel() for parameter in parameters)
-    mean, spread = torch.zeros(2, size, dtype=torch.float64, device=parameters[0].device)
+    mean, spread = torch.zeros(2, size, dtype=torch.float64)  # on the CPU: some GPUs lack float64
     for done in range(1, repeats + 1):
         value = estimator(model.particles(x, k)).mean()
         parts = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        new = torch.cat([part.flatten() for part in parts]).double()
+        new = torch.cat([part.flatten() for part in parts]).cpu().double()
         off = new - mean  # Welford's way: sums of squares would lose what is small beside the mean
         mean += off / done
         spread += off * (new - mean)
@@ -93,7 +93,7 @@ def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
     masks: dict[str, list[Tensor]] = {name: [] for name in names}
     for name, parameter in model.named_parameters():
         part, _, layer = name.rpartition(".")[0].partition(".")
-        row = torch.arange(len(parameter), device=parameter.device)
+        row = torch.arange(len(parameter))
         every, none = row >= 0, row < 0
         of_z = {"mu_z": every, "log_sigma": row < model.dim_z}
         of_u = {"mu_u": every, "log_sigma": row >= model.dim_z}

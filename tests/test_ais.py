@@ -209,6 +209,20 @@ def test_step_sizes_are_tuned_to_the_wanted_acceptance():
     assert result.acceptance.mean().item() == pytest.approx(ais.ACCEPTANCE, abs=0.1)
 
 
+def test_each_image_has_step_sizes_of_its_own():
+    """Two images, one's posterior ten times narrower than q says: it needs shorter steps at the
+    end, and not at the start."""
+    wide = torch.tensor([[1.0], [0.1]], dtype=torch.float64).expand(2, 3)
+    posterior = Normal(torch.zeros_like(wide), wide)
+    prior = Normal(torch.zeros_like(wide), torch.ones_like(wide))
+    path = ais.Path(prior, lambda z: posterior.log_prob(z).sum(-1), torch.ones_like(wide))
+    with seeded(0):
+        steps = ais.tune(path, ais.schedule(100), chains=50, leapfrog=3)
+    ratio = steps[:, 0] / steps[:, 1]
+    assert ratio[0] < 2
+    assert ratio[-1] == pytest.approx(10, rel=0.2)
+
+
 def test_what_weighed_chains_do_leaves_their_step_sizes_alone(monkeypatch):
     """Tuning ends before the first weighed chain begins, and gives one size a distribution."""
     order = []

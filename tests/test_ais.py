@@ -284,6 +284,13 @@ def test_numbers_below_one_are_refused(option):
         ais.ais(LinearGaussian(), path_image(), **{option: 0})
 
 
+def test_no_images_and_latents_of_other_images_are_refused():
+    with pytest.raises(ValueError, match=r"at least one of each.* 0 images"):
+        ais.ais(LinearGaussian(), path_image()[:0])
+    with pytest.raises(ValueError, match="got 2 for 1 images"):
+        ais.bdmc(LinearGaussian(), path_image(), torch.zeros(2, 3))
+
+
 def test_an_unknown_start_is_refused():
     with pytest.raises(ValueError, match="unknown start 'posterior'; known: prior, q"):
         ais.ais(LinearGaussian(), path_image(), start="posterior")

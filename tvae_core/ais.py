@@ -83,7 +83,7 @@ def ais(
         rows: latents decoded at once.
 
     Raises:
-        ValueError: an unknown start, a number below 1, or images of a wrong shape.
+        ValueError: an unknown start, a number below 1, no images, or images of a wrong shape.
     """
     return _annealed(model, x, None, n_distributions, chains, start, leapfrog, rows)[0]
 
@@ -104,7 +104,7 @@ def bdmc(
     nothing of images unlike those that the model makes.
 
     Raises:
-        ValueError: as `ais`.
+        ValueError: as `ais`, or not as many latents as images.
     """
     lower, upper = _annealed(model, x, latents, n_distributions, chains, start, leapfrog, rows)
     return BDMC(lower, upper)
@@ -132,9 +132,14 @@ def _annealed(
 ) -> list[AIS]:
     """The forward bound of each image, and the reverse one if its latents are given."""
     check_known("start", start, STARTS)
-    if min(n_distributions, chains, leapfrog) < 1:
+    if min(n_distributions, chains, leapfrog, len(x)) < 1:
         raise ValueError(
-            f"need at least one of each, got {n_distributions=}, {chains=}, {leapfrog=}"
+            "need at least one of each, got "
+            f"{n_distributions=}, {chains=}, {leapfrog=}, {len(x)} images"
+        )
+    if latents is not None and len(latents) != len(x):
+        raise ValueError(
+            f"each image needs the latents it was made from; got {len(latents)} for {len(x)} images"
         )
     betas = schedule(n_distributions)
     per_batch = max(1, rows // chains)

@@ -309,9 +309,13 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
     For kinds with image blocks; the parts of "snr" are each its own.
     """
 
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(filled, value))
+        return math.nan if value is None else value
+
     def tensor(values: list[Any]) -> Tensor:
-        filled = json.loads(json.dumps(values).replace("null", "NaN"))
-        return torch.tensor(filled, dtype=torch.float64)
+        return torch.tensor(filled(values), dtype=torch.float64)
 
     first, *_ = record["parts"]
     return {n: torch.cat([tensor(part[n]) for part in record["parts"]], -1) for n in first}

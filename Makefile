@@ -11,7 +11,7 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/ex
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-browser check notebooks reproduce bench tables setup-cells linkcheck clean
+.PHONY: help install book test test-browser check notebooks reproduce measure bench tables setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as 
 	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
 	$(BIN)/python tools/collect.py
 	$(BIN)/python tools/make_tables.py
+
+measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
+	for kind in units pixels snr nll ais bdmc; do \
+	    $(BIN)/python -m tvae_core.measure $$kind --folder results/measured $(ARGS) || exit; done
 
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py

@@ -31,7 +31,7 @@ from tvae_core.study import PRINTED
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 NAMES = {"plain": "plain VAE", "affine": "affine", "tps": "thin-plate spline"}
-UNKNOWN = "-"
+UNKNOWN = "\N{EN DASH}"
 Rows = list[list[str]]
 
 

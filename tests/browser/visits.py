@@ -96,7 +96,8 @@ def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
             trouble.errors.append(message.text)
 
     def note_failure(request: Request) -> None:
-        if request.url not in trouble.outside:
+        # What was still on its way when the reader left the page has not failed.
+        if request.url not in trouble.outside and request.failure != "net::ERR_ABORTED":
             trouble.failed.append(f"{request.failure} {request.url}")
 
     context.route(re.compile(rf"^(?!{re.escape(root)}|data:|blob:)"), refuse)

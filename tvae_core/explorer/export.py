@@ -104,9 +104,9 @@ def source(module: bool) -> str:
     """The explorer as one script: an ES module for anywidget, else a classic script for a page."""
     parts = [
         resources.files("tvae_core.explorer").joinpath(name).read_text("utf-8")
-        for name in ("model.mjs", "views.mjs")
+        for name in ("model.mjs", "style.mjs", "views.mjs")
     ]
-    joined = re.sub(r'^import [^;]*? from "\./model\.mjs";\n', "", "\n".join(parts), flags=re.M)
+    joined = re.sub(r'^import [^;]* from "\./\w+\.mjs";\n', "", "\n".join(parts), flags=re.M)
     joined = re.sub(r"^export (?!default)", "", joined, flags=re.M)
     if module:
         return joined

@@ -26,16 +26,17 @@ export function buildModel(config, weights) {
     throw new Error(`the layers hold ${at} numbers, the weights ${weights.length}`);
   }
   const body = (prefix) => Object.keys(layers).filter((name) => name.startsWith(prefix));
-  const size = config.size;
+  const identity = pixelCentres(config.size);
   const warp = config.warp ? WARPS[config.warp](config.points) : null;
   return {
     ...config,
     layers,
     encoderBody: body("encoder.body."),
     decoderBody: body("decoder.body."),
-    warp,
-    identity: pixelCentres(size),
-    basis: warp ? warp.fieldsAt(pixelCentres(size)) : null,
+    identity,
+    fieldsAt: warp?.fieldsAt,
+    coefficients: warp?.coefficients ?? ((theta) => theta),
+    basis: warp?.fieldsAt(identity),
   };
 }
 
@@ -43,13 +44,18 @@ export function buildModel(config, weights) {
 export function fromHalves(bytes) {
   const n = bytes.length / 2;
   const numbers = new Float32Array(n);
+  // Sign, exponent and two bits of the fraction are the high byte: 256 steps and offsets. Exponent
+  // 0 stands for numbers without the leading bit; 31, for what is no number, is not met in weights.
+  const step = new Float64Array(256);
+  const offset = new Float64Array(256);
+  for (let high = 0; high < 256; high++) {
+    const exponent = (high >> 2) & 31;
+    step[high] = (high & 128 ? -1 : 1) * 2 ** (Math.max(exponent, 1) - 25);
+    offset[high] = step[high] * ((exponent ? 1024 : 0) + ((high & 3) << 8));
+  }
   for (let i = 0; i < n; i++) {
     const high = bytes[n + i];
-    const exponent = (high >> 2) & 31;
-    const fraction = ((high & 3) << 8) | bytes[i];
-    const size =
-      exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25);
-    numbers[i] = high & 128 ? -size : size;
+    numbers[i] = offset[high] + step[high] * bytes[i];
   }
   return numbers;
 }
@@ -195,7 +201,7 @@ function ridged(n, entry, ridge) {
 
 /** The grid of theta: where each pixel of the output looks. */
 export function gridOf(model, theta) {
-  return moved(model.identity, model.basis, model.warp.toTheta?.(theta) ?? theta);
+  return moved(model.identity, model.basis, model.coefficients(theta));
 }
 
 /** points + sum_p theta_p * fields_p. */
@@ -252,13 +258,13 @@ const AFFINE = forEachAxis([(x) => x, (x, y) => y, () => 1]);
 
 /**
  * A warp by name: fieldsAt(points) gives its displacement fields at any points (Bookstein 1989 for
- * the spline), and toTheta the fields' coefficients where these are not the parameters themselves.
+ * the spline), coefficients(theta) those of the fields where they are not theta itself.
  */
 export const WARPS = {
   translation: () => ({ fieldsAt: (points) => fields(TRANSLATION, points) }),
   rotation: () => ({
     fieldsAt: (points) => fields(SIMILARITY.slice(0, 2), points),
-    toTheta: ([angle]) => [Math.cos(angle) - 1, Math.sin(angle)],
+    coefficients: ([angle]) => [Math.cos(angle) - 1, Math.sin(angle)],
   }),
   similarity: () => ({ fieldsAt: (points) => fields(SIMILARITY, points) }),
   affine: () => ({ fieldsAt: (points) => fields(AFFINE, points) }),
@@ -333,7 +339,7 @@ export function sample(image, [height, width], grid, padding) {
 }
 
 /**
- * theta after one of the 3 x 3 handles of the grid is dragged to (x, y).
+ * theta after one of 3 x 3 handles of the grid is dragged to (x, y).
  *
  * A spline's handles are its control points. The affine grid's are its centre, which moves the
  * grid; the middles of its edges, which stretch and shear it about the centre; and its corners,

@@ -45,11 +45,14 @@ class ExplorerDirective(SphinxDirective):
     option_spec = {  # noqa: RUF012
         "model": directives.unchanged_required,
         "digit": directives.nonnegative_int,
+        "choose": directives.flag,
+        "group": directives.unchanged_required,
     }
 
     def run(self) -> list[nodes.Node]:
         attributes = {"view": self.arguments[0], **self.options}
-        tag = "".join(f' {name}="{html.escape(str(v))}"' for name, v in attributes.items())
+        written = {name: "" if v is None else str(v) for name, v in attributes.items()}
+        tag = "".join(f' {name}="{html.escape(v)}"' for name, v in written.items())
         return [nodes.raw("", f"<tvae-explorer{tag}></tvae-explorer>", format="html")]
 
 

@@ -43,7 +43,7 @@ def write_picture(view: str, name: str, folder: Path) -> Path:
     with matplotlib.rc_context():
         plots.use_style()
         figure = _bounds(name) if _kind(view, name) == "bounds" else _digits(name)
-        figure.savefig(path, dpi=160)
+        figure.savefig(path, dpi=110)
     return path
 
 

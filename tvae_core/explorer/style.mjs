@@ -24,13 +24,15 @@ figcaption, .note { color: var(--muted); font-size: 0.8125rem; margin: 0.3rem 0 
 .row { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
 .row + .row, .tools + .row, .row + figure { margin-top: 1rem; }
 .grow { flex: 1 1 15rem; min-width: 0; }
-.row > figure { width: 12rem; }
-.row.small > figure { width: 7rem; }
+/* A stage is half as wide again as the image on it, so that all images are of one size. */
+.pictures { flex-wrap: nowrap; }
+.pictures > figure { flex: 1 1 0; max-width: 13rem; }
+.pictures > figure:has(.stage, .pad) { flex-grow: 1.5; max-width: 19.5rem; }
+.small > figure { width: 7rem; }
 canvas {
   display: block; width: 100%; height: auto; background: var(--paper);
   image-rendering: pixelated; border: 1px solid var(--line); box-sizing: border-box;
 }
-.row > figure:has(.stage, .pad) { width: 16.5rem; }
 .stage, .pad { position: relative; aspect-ratio: 1; width: 100%; box-sizing: border-box; }
 .stage { background: var(--outside); overflow: hidden; }
 .stage canvas { position: absolute; border: 0; }
@@ -87,7 +89,7 @@ summary { cursor: pointer; color: var(--muted); margin-top: 0.4rem; width: fit-c
 .paper .hint { position: absolute; inset: 0; display: grid; place-items: center; color: #6b6b6b; pointer-events: none; }
 .paper .hint[hidden] { display: none; }
 canvas.sheet { touch-action: none; cursor: crosshair; image-rendering: auto; }
-.row.choose > figure { width: 7rem; }
+.choose > figure { width: 7rem; }
 
 svg { display: block; width: 100%; overflow: visible; }
 .stage svg { overflow: hidden; }
@@ -107,18 +109,19 @@ svg .rule { stroke: var(--hair); }
 .plot text.elbo { fill: var(--orange); font-weight: 600; }
 .plot text.logp { fill: var(--green); font-weight: 600; }
 .plot.empty { visibility: hidden; }
-.row.even > figure { flex: 1 1 17rem; width: auto; }
+.even > figure { flex: 1 1 15rem; }
 table { border-collapse: collapse; }
-th { font-weight: normal; text-align: left; padding: 0.15rem 1.25rem 0.15rem 0; }
-td { text-align: right; padding: 0.15rem 0; min-width: 7rem; }
+th { font-weight: normal; text-align: left; padding: 0.15rem 1rem 0.15rem 0; }
+td { text-align: right; padding: 0.15rem 0; min-width: 6.5rem; }
 tr + tr { border-top: 1px solid var(--hair); }
-.encode .numbers { flex: 0 1 17rem; }
+.encode .numbers { flex: 0 1 15rem; }
 
-@container (max-width: 34rem) {
-  .row:not(.small) > figure { width: calc(50% - 0.75rem); }
-  .row:not(.small) > figure:has(.stage, .pad) { width: 100%; max-width: 20rem; }
-  .row.plots > figure, .row.even > figure { width: 100%; }
-  .row.small > figure { width: calc(33.3% - 1rem); min-width: 4.5rem; }
+@container (max-width: 28rem) {
+  .pictures { flex-wrap: wrap; }
+  .pictures > figure { flex: 0 0 calc(50% - 0.75rem); }
+  .pictures > figure:has(.stage, .pad) { flex: 0 0 100%; max-width: 20rem; }
+  .small { gap: 0.75rem; }
+  .small > figure { width: calc(33.3% - 0.5rem); }
   .knob { width: 40px; height: 40px; margin: -20px 0 0 -20px; }
 }
 @media (prefers-reduced-motion: no-preference) {

@@ -348,7 +348,7 @@ const NO_POSE = "A plain VAE has no u: where a digit lies is mixed into its z.";
 
 function poseView(scene) {
   const { model } = scene;
-  if (!model.warp) return [h("p", { class: "note" }, NO_POSE), ...drawing(scene)];
+  if (!model.warp) return [h("p", { class: "note" }, NO_POSE), h("div", { class: "row pictures" }, ...drawing(scene))];
   const likely = h("input", { type: "checkbox" });
   const price = h("p", { class: "note" });
   const sliders = [...Array(model.dim_u).keys()].map((i) =>
@@ -369,7 +369,7 @@ function poseView(scene) {
       `${fixed(Math.sqrt(model.dim_u), 1)}.`;
   });
   return [
-    h("div", { class: "row" }, ...drawing(scene, () => likely.checked)),
+    h("div", { class: "row pictures" }, ...drawing(scene, () => likely.checked)),
     h(
       "div", { class: "tools" },
       button("all u = 0", () => scene.setU(scene.u.map(() => 0))),
@@ -472,7 +472,7 @@ function appearanceView(scene) {
   scene.on(() => row.show(scene.latents[other]));
   return [
     h(
-      "div", { class: "row" },
+      "div", { class: "row pictures" },
       panel("canonical images over two latents; drag the point", pad(scene, axes)),
       ...(model.warp ? [panel("canonical image", canonicalOf(scene))] : []),
       panel(model.warp ? "output, in the present pose" : "output", output(scene)),
@@ -720,7 +720,7 @@ function encodeView(scene) {
       sheet(scene, (gray) => scene.take(gray)),
     ),
     h(
-      "div", { class: "row" },
+      "div", { class: "row pictures" },
       panel(model.binarized ? "x, binary as in training" : "x", x), ...drawing(scene),
     ),
     h("div", { class: "tools" }, button("back to the reconstruction", () => scene.set(scene.q.mean))),
@@ -897,6 +897,7 @@ function boundsView(scene) {
     const { q, x: image } = scene;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     stop = inBackground(() => {
+      if (!start.isConnected) return true; // another model is shown
       all[drawn++] = particle(model, image, q, normals(uniform, q.mean.length)).logW;
       const done = drawn === goal;
       if (done || (!still && performance.now() > next)) {
@@ -981,20 +982,16 @@ function followTheme(element) {
   follow();
 }
 
-/** Put the views of a model into a root; returns the scene. */
-function mount(root, view, model, digits, start) {
-  const scene = new Scene(model, digits, start);
+/** The elements of a view, or of all, of a scene. */
+function viewsOf(scene, view) {
   const names = view === "all" ? Object.keys(VIEWS) : [view];
-  root.replaceChildren(
-    ...names.map((name) => {
-      const [title, build] = VIEWS[name];
-      return h(
-        "section", { "aria-label": title, class: name },
-        h("div", { class: "title" }, title), ...build(scene),
-      );
-    }),
-  );
-  return scene;
+  return names.map((name) => {
+    const [title, build] = VIEWS[name];
+    return h(
+      "section", { "aria-label": title, class: name },
+      view === "all" ? h("div", { class: "title" }, title) : null, ...build(scene),
+    );
+  });
 }
 
 function shell(host) {
@@ -1045,22 +1042,50 @@ const modelOf = (name) => (models[name] ??= load(name).then(halves));
 
 /** Menus for the decoder and the objective of the shown model. */
 function menus(name, act) {
-  const [decoder, objective] = name.split("-");
-  const menu = (label, options, chosen) =>
+  const menu = (label, options, value) =>
     h(
-      "select", { "aria-label": label },
-      ...Object.entries(options).map(([value, text]) =>
-        h("option", { value, selected: value === chosen }, text),
+      "select", { "aria-label": label, onchange: () => act(chosen()) },
+      ...Object.entries(options).map(([each, text]) =>
+        h("option", { value: each, selected: each === value }, text),
       ),
     );
-  const [which, how] = [menu("decoder", DECODERS, decoder), menu("objective", OBJECTIVES, objective)];
-  for (const each of [which, how]) {
-    each.addEventListener("change", () => act(`${which.value}-${how.value}`));
-  }
-  return h("div", { class: "tools models" }, h("label", {}, "decoder ", which), h("label", {}, "trained as ", how));
+  const [decoder, objective] = name.split("-");
+  const which = menu("decoder", DECODERS, decoder);
+  const how = menu("objective", OBJECTIVES, objective);
+  const chosen = () => `${which.value}-${how.value}`;
+  return h(
+    "div", { class: "tools models" },
+    h("label", {}, "decoder ", which), h("label", {}, "trained as ", how),
+  );
 }
 
-/** <tvae-explorer view="pose" model="affine-iwae5" choose digit="4">, with a picture inside. */
+/** What the elements of a page with the same `group` share: the model, the digit, the latents. */
+class Group {
+  members = [];
+
+  /** Show this model in all elements, with a digit, or with what was shown before. */
+  async show(name, start) {
+    this.name = name;
+    const [model, stored] = await Promise.all([modelOf(name), load("digits")]);
+    const digits = await digitsOf(stored, model.size);
+    if (this.name !== name) return; // another one has been chosen meanwhile
+    this.scene = new Scene(model, digits, this.scene ?? start);
+    for (const member of this.members) this.fill(member);
+  }
+
+  fill({ body, view, choose }) {
+    if (!this.scene) return;
+    const choice = choose ? [menus(this.name, (name) => this.show(name))] : [];
+    body.replaceChildren(...choice, ...viewsOf(this.scene, view));
+  }
+}
+
+const groups = {};
+
+/**
+ * <tvae-explorer view="pose" model="affine-iwae5" digit="5" choose="decoder" group="one">, with a
+ * picture inside. `choose` gives it menus for other models, `group` is explained above.
+ */
 class TvaeExplorer extends HTMLElement {
   connectedCallback() {
     if (this.shadowRoot) return;
@@ -1076,27 +1101,18 @@ class TvaeExplorer extends HTMLElement {
   }
 
   async start() {
-    const view = this.getAttribute("view") ?? "all";
+    const [view, name] = [this.getAttribute("view"), this.getAttribute("model")];
     try {
       if (view !== "all" && !VIEWS[view]) {
         throw new Error(`unknown view "${view}"; known: ${Object.keys(VIEWS).join(", ")}, all`);
       }
-      const name = this.getAttribute("model");
-      const [model, stored] = await Promise.all([modelOf(name), load("digits")]);
-      const digits = await digitsOf(stored, model.size);
-      const body = shell(this);
-      const content = h("div", {});
-      const show = (shown, start) => {
-        this.scene = mount(content, view, shown, digits, start);
-      };
-      if (this.hasAttribute("choose") || view === "all") {
-        body.append(menus(name, async (other) => {
-          const { gray, index } = this.scene;
-          show(await modelOf(other), { gray, index });
-        }));
-      }
-      body.append(content);
-      show(model, { index: Number(this.getAttribute("digit") ?? 5) });
+      const own = this.getAttribute("group") ?? Symbol("of its own");
+      const group = (groups[own] ??= new Group());
+      group.showing ??= group.show(name, { index: Number(this.getAttribute("digit") ?? 5) });
+      await group.showing;
+      const member = { body: shell(this), view, choose: this.hasAttribute("choose") };
+      group.members.push(member);
+      group.fill(member);
       this.setAttribute("ready", "");
     } catch (error) {
       const words = h("p", { role: "alert" }, `The explorer did not start: ${error.message}.`);
@@ -1126,7 +1142,8 @@ function render({ model, el }) {
   const images = Array.from({ length: pixels.length / n }, (_, i) =>
     Float32Array.from(pixels.subarray(i * n, (i + 1) * n), (v) => v / 255),
   );
-  const scene = mount(shell(host), model.get("view"), own, { labels: null, images }, { index: 0 });
+  const scene = new Scene(own, { labels: null, images });
+  shell(host).append(...viewsOf(scene, model.get("view")));
   const take = () => scene.set([...model.get("z"), ...model.get("u")]);
   const same = (a, b) => a.length === b.length && a.every((value, i) => Math.abs(value - b[i]) < 1e-6);
   take();

@@ -15,7 +15,7 @@ ALT = {
     "pose": "Three rows of digits: as they are; as the decoder drew them, under the grids through "
     "which the output looks; and the output, which lies as the digits do.",
     "plain": "Two rows of digits: as they are, and as the decoder repeats them.",
-    "bounds": "A curve that falls from the left to the right and levels off: the estimated negative "
+    "bounds": "A curve that falls from left to right and levels off: the estimated negative "
     "log-likelihood against the number of importance samples.",
 }
 SHOWN = torch.tensor([1, 4, 5, 7, 12])  # of some_digits()

@@ -383,7 +383,7 @@ function poseView(scene) {
     idle.length
       ? h(
           "details", { open: idle.length === sliders.length },
-          h("summary", {}, `${idle.length} idle latents, of which the digits tell nothing`),
+          h("summary", {}, `${idle.length} idle latents, which tell nothing of the digits`),
           group(idle),
         )
       : null,
@@ -534,7 +534,8 @@ function sheet(scene, act) {
     for (const stroke of strokes) {
       context.beginPath();
       context.moveTo(...stroke[0]);
-      for (const point of stroke) context.lineTo(...point);
+      // A line of no length would not be drawn, and a dot be lost.
+      for (const [x, y] of stroke) context.lineTo(x + 0.01, y);
       context.stroke();
     }
   };
@@ -552,7 +553,8 @@ function sheet(scene, act) {
     draw(ink, Math.max(8, (Math.max(...spread) * 2.6) / (20 - 2.6)));
     const { data } = ink.getImageData(0, 0, SHEET, SHEET);
     const drawn = new Float32Array(SHEET * SHEET).map((_, i) => 1 - data[4 * i] / 255);
-    act(centred(drawn, [SHEET, SHEET], scene.model.size));
+    const gray = centred(drawn, [SHEET, SHEET], scene.model.size);
+    if (gray) act(gray); // null where all strokes lie beyond the edge
   };
   let frame = null;
   const soon = () => (frame ??= requestAnimationFrame(() => ((frame = null), show())));
@@ -1100,6 +1102,15 @@ class TvaeExplorer extends HTMLElement {
     near.observe(this);
   }
 
+  /** z and u of the shown picture, once the attribute `ready` is there. */
+  get latents() {
+    return Array.from(this.group.scene.latents);
+  }
+
+  set latents(values) {
+    this.group.scene.set(values);
+  }
+
   async start() {
     const [view, name] = [this.getAttribute("view"), this.getAttribute("model")];
     try {
@@ -1107,12 +1118,14 @@ class TvaeExplorer extends HTMLElement {
         throw new Error(`unknown view "${view}"; known: ${Object.keys(VIEWS).join(", ")}, all`);
       }
       const own = this.getAttribute("group") ?? Symbol("of its own");
-      const group = (groups[own] ??= new Group());
-      group.showing ??= group.show(name, { index: Number(this.getAttribute("digit") ?? 5) });
-      await group.showing;
+      this.group = groups[own] ??= new Group();
+      this.group.showing ??= this.group.show(name, {
+        index: Number(this.getAttribute("digit") ?? 5),
+      });
+      await this.group.showing;
       const member = { body: shell(this), view, choose: this.hasAttribute("choose") };
-      group.members.push(member);
-      group.fill(member);
+      this.group.members.push(member);
+      this.group.fill(member);
       this.setAttribute("ready", "");
     } catch (error) {
       const words = h("p", { role: "alert" }, `The explorer did not start: ${error.message}.`);

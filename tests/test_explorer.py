@@ -65,17 +65,18 @@ def test_what_the_widget_refuses(model):
 
 
 def test_a_warp_is_known_by_its_basis(model):
+    digits = export.some_digits(1)
     for name in ("translation", "rotation", "similarity", "affine", "tps"):
-        config, _ = export.describe(models.build(name, dim_z=3, hidden=(16,)))
+        config, _ = export.describe(models.build(name, dim_z=3, hidden=(16,)), digits)
         assert config["warp"] == name
     finer = warps.make_warp("tps", (28, 28), n=4)
     decoder = models.WarpedDecoder(models.Decoder((28, 28), 3, (16,)), finer, 2)
     encoder = models.Encoder((28, 28), 3, 2, (16,))
-    config, _ = export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2))
+    config, _ = export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
     assert (config["warp"], config["points"]) == ("tps", 4)
     decoder.warp.basis = 2 * decoder.warp.basis
     with pytest.raises(TypeError, match="another one"):
-        export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2))
+        export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
 
 
 def test_weights_come_back_from_their_package():
@@ -112,7 +113,7 @@ def test_a_model_script_holds_the_shipped_model(files):
     (script,) = files.glob("tps-iwae5.*.js")
     content = json.loads(script.read_text().split(" = ", 1)[1].rstrip(";\n"))
     model, _ = tvae_core.load_pretrained("tps-iwae5")
-    config, weights = export.describe(model, binarized=True)
+    config, weights = export.describe(model, export.some_digits(), binarized=True)
     assert content == {**config, "packed": export.pack(weights)}
 
 

@@ -31,7 +31,8 @@ def javascript(*calls, model=None, packed=False):
     """Results of calls (name, *arguments) to model.mjs."""
     job = {"module": MODEL_MJS.as_uri(), "calls": calls}
     if model is not None:
-        config, weights = export.describe(model)
+        blank = data.from_tensor(torch.zeros(1, 1, *model.size))
+        config, weights = export.describe(model, blank)
         exact = base64.b64encode(weights.numpy().tobytes()).decode()
         job |= {"config": config} | (
             {"packed": export.pack(weights)} if packed else {"exact": exact}

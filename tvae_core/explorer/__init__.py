@@ -81,7 +81,7 @@ def explorer(
             f"the model draws images of size {model.size}, these have {images.size}; "
             "give explorer(model, images=...) some of its own"
         )
-    config, weights = export.describe(model, binarized)
+    config, weights = export.describe(model, images, binarized)
     if not is_live():
         return print("In a live notebook, the explorer of this model appears here.")
     if latents is None:

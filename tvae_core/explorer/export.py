@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
 from tvae_core import data, models, results
 from tvae_core.data import Images
@@ -36,11 +37,13 @@ VIEWS = ("pose", "appearance", "encode", "bounds", "all")
 PER_CLASS = 3  # digits of each class that a page shows
 
 
-def describe(model: VAE, binarized: bool = False) -> tuple[dict[str, Any], Tensor]:
+@torch.no_grad()
+def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[str, Any], Tensor]:
     """Configuration and weights of a model, as `buildModel` of model.mjs takes them.
 
     The weights are one float32 vector: each linear layer's matrix, row by row, then its bias.
-    `binarized` says whether the model was trained on binary pixels.
+    `binarized` says whether the model was trained on binary pixels. By the KL that each latent
+    takes on `images`, in nats, the explorer tells busy latents from idle ones.
 
     Raises:
         TypeError: another architecture than those that `models.build` makes.
@@ -52,6 +55,9 @@ def describe(model: VAE, binarized: bool = False) -> tuple[dict[str, Any], Tenso
             "the explorer knows the encoder and the decoders that models.build makes; got "
             f"{type(model.encoder).__name__} and {type(canonical).__name__}"
         )
+    x = (data.binarize_fixed(images) if binarized else images).x
+    q = model.posterior(x.to(next(model.parameters()).device))
+    activity = kl_divergence(q, model.prior).mean(0)
     config: dict[str, Any] = {
         "size": list(model.size),
         "dim_z": model.dim_z,
@@ -59,6 +65,7 @@ def describe(model: VAE, binarized: bool = False) -> tuple[dict[str, Any], Tenso
         "warp": None,
         "binarized": binarized,
         "log_sigma_range": list(models.LOG_SIGMA_RANGE),
+        "activity": [round(nats, 4) for nats in activity.tolist()],
     }
     if isinstance(decoder, WarpedDecoder):
         warp = _name_of(decoder.warp)
@@ -133,7 +140,8 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
 
 def _model_script(name: str) -> str:
     model, record = results.load_pretrained(name)
-    config, weights = describe(model, record.config.get("binarization", "none") != "none")
+    binarized = record.config.get("binarization", "none") != "none"
+    config, weights = describe(model, some_digits(), binarized)
     return _script(name, {**config, "packed": pack(weights)})
 
 

@@ -11,8 +11,9 @@
  * The model of a configuration and its weights.
  *
  * @param config size [H, W], dim_z, dim_u, warp (a key of WARPS, or null), points (of a spline's
- *   control points per side), resample, padding, floor, log_sigma_range, and layers: [name, d_out,
- *   d_in] of each linear layer, in the order in which weights and then biases follow each other
+ *   control points per side), resample, padding, floor, log_sigma_range, activity (the KL that each
+ *   latent takes on average), and layers: [name, d_out, d_in] of each linear layer, in the order in
+ *   which weights and then biases follow each other
  * @param weights Float32Array
  */
 export function buildModel(config, weights) {
@@ -62,7 +63,9 @@ export function fromHalves(bytes) {
 
 /** The bytes of a base64 string that holds a zlib stream. */
 export async function inflate(base64) {
-  const packed = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const text = atob(base64);
+  const packed = new Uint8Array(text.length);
+  for (let i = 0; i < packed.length; i++) packed[i] = text.charCodeAt(i); // from() is far slower
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

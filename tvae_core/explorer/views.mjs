@@ -139,12 +139,8 @@ class Scene {
     this.listeners = [];
     this.changed = new Set();
     this.seed = 1;
-    this.posteriors = digits.images.map((gray) => encode(model, this.asTrained(gray)));
-    const nats = this.posteriors.map(kl);
-    this.activity = this.latents.map(
-      (_, i) => nats.reduce((total, each) => total + each[i], 0) / nats.length,
-    );
-    const order = [...this.activity.keys()].sort((a, b) => this.activity[b] - this.activity[a]);
+    const { activity } = model;
+    const order = [...activity.keys()].sort((a, b) => activity[b] - activity[a]);
     this.busiest = order.filter((i) => i < model.dim_z);
     this.busiestU = order.filter((i) => i >= model.dim_z);
     if (start.gray) this.take(start.gray, start.index);
@@ -356,7 +352,7 @@ function poseView(scene) {
       scene.with(model.dim_z + i, value),
     ),
   );
-  const isIdle = (row, i) => scene.activity[model.dim_z + i] < ACTIVE;
+  const isIdle = (row, i) => model.activity[model.dim_z + i] < ACTIVE;
   const idle = sliders.filter(isIdle);
   const group = (rows) =>
     h("div", { class: "sliders", role: "group", "aria-label": "pose latents" }, ...rows);
@@ -447,7 +443,7 @@ function latentMenu(scene, label, chosen, act) {
   const options = scene.busiest.map((i) =>
     h(
       "option", { value: i, selected: i === chosen },
-      `z${sub(i)}${scene.activity[i] < ACTIVE ? " (idle)" : ""}`,
+      `z${sub(i)}${scene.model.activity[i] < ACTIVE ? " (idle)" : ""}`,
     ),
   );
   const menu = h("select", { "aria-label": label, onchange: () => act(Number(menu.value)) }, ...options);
@@ -695,7 +691,10 @@ function encodeView(scene) {
     if (!changed.size || changed.has("x")) x.show(scene.x);
   });
   let other = Math.min(14, digits.images.length - 1);
-  const second = () => ({ x: scene.asTrained(digits.images[other]), q: scene.posteriors[other] });
+  const second = () => {
+    const x = scene.asTrained(digits.images[other]);
+    return { x, q: encode(model, x) };
+  };
   let picking = 0;
   const picks = ["first digit", "second digit"].map((name, i) =>
     button(name, () => {

@@ -50,6 +50,28 @@ def test_nll_falls_with_more_draws_in_expectation():
         assert gap.mean() > 3 * gap.std() / math.sqrt(len(gap)), k
 
 
+def test_a_latent_that_ignores_the_image_is_unused():
+    """One latent's mean and scale are made constant; the others stay as they were."""
+    with seeded(0):
+        model = models.build("affine", size=(4, 4), dim_z=3, dim_u=2, hidden=(8,))
+        images = Images((255 * torch.rand(50, 1, 4, 4)).to(torch.uint8), None, "noise")
+    before = evaluation.latent_use(model, images)
+    with torch.no_grad():
+        for weight in (model.encoder.mu_z.weight, model.encoder.log_sigma.weight):
+            weight[1] = 0
+        model.encoder.mu_z.bias[1] = model.encoder.log_sigma.bias[1] = 0
+    after = evaluation.latent_use(model, images, rows=7)
+    assert before.kl.shape == before.variance.shape == (5,)
+    assert before.kl.min() > 0
+    assert before.variance.min() > 0
+    assert after.kl[1] == after.variance[1] == 0
+    others = [0, 2, 3, 4]
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a[others], b[others], rtol=1e-5, atol=1e-7)
+    q = model.posterior(images.x)
+    torch.testing.assert_close(after.variance.float(), q.mean.var(0), rtol=1e-4, atol=1e-7)
+
+
 # Against the whole sum, with draws that do not depend on how they are asked for.
 
 

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from PIL import Image
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 1_500_000
 
 
@@ -36,8 +37,15 @@ def notebook(path):
     return nbformat.read(path, as_version=4)
 
 
-def test_all_seven_chapters_are_there():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(1, 8)]
+def test_the_book_has_all_chapters_in_their_order():
+    listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "_toc.yml").read_text())
+    assert listed == [path.stem for path in NOTEBOOKS]
+
+
+def test_the_tests_that_a_chapter_names_exist(notebook):
+    text = "".join(cell.source for cell in notebook.cells)
+    for file, name in re.findall(r"`(tests/\w+\.py)::(\w+)`", text):
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
 
 
 def test_is_valid_and_small(path, notebook):

@@ -45,6 +45,8 @@ RECORD = RunRecord(
     ess_median=12.5,
     nll_per_image=[100.0, 102.285],
     recon_per_image=[87.5, 89.033],
+    kl_per_latent=[0.5, 2.25],
+    variance_per_latent=[0.25, 1.0],
 )
 
 
@@ -85,6 +87,7 @@ def test_a_record_is_whole_on_the_disk_before_it_takes_the_old_ones_place(path, 
 
 
 FIELDS = [field.name for field in dataclasses.fields(RunRecord)]
+OPTIONAL = ("recon_per_image", "kl_per_latent", "variance_per_latent")  # older records lack them
 DAMAGE = {
     "empty": lambda text: "",
     "truncated": lambda text: text[: len(text) // 2],
@@ -99,7 +102,7 @@ DAMAGE = {
             {name: value for name, value in json.loads(text).items() if name != field}
         )
         for field in FIELDS
-        if field != "recon_per_image"  # older records lack it
+        if field not in OPTIONAL
     },
 }
 
@@ -215,6 +218,10 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
     }
     assert (record.name, record.seed, record.profile) == (name, 0, "tiny")
     assert record.recon_per_image == pytest.approx(terms.recon.tolist(), abs=6e-4)
+    kl_z, kl_u = model.split(torch.tensor(record.kl_per_latent))
+    assert kl_z.sum().item() == pytest.approx(record.kl_z[0], abs=0.01)
+    assert kl_u.sum().item() == pytest.approx(record.kl_u[0], abs=0.01)
+    assert len(record.variance_per_latent) == len(record.kl_per_latent)
     optimizer, estimator = OPTIMIZERS[RUNS[name].optimizer], ESTIMATORS[RUNS[name].objective]
     assert record.code_hash == provenance.code_hash(*PARTS, optimizer, estimator)
     assert record.versions["torch"] == torch.__version__
@@ -443,7 +450,7 @@ def package(kept, tmp_path, monkeypatch) -> Path:
         for path in folder.iterdir()
     ]
     (folder / "SHA256SUMS").write_text("".join(sums))
-    monkeypatch.setattr(results.resources, "files", lambda _: tmp_path / "package")
+    monkeypatch.setattr(results, "FOLDER", folder)
     return folder
 
 
@@ -468,6 +475,14 @@ def test_a_single_wrong_bit_in_a_pretrained_file_is_found(package, file):
 def test_an_unknown_pretrained_model_is_answered_with_the_known():
     with pytest.raises(ValueError, match=r"unknown record 'affine'; known: affine-vae"):
         results.load_pretrained("affine")
+
+
+def test_a_chapter_may_take_the_books_weights_instead_of_training(monkeypatch, capsys):
+    monkeypatch.setattr(training, "fit", None)
+    images = data.load("mini", "test")[:3]
+    run = experiments.run("affine-vae", images, images, pretrained=True)
+    assert run.record == results.record_of("affine-vae")
+    assert "the book's weights" in capsys.readouterr().out
 
 
 # Profiles.

@@ -35,8 +35,29 @@ ALL = [("plain-multi1", 0), ("plain-multi1", 1), ("plain-vae", 0), ("plain-vae",
 # The plan.
 
 
-def test_every_run_belongs_to_one_recipe():
-    assert sorted(RUNS) == sorted(name for names in RECIPES.values() for name in names)
+def test_a_name_stands_for_one_run_whatever_the_recipe():
+    for recipe in RECIPES.values():
+        assert all(RUNS[name] == config for name, config in recipe.items())
+
+
+def test_an_ablation_differs_from_the_modern_run_in_one_choice():
+    modern = {name: RUNS[name].settings() for name in RUNS if name.endswith("iwae5-modern")}
+    for name, config in RECIPES["ablation"].items():
+        settings, base = config.settings(), modern[f"{config.model}-iwae5-modern"]
+        changed = {key for key in {*settings, *base} if settings.get(key) != base.get(key)}
+        if {"optimizer", "peak"} & changed:
+            changed = changed - {"optimizer", "peak"} | {"optimizer"}
+        assert len(changed) == (0 if name in modern else 1), (name, changed)
+
+
+def test_ablations_run_on_held_out_training_images(capsys, monkeypatch):
+    monkeypatch.setenv("TVAE_PROFILE", "paper")
+    monkeypatch.setattr(reproduce, "try_out", lambda job: reproduce.Pace(0.01, 0.01))
+    reproduce.main(["--recipe", "ablation", "--only", "plain-*-modern", "--dry-run"])
+    assert "profile validation" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        reproduce.main(["--recipe", "ablation", "--recipe", "study", "--dry-run"])
+    assert "goes alone" in capsys.readouterr().err
 
 
 def test_a_cpu_takes_one_seed_at_a_time_and_a_gpu_all_of_them():

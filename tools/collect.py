@@ -1,10 +1,11 @@
-"""Take finished paper runs into the repository: their records, and the weights of seed 0.
+"""Take finished runs into the repository: their records, and weights of seed 0.
 
 Usage: TVAE_RUNS=FOLDER python tools/collect.py
 
-Every record goes to results/records/RUN-seedSEED-IMAGES.json; of seed 0 the one on most test
-images also goes to tvae_core/pretrained, beside float16 weights. What is there already of runs
-that FOLDER does not hold stays.
+Records of whole runs go to results/records/RUN-seedSEED-IMAGES.json, those of runs on held-out
+training images to results/validation/. Of seed 0 the record on most test images also goes to
+tvae_core/pretrained, and for the runs in SHIPPED float16 weights beside it. What is there already
+of runs that FOLDER does not hold stays.
 """
 
 import hashlib
@@ -15,35 +16,42 @@ import safetensors.torch
 import torch
 
 from tvae_core.experiments import runs_folder
-from tvae_core.recipes import RUNS
+from tvae_core.recipes import DECODERS, RUNS
 from tvae_core.records import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS = ROOT / "results" / "records"
+FOLDERS = {"paper": "records", "validation": "validation"}  # of results/, by profile
 PACKAGE = ROOT / "tvae_core" / "pretrained"
+# About 1.2 MB each: the study's nine, and what else the chapters look into.
+SHIPPED = {
+    *(f"{model}-{objective}" for model in DECODERS for objective in ("vae", "multi5", "iwae5")),
+    "plain-vae-binarized",
+    *(f"{model}-iwae5-modern" for model in DECODERS),
+}
 
 
 def main() -> None:
-    RECORDS.mkdir(parents=True, exist_ok=True)
     largest: dict[str, tuple[int, Path]] = {}
-    for path in sorted(runs_folder().glob("*-paper-seed*/record-*.json")):
+    for path in sorted(runs_folder().glob("*/record-*.json")):
         record = load_record(path)
-        if record.name not in RUNS:
+        if record.name not in RUNS or record.profile not in FOLDERS:
             continue
         n = record.data["test"]["n"]
-        shutil.copy(path, RECORDS / f"{record.name}-seed{record.seed}-{n}.json")
-        if record.seed == 0:
+        folder = ROOT / "results" / FOLDERS[record.profile]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{record.name}-seed{record.seed}-{n}.json")
+        if record.seed == 0 and record.profile == "paper":
             largest[record.name] = max(largest.get(record.name, (0, path)), (n, path))
-        print(f"{record.name}, seed {record.seed}, {n:,} test images")
+        print(f"{record.name}, {record.profile}, seed {record.seed}, {n:,} test images")
     for name, (_, path) in largest.items():
         shutil.copy(path, PACKAGE / f"{name}.json")
-        weights = safetensors.torch.load_file(path.with_name("weights.safetensors"))
-        half = {key: tensor.to(torch.float16) for key, tensor in weights.items()}
-        safetensors.torch.save_file(half, PACKAGE / f"{name}.safetensors")
+        if name in SHIPPED:
+            weights = safetensors.torch.load_file(path.with_name("weights.safetensors"))
+            half = {key: tensor.to(torch.float16) for key, tensor in weights.items()}
+            safetensors.torch.save_file(half, PACKAGE / f"{name}.safetensors")
     sums = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(PACKAGE.iterdir())
-        if path.suffix in (".json", ".safetensors")
+        for path in sorted(PACKAGE.glob("*-*"))
     ]
     (PACKAGE / "SHA256SUMS").write_text("".join(sums))
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import kl_divergence
 from tqdm.auto import tqdm
 
 from tvae_core.data import Images
@@ -32,6 +33,17 @@ class Terms(NamedTuple):
     @property
     def negative_elbo(self) -> Float[Tensor, "N"]:
         return self.recon + self.kl_z + self.kl_u
+
+
+class LatentUse(NamedTuple):
+    """What each of D latent dimensions tells about the images; z first, then u.
+
+    `kl` is the mean over images of KL(q || p), in nats. `variance` is that of the posterior means
+    over the images; Burda et al. 2016 (section 5.2) call a latent active where it exceeds 0.01.
+    """
+
+    kl: Float[Tensor, "D"]
+    variance: Float[Tensor, "D"]
 
 
 class NLL(NamedTuple):
@@ -61,6 +73,14 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
         kl_z, kl_u = model.split(particles.kl)
         parts.append((-particles.log_lik.mean(0), kl_z.sum(-1), kl_u.sum(-1)))
     return Terms(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+@torch.inference_mode()
+def latent_use(model: VAE, images: Images, rows: int = ROWS) -> LatentUse:
+    """How much each latent is used, over all images."""
+    q = [model.posterior(batch.float() / 255) for batch in images.pixels.split(rows)]
+    kl = torch.cat([kl_divergence(each, model.prior) for each in q]).double().mean(0)
+    return LatentUse(kl.cpu(), torch.cat([each.mean for each in q]).double().var(0).cpu())
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
 from tvae_core.recipes import OPTIMIZERS, RUNS, Config
 from tvae_core.records import RunRecord, load_record
-from tvae_core.results import Run, build, load_weights
+from tvae_core.results import Run, build, load_pretrained, load_weights
 from tvae_core.runtime import check_known, device_name, pick_device, seeded, write_atomically
 
 
@@ -44,12 +44,17 @@ class Profile:
     epochs: dict[int, int]  # of runs with k draws per image, by k
     n_test: int
     nll_samples: int
+    held_out: int = 0  # training images to test on, in place of the test set
 
 
 PROFILES = {
     "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 50: 1}, 50, 100),
     "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 50: 1}, 200, 5_000),
     "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 50: 50}, 10_000, 5_000),
+    # Where recipes are compared and chosen: the test set stays unseen.
+    "validation": Profile(
+        "validation", "mnist", 55_000, {1: 15, 5: 15, 50: 15}, 1_000, 1_000, held_out=5_000
+    ),
 }
 # The paper profile without a GPU.
 PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)
@@ -72,13 +77,16 @@ def current_profile() -> Profile:
 def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     """Training and test images of a profile, on the device that is picked; prints which.
 
-    A test set smaller than the whole takes every n-th image: see `spread`.
+    A test set smaller than the whole takes every n-th image: see `spread`. The profile validation
+    tests on training images that it holds out.
     """
     profile = profile or current_profile()
     device = pick_device()
     train, test = (
         data.load(profile.dataset, split, fallback="mini").to(device) for split in data.SPLITS
     )
+    if profile.held_out:
+        train, test = hold_out(train, profile.held_out)
     train, test = train[: profile.n_train], spread(test, profile.n_test)
     print(
         f"profile {profile.name}: {len(train):,} training and {len(test):,} test images "
@@ -92,10 +100,25 @@ def spread(images: Images, n: int) -> Images:
     return images[:: max(1, len(images) // n)][:n]
 
 
+def hold_out(images: Images, n: int) -> tuple[Images, Images]:
+    """Images to train on, and n of them, evenly spaced, to test on."""
+    step = max(2, len(images) // n)
+    held = torch.zeros(len(images), dtype=torch.bool)
+    held[::step] = True
+    return images[~held], images[held]
+
+
 def run(
-    name: str, train: Images, test: Images, seed: int = 0, profile: Profile | None = None
+    name: str,
+    train: Images,
+    test: Images,
+    seed: int = 0,
+    profile: Profile | None = None,
+    pretrained: bool = False,
 ) -> Run:
     """Train and evaluate one of `RUNS`, or load it where that has been done.
+
+    With `pretrained` nothing is trained: the book's own model and record come back at once.
 
     A killed run goes on from its last epoch. Results are kept in the folder that `TVAE_RUNS`
     names, keyed by configuration, training images and seed; a run that is measured on other test
@@ -104,6 +127,11 @@ def run(
     Raises:
         ValueError: an unknown run (the known are listed), or damaged files in the runs folder.
     """
+    if pretrained:
+        print(f"{name}: the book's weights")
+        book = load_pretrained(name)
+        print(_summary(book.record))
+        return book
     (one,) = run_seeds(name, train, test, [seed], profile)
     return one
 
@@ -138,6 +166,14 @@ def run_seeds(
         for group in [new] if side_by_side and new else [[seed] for seed in new]:
             job.train(group)
         return [job.evaluate(seed, test, fresh=seed in new) for seed in seeds]
+
+
+def code_of(config: Config, stacked: bool = False) -> str:
+    """Hash of the code that trains such a run, alone or in a stack."""
+    parts: list[Callable[..., Any]]
+    parts = [models.build, models.start_at_mean, data.Batches, training.fit]
+    parts += [models.stack, models.unstack] if stacked else []
+    return code_hash(*parts, OPTIMIZERS[config.optimizer], config.gradient)
 
 
 TRAINING = "training.json"  # written last, so it marks a run as trained
@@ -180,32 +216,22 @@ class Job(NamedTuple):
         config, device = self.config, self.images.pixels.device
         machine = device_name(device) + (f", {len(seeds)} side by side" if len(seeds) > 1 else "")
         print(f"{self.name}: {self.settings['epochs']} epochs on {machine}", flush=True)
-        estimator = config.gradient
-        optimizer = OPTIMIZERS[config.optimizer]
         checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
         stacked = len(seeds) > 1
-        parts: list[Callable[..., Any]] = [
-            models.build,
-            models.start_at_mean,
-            data.Batches,
-            training.fit,
-        ]
-        parts += [models.stack, models.unstack] if stacked else []
-        # Now, as the files may be edited while the run is under way.
-        code = code_hash(*parts, optimizer, estimator)
+        code = code_of(config, stacked)  # now, as files may be edited while the run is under way
         with seeded(seeds[0]):
             alone = [self.untrained(seed) for seed in seeds]
             model = models.stack(alone) if stacked else alone[0]
             history = training.fit(
                 model,
                 self.batches(stack=len(seeds) if stacked else None),
-                estimator,
+                config.gradient,
                 k=config.k,
                 epochs=self.settings["epochs"],
-                optimizer=optimizer,
+                optimizer=config.recipe,
                 warm_up=config.warm_up or 0,
                 checkpoint=checkpoint,
-                fast=self.profile.name == "paper",
+                fast=self.profile.n_train * self.settings["epochs"] > 700_000,
             )
         histories = training.unstack_history(history) if stacked else [history]
         alone = models.unstack(model) if stacked else [model]
@@ -295,6 +321,7 @@ def _hash(*parts: Any) -> str:
 def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The measured fields of a record."""
     terms = evaluation.elbo_terms(model, test)
+    use = evaluation.latent_use(model, test)
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
     result = evaluation.nll(model, test, nll_samples, ks)
     return {
@@ -308,6 +335,8 @@ def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
         "ess_median": result.ess.median().item(),
         "nll_per_image": [round(value, 3) for value in result.nll.tolist()],
         "recon_per_image": [round(value, 3) for value in terms.recon.tolist()],
+        "kl_per_latent": [round(value, 4) for value in use.kl.tolist()],
+        "variance_per_latent": [round(value, 5) for value in use.variance.tolist()],
     }
 
 

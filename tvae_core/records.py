@@ -17,8 +17,9 @@ class RunRecord:
     """One training run and its evaluation. Losses are means over test images, in nats.
 
     recon, kl_z, kl_u and nll are [mean, standard error over test images]. `nll_mc_se` is the
-    Monte-Carlo standard error of the mean NLL. `nll_at` pairs `nll_ks`; `nll_per_image` allows
-    paired comparisons of models on the same images.
+    Monte-Carlo standard error of the mean NLL. `nll_at` pairs `nll_ks`; the values per image allow
+    paired comparisons of models on the same images. Those per latent, z first, then u, are
+    `evaluation.LatentUse`.
     """
 
     name: str
@@ -41,6 +42,8 @@ class RunRecord:
     ess_median: float
     nll_per_image: list[float]
     recon_per_image: list[float] = field(default_factory=list)
+    kl_per_latent: list[float] = field(default_factory=list)
+    variance_per_latent: list[float] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write as JSON, a field a line, atomically."""

@@ -26,6 +26,8 @@ from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import RECIPES, RUNS
 from tvae_core.runtime import is_live, seeded, timed
 
+ABLATION = "ablation"  # the recipe that trains and tests on training images: profile validation
+
 
 class Task(NamedTuple):
     """Seeds of one run that one worker trains: one on a CPU, all of them on a GPU."""
@@ -125,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     profile = experiments.current_profile()
+    if ABLATION in chosen.recipe and profile.name == "paper":
+        profile = experiments.PROFILES["validation"]
     if chosen.epochs:
         profile = dataclasses.replace(profile, epochs=dict.fromkeys(profile.epochs, chosen.epochs))
     train, test = experiments.load_data(profile)
@@ -177,14 +181,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, action="append", help="default: all; may be repeated")
+    add(
+        "--recipe",
+        choices=RECIPES,
+        action="append",
+        help=f"default: all but {ABLATION}; may be repeated",
+    )
     add("--only", metavar="PATTERN", action="append", help="runs by name, as 'affine-*'")
     add("--seeds", type=_seeds, default=(0, 1, 2), help="a number, 3, or a list, 0,4 (default: 3)")
     add("--epochs", type=int, help="in place of the profile's")
     add("--list", action="store_true", help="name the recipes and their runs, and stop")
     add("--dry-run", action="store_true", help="show the plan, and stop")
     chosen = parser.parse_args(arguments)
-    names = [name for recipe in chosen.recipe or RECIPES for name in RECIPES[recipe]]
+    chosen.recipe = chosen.recipe or [recipe for recipe in RECIPES if recipe != ABLATION]
+    if ABLATION in chosen.recipe and len(chosen.recipe) > 1:
+        parser.error(f"--recipe {ABLATION} goes alone: it keeps away from the test images")
+    names = [name for recipe in chosen.recipe for name in RECIPES[recipe]]
     for pattern in chosen.only or []:
         if not any(fnmatchcase(name, pattern) for name in names):
             parser.error(f"--only {pattern}: no such run; known: {', '.join(names)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,10 @@ from tvae_core.records import RunRecord, load_record
 from tvae_core.runtime import check_known, pick_device
 
 WARPED_OPTIONS = ("pose_std", "resample", "padding")
+
+
+FOLDER = Path(str(resources.files("tvae_core"))) / "pretrained"
+SEEDS = FOLDER / "seeds.json"
 
 
 class Run(NamedTuple):
@@ -56,23 +61,31 @@ def recorded() -> list[str]:
     return [Path(file).stem for file in _sums() if file.endswith(".json")]
 
 
+def over_seeds(name: str, field: str = "nll") -> list[float]:
+    """Mean "recon" or "nll" of each seed of a run, seed 0 first, all on the same test images.
+
+    Raises:
+        ValueError: an unknown name (the known are listed).
+    """
+    summary = json.loads(SEEDS.read_text())
+    check_known("run", name, summary)
+    values: list[float] = summary[name][field]
+    return values
+
+
 def _verified(kind: str, name: str, suffix: str) -> Path:
     """A file of the package, after a look at its SHA-256."""
     sums = _sums()
     check_known(kind, name, [Path(file).stem for file in sums if file.endswith(suffix)])
-    path = _folder() / f"{name}.{suffix}"
+    path = FOLDER / f"{name}.{suffix}"
     if hashlib.sha256(path.read_bytes()).hexdigest() != sums[path.name]:
         raise OSError(f"{path} is damaged; install tvae_core again")
     return path
 
 
-def _folder() -> Path:
-    return Path(str(resources.files("tvae_core"))) / "pretrained"
-
-
 def _sums() -> dict[str, str]:
     """SHA-256 of each file of weights or records."""
-    lines = (_folder() / "SHA256SUMS").read_text().splitlines()
+    lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
     return {file: digest for digest, file in (line.split() for line in lines)}
 
 

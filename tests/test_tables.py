@@ -1,0 +1,101 @@
+"""The statistics of the book's tables, on records whose answer is known."""
+
+import dataclasses
+import statistics
+
+import make_tables
+import pytest
+import torch
+from make_tables import Seeds, Table, difference, over_seeds
+
+from tvae_core import results
+from tvae_core.experiments import code_of
+from tvae_core.recipes import RUNS
+
+
+def seeds(name: str, values: torch.Tensor, test: str = "these") -> Seeds:
+    """Records of values (S, N): the NLL of N images under S seeds."""
+    base = dataclasses.replace(
+        results.record_of("plain-vae"), name=name, code_hash=code_of(RUNS[name])
+    )
+    images = {**base.data, "test": {"name": "mnist", "n": values.shape[1], "sha256": test}}
+    rows = enumerate(values.tolist())
+    return Seeds(
+        [
+            dataclasses.replace(
+                base, seed=i, data=images, nll=[statistics.mean(row), 0.0], nll_per_image=row
+            )
+            for i, row in rows
+        ]
+    )
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Puts records in place of the repository's: recorded("plain-vae", values)."""
+    found: dict[str, dict[int, Seeds]] = {}
+    monkeypatch.setattr(make_tables, "records", lambda folder: found)
+
+    def put(name: str, values: torch.Tensor, **options: str) -> None:
+        found.setdefault(name, {})[values.shape[1]] = seeds(name, values, **options)
+
+    return put
+
+
+def test_over_seeds_is_a_mean_and_the_deviation_of_runs(recorded):
+    recorded("plain-vae", torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
+    assert over_seeds("plain-vae") == "102.00 ± 2.00"
+    assert over_seeds("tps-vae") == make_tables.UNKNOWN
+
+
+def test_one_seed_has_no_deviation(recorded):
+    recorded("plain-vae", torch.tensor([[99.0, 101.0]]))
+    assert over_seeds("plain-vae") == "100.00"
+
+
+def test_all_seeds_are_compared_on_the_images_they_have_in_common(recorded):
+    recorded("plain-vae", torch.full((1, 6), 90.0))
+    recorded("plain-vae", torch.full((3, 2), 100.0))
+    assert over_seeds("plain-vae") == "100.00 ± 0.00"
+
+
+def test_a_difference_has_the_error_of_pairs_and_of_seeds(recorded):
+    """Its error is the right one: over many repetitions it matches the spread of the mean."""
+    generator = torch.Generator().manual_seed(0)
+    n, means, errors = 200, [], []
+    for _ in range(300):
+        images = 30 * torch.randn(
+            n, generator=generator, dtype=torch.float64
+        )  # shared, so it cancels
+        for name, level in (("plain-vae", 100.0), ("affine-vae", 97.0)):
+            runs = 0.5 * torch.randn(3, 1, generator=generator, dtype=torch.float64)
+            noise = torch.randn(n, generator=generator, dtype=torch.float64)
+            recorded(name, level + images + runs + noise)
+        mean, error = difference("affine-vae", "plain-vae").split(" ± ")
+        means.append(float(mean))
+        errors.append(float(error))
+    assert statistics.mean(means) == pytest.approx(-3, abs=0.1)
+    assert statistics.stdev(means) == pytest.approx(
+        statistics.mean(e**2 for e in errors) ** 0.5, rel=0.15
+    )
+
+
+def test_models_measured_on_different_images_are_not_compared(recorded):
+    recorded("plain-vae", torch.zeros(2, 3))
+    recorded("tps-vae", torch.zeros(2, 3), test="others")
+    with pytest.raises(AssertionError, match="different images"):
+        difference("tps-vae", "plain-vae")
+
+
+def test_a_caption_tells_the_seeds_and_names_what_is_older_than_the_code(recorded, monkeypatch):
+    recorded("plain-vae", torch.zeros(3, 2))
+    recorded("tps-vae", torch.zeros(2, 2))
+    table = Table("NLL.", [["head"], ["row"]], ["plain-vae", "tps-vae"])
+    assert table.full_caption == "NLL. Mean over 2 to 3 seeds ± their standard deviation."
+    hashes = make_tables.current_hashes
+    monkeypatch.setattr(
+        make_tables, "current_hashes", lambda n: set() if n == "tps-vae" else hashes(n)
+    )
+    assert table.full_caption.endswith("Trained by code older than the present one: `tps-vae`.")
+    monkeypatch.setattr(make_tables, "current_hashes", lambda name: set())
+    assert table.full_caption.endswith("Trained by code older than the present one.")

@@ -8,7 +8,7 @@ READY := .venv/.installed
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test check notebooks reproduce bench tables setup-cells linkcheck clean
+.PHONY: help install book test check notebooks reproduce bench tables explorer setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python tools/make_tables.py
+
+explorer: $(READY) ## write the explorer's scripts, trained models in them, to _build/explorer
+	$(BIN)/python tools/export_explorer.py _build/explorer
 
 setup-cells: $(READY) ## write the repository's address from _config.yml into notebooks and README
 	$(BIN)/python tools/setup_cells.py

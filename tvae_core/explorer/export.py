@@ -124,7 +124,7 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
     """Write the scripts that pages load into `folder`; returns the one that a page names.
 
     That one is explorer.js. It loads the others when a page needs them, from the same folder, under
-    names that change with their contents: a browser may keep them forever.
+    names that change with their contents: a browser may keep them forever. Older ones are removed.
     """
     scripts = {name: _model_script(name) for name in names}
     scripts["digits"] = _digits_script(some_digits())
@@ -132,6 +132,8 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
     for name, script in scripts.items():
         digest = hashlib.sha256(script.encode()).hexdigest()[:8]
         files[name] = f"{name}.{digest}.js"
+        for stale in folder.glob(f"{name}.*.js"):
+            stale.unlink()
         write_atomically(folder / files[name], script.encode())
     page = f"globalThis.tvaeExplorer = {{ files: {json.dumps(files)}, loaded: {{}} }};\n"
     write_atomically(folder / "explorer.js", (page + source(module=False)).encode())

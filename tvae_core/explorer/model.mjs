@@ -77,7 +77,11 @@ export function linear({ weight, bias, dOut, dIn }, x) {
   const y = new Float32Array(dOut);
   for (let row = 0, at = 0; row < dOut; row++) {
     // Four sums side by side: one alone would wait for each of its additions.
-    let a = bias[row], b = 0, c = 0, d = 0, i = 0;
+    let a = bias[row],
+      b = 0,
+      c = 0,
+      d = 0,
+      i = 0;
     for (; i + 3 < dIn; i += 4, at += 4) {
       a += weight[at] * x[i];
       b += weight[at + 1] * x[i + 1];
@@ -154,7 +158,12 @@ export function decode(model, latents) {
   } else {
     // Logits are counted from paper's, so that what lies outside is paper and not p = 1/2.
     const paper = Math.log(floor / (1 - floor));
-    const seen = sample(own.map((l) => l - paper), size, grid, model.padding);
+    const seen = sample(
+      own.map((l) => l - paper),
+      size,
+      grid,
+      model.padding,
+    );
     logits = seen.map((l) => l + paper);
   }
   return { canonical: image, theta, grid, logits, image: sigmoid(logits) };
@@ -294,7 +303,10 @@ function splineFields(points, n) {
   }
   // The spline that moves one control point by 1 and holds the others, for each of them.
   const unit = (i) => system.map((_, row) => (row === i ? 1 : 0));
-  const splines = solve(system, Array.from({ length: m }, (_, i) => unit(i)));
+  const splines = solve(
+    system,
+    Array.from({ length: m }, (_, i) => unit(i)),
+  );
   const influence = (spline) => (x, y) =>
     splineTerms(x, y, centres).reduce((sum, term, i) => sum + term * spline[i], 0);
   return fields(forEachAxis(splines.map(influence)), points);
@@ -327,13 +339,14 @@ export function sample(image, [height, width], grid, padding) {
       return Math.min(Math.max((turn > n ? 2 * n - turn : turn) - 0.5, 0), n - 1);
     },
   }[padding];
-  const pixel = (i, j) =>
-    i >= 0 && j >= 0 && i < height && j < width ? image[i * width + j] : 0;
+  const pixel = (i, j) => (i >= 0 && j >= 0 && i < height && j < width ? image[i * width + j] : 0);
   for (let at = 0; at < seen.length; at++) {
     const x = within(((grid[2 * at] + 1) * width - 1) / 2, width);
     const y = within(((grid[2 * at + 1] + 1) * height - 1) / 2, height);
-    const j = Math.floor(x), i = Math.floor(y);
-    const right = x - j, down = y - i;
+    const j = Math.floor(x),
+      i = Math.floor(y);
+    const right = x - j,
+      down = y - i;
     seen[at] =
       (1 - down) * ((1 - right) * pixel(i, j) + right * pixel(i, j + 1)) +
       down * ((1 - right) * pixel(i + 1, j) + right * pixel(i + 1, j + 1));
@@ -358,7 +371,10 @@ export function dragged(warpName, theta, handle, [x, y]) {
     return to;
   }
   // The grid is A (x, y)' + t, and theta = (A - 1 | t), row by row.
-  const A = [[1 + to[0], to[1]], [to[3], 1 + to[4]]];
+  const A = [
+    [1 + to[0], to[1]],
+    [to[3], 1 + to[4]],
+  ];
   const [dx, dy] = [x - to[2], y - to[5]];
   if (!cx && !cy) {
     to[2] = x;
@@ -405,7 +421,8 @@ export const kl = ({ mean, sigma }) =>
  */
 export function particle(model, x, { mean, sigma }, noise) {
   const latents = mean.map((m, i) => m + sigma[i] * noise[i]);
-  let logPrior = 0, logQ = 0;
+  let logPrior = 0,
+    logQ = 0;
   for (let i = 0; i < latents.length; i++) {
     logPrior -= (latents[i] * latents[i] + LOG_2PI) / 2;
     logQ -= (noise[i] * noise[i] + LOG_2PI) / 2 + Math.log(sigma[i]);
@@ -416,7 +433,8 @@ export function particle(model, x, { mean, sigma }, noise) {
 
 /** log sum exp. */
 export function logSumExp(values) {
-  let most = -Infinity, sum = 0;
+  let most = -Infinity,
+    sum = 0;
   for (const v of values) if (v > most) most = v;
   for (const v of values) sum += Math.exp(v - most);
   return most + Math.log(sum);
@@ -471,7 +489,8 @@ export function uniforms(seed) {
 export function normals(uniform, n) {
   const draws = new Float32Array(n);
   for (let i = 0; i < n; i += 2) {
-    const radius = Math.sqrt(-2 * Math.log(uniform())), angle = 2 * Math.PI * uniform();
+    const radius = Math.sqrt(-2 * Math.log(uniform())),
+      angle = 2 * Math.PI * uniform();
     draws[i] = radius * Math.cos(angle);
     if (i + 1 < n) draws[i + 1] = radius * Math.sin(angle);
   }
@@ -494,7 +513,9 @@ const inked = (ink, at) => ink[at] > 1e-3;
  * @param ink gray values of the sheet, 0 the paper and 1 the pen
  */
 export function centred(ink, [height, width], [H, W]) {
-  let mass = 0, mx = 0, my = 0;
+  let mass = 0,
+    mx = 0,
+    my = 0;
   let [left, right, top, bottom] = [width, -1, height, -1];
   // sums[i][j] is the ink above row i and left of column j.
   const sums = Array.from({ length: height + 1 }, () => new Float64Array(width + 1));
@@ -516,8 +537,10 @@ export function centred(ink, [height, width], [H, W]) {
   const above = (x, y) => {
     x = Math.min(Math.max(x, 0), width);
     y = Math.min(Math.max(y, 0), height);
-    const j = Math.min(Math.floor(x), width - 1), i = Math.min(Math.floor(y), height - 1);
-    const r = x - j, d = y - i;
+    const j = Math.min(Math.floor(x), width - 1),
+      i = Math.min(Math.floor(y), height - 1);
+    const r = x - j,
+      d = y - i;
     return (
       (1 - d) * ((1 - r) * sums[i][j] + r * sums[i][j + 1]) +
       d * ((1 - r) * sums[i + 1][j] + r * sums[i + 1][j + 1])

@@ -4,9 +4,29 @@
 // the scene and are drawn by it, once per frame. Pictures are canvases of one pixel per pixel;
 // lines and plots are SVG; what can be dragged is an element with the role of a slider.
 import {
-  binarize, bound, buildModel, canonical, centred, controlPoints, decode, dragged, encode,
-  estimate, fromHalves, inflate, kl, logLik, logSumExp, moved, normals, particle, split, thetaOf,
-  uniforms, uOf, WARPS,
+  binarize,
+  bound,
+  buildModel,
+  canonical,
+  centred,
+  controlPoints,
+  decode,
+  dragged,
+  encode,
+  estimate,
+  fromHalves,
+  inflate,
+  kl,
+  logLik,
+  logSumExp,
+  moved,
+  normals,
+  particle,
+  split,
+  thetaOf,
+  uniforms,
+  uOf,
+  WARPS,
 } from "./model.mjs";
 import { STYLE } from "./style.mjs";
 
@@ -57,13 +77,17 @@ function picture([height, width], label) {
   return canvas;
 }
 
-const panel = (caption, ...children) =>
-  h("figure", {}, ...children, h("figcaption", {}, caption));
+const panel = (caption, ...children) => h("figure", {}, ...children, h("figcaption", {}, caption));
 
 /** A slider with its name and its value. It shows values beyond its ends, too. */
 function slider(name, label, act, { min = -RANGE, max = RANGE, step = 0.01 } = {}) {
   const range = h("input", {
-    type: "range", min, max, step, "aria-label": label, oninput: () => act(range.valueAsNumber),
+    type: "range",
+    min,
+    max,
+    step,
+    "aria-label": label,
+    oninput: () => act(range.valueAsNumber),
   });
   const shown = h("output", {});
   const row = h("label", { class: "slider" }, h("span", {}, name), range, shown);
@@ -82,15 +106,19 @@ function knob(label, square, extent, step, act) {
   const where = (event) => {
     const box = square.getBoundingClientRect();
     return [
-      ((event.clientX - box.left) / box.width * 2 - 1) * extent(),
-      ((event.clientY - box.top) / box.height * 2 - 1) * extent(),
+      (((event.clientX - box.left) / box.width) * 2 - 1) * extent(),
+      (((event.clientY - box.top) / box.height) * 2 - 1) * extent(),
     ];
   };
   const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const element = h("span", {
-    class: "knob", role: "slider", tabindex: 0, "aria-label": label,
+    class: "knob",
+    role: "slider",
+    tabindex: 0,
+    "aria-label": label,
     "aria-roledescription": "point, moved by arrow keys",
-    "aria-valuemin": -RANGE, "aria-valuemax": RANGE,
+    "aria-valuemin": -RANGE,
+    "aria-valuemax": RANGE,
     onpointerdown: (event) => {
       const [x, y] = where(event);
       grip = [at[0] - x, at[1] - y];
@@ -234,8 +262,15 @@ function inBackground(piece) {
 // ---------------------------------------------------------------- the grid over a picture
 
 const POINTS = [
-  "top left corner", "top edge", "top right corner", "left edge", "centre", "right edge",
-  "bottom left corner", "bottom edge", "bottom right corner",
+  "top left corner",
+  "top edge",
+  "top right corner",
+  "left edge",
+  "centre",
+  "right edge",
+  "bottom left corner",
+  "bottom edge",
+  "bottom right corner",
 ];
 
 /** What a handle of the affine grid does; those of a spline only move. */
@@ -277,7 +312,14 @@ function stage(scene, likely = () => false) {
     if (!dragging) return scene.change("latents");
     const theta = dragged(model.warp, thetaOf(model, scene.u), point, target);
     scene.setU(
-      likely() ? uOf(model, theta, scene.u.map(() => 0), 0.05 ** 2) : uOf(model, theta, scene.u),
+      likely()
+        ? uOf(
+            model,
+            theta,
+            scene.u.map(() => 0),
+            0.05 ** 2,
+          )
+        : uOf(model, theta, scene.u),
     );
   };
   const handled = ["affine", "tps"].includes(model.warp) && (straight || model.points === 3);
@@ -344,13 +386,15 @@ const NO_POSE = "A plain VAE has no u: where a digit lies is mixed into its z.";
 
 function poseView(scene) {
   const { model } = scene;
-  if (!model.warp) return [h("p", { class: "note" }, NO_POSE), h("div", { class: "row pictures" }, ...drawing(scene))];
+  if (!model.warp)
+    return [
+      h("p", { class: "note" }, NO_POSE),
+      h("div", { class: "row pictures" }, ...drawing(scene)),
+    ];
   const likely = h("input", { type: "checkbox" });
   const price = h("p", { class: "note" });
   const sliders = [...Array(model.dim_u).keys()].map((i) =>
-    slider(`u${sub(i)}`, `pose latent u ${i + 1}`, (value) =>
-      scene.with(model.dim_z + i, value),
-    ),
+    slider(`u${sub(i)}`, `pose latent u ${i + 1}`, (value) => scene.with(model.dim_z + i, value)),
   );
   const isIdle = (row, i) => model.activity[model.dim_z + i] < ACTIVE;
   const idle = sliders.filter(isIdle);
@@ -367,7 +411,8 @@ function poseView(scene) {
   return [
     h("div", { class: "row pictures" }, ...drawing(scene, () => likely.checked)),
     h(
-      "div", { class: "tools" },
+      "div",
+      { class: "tools" },
       button("all u = 0", () => scene.setU(scene.u.map(() => 0))),
       button("random u", () => scene.setU(scene.random(model.dim_u))),
       button("random z", () => scene.setZ(scene.random(model.dim_z))),
@@ -378,7 +423,8 @@ function poseView(scene) {
     group(sliders.filter((row) => !idle.includes(row))),
     idle.length
       ? h(
-          "details", { open: idle.length === sliders.length },
+          "details",
+          { open: idle.length === sliders.length },
           h("summary", {}, `${idle.length} idle latents, which tell nothing of the digits`),
           group(idle),
         )
@@ -397,13 +443,19 @@ function pad(scene, axes) {
   const map = picture([TILES * height, TILES * width], "map of canonical images");
   const square = h("div", { class: "pad" }, map);
   const step = 0.1;
-  const point = knob("appearance, two latents", square, () => RANGE, step, (target) => {
-    if (!target) return;
-    const latents = Float32Array.from(scene.latents);
-    // Up is more, as on the axes of a plot.
-    [latents[axes[0]], latents[axes[1]]] = [target[0], -target[1]];
-    scene.set(latents);
-  });
+  const point = knob(
+    "appearance, two latents",
+    square,
+    () => RANGE,
+    step,
+    (target) => {
+      if (!target) return;
+      const latents = Float32Array.from(scene.latents);
+      // Up is more, as on the axes of a plot.
+      [latents[axes[0]], latents[axes[1]]] = [target[0], -target[1]];
+      scene.set(latents);
+    },
+  );
   square.append(point);
 
   const sheet = new Float32Array(TILES * height * TILES * width);
@@ -442,11 +494,16 @@ function pad(scene, axes) {
 function latentMenu(scene, label, chosen, act) {
   const options = scene.busiest.map((i) =>
     h(
-      "option", { value: i, selected: i === chosen },
+      "option",
+      { value: i, selected: i === chosen },
       `z${sub(i)}${scene.model.activity[i] < ACTIVE ? " (idle)" : ""}`,
     ),
   );
-  const menu = h("select", { "aria-label": label, onchange: () => act(Number(menu.value)) }, ...options);
+  const menu = h(
+    "select",
+    { "aria-label": label, onchange: () => act(Number(menu.value)) },
+    ...options,
+  );
   return menu;
 }
 
@@ -468,13 +525,15 @@ function appearanceView(scene) {
   scene.on(() => row.show(scene.latents[other]));
   return [
     h(
-      "div", { class: "row pictures" },
+      "div",
+      { class: "row pictures" },
       panel("canonical images over two latents; drag the point", pad(scene, axes)),
       ...(model.warp ? [panel("canonical image", canonicalOf(scene))] : []),
       panel(model.warp ? "output, in the present pose" : "output", output(scene)),
     ),
     h(
-      "div", { class: "tools" },
+      "div",
+      { class: "tools" },
       h("label", {}, "across ", latentMenu(scene, "latent across", axes[0], turn(0))),
       h("label", {}, "up ", latentMenu(scene, "latent up", axes[1], turn(1))),
       button("random z", () => scene.setZ(scene.random(model.dim_z))),
@@ -515,8 +574,12 @@ const SHEET = 280;
 /** A sheet to draw on; `act` gets the drawing in the form of MNIST's digits. */
 function sheet(scene, act) {
   const paper = h("canvas", {
-    width: SHEET, height: SHEET, class: "sheet", role: "img",
-    "aria-label": "sheet for drawing with mouse, pen or finger; the digits can be chosen by keyboard",
+    width: SHEET,
+    height: SHEET,
+    class: "sheet",
+    role: "img",
+    "aria-label":
+      "sheet for drawing with mouse, pen or finger; the digits can be chosen by keyboard",
   });
   const hidden = h("canvas", { width: SHEET, height: SHEET });
   const [seen, ink] = [paper, hidden].map((each) =>
@@ -561,21 +624,25 @@ function sheet(scene, act) {
     );
   };
   let pen = null;
-  fill(paper, {
-    onpointerdown: (event) => {
-      event.preventDefault();
-      paper.setPointerCapture(event.pointerId);
-      strokes.push((pen = [where(event)]));
-      soon();
+  fill(
+    paper,
+    {
+      onpointerdown: (event) => {
+        event.preventDefault();
+        paper.setPointerCapture(event.pointerId);
+        strokes.push((pen = [where(event)]));
+        soon();
+      },
+      onpointermove: (event) => {
+        if (!pen) return;
+        const path = event.getCoalescedEvents?.() ?? [];
+        pen.push(...(path.length ? path : [event]).map(where));
+        soon();
+      },
+      onlostpointercapture: () => (pen = null),
     },
-    onpointermove: (event) => {
-      if (!pen) return;
-      const path = event.getCoalescedEvents?.() ?? [];
-      pen.push(...(path.length ? path : [event]).map(where));
-      soon();
-    },
-    onlostpointercapture: () => (pen = null),
-  }, []);
+    [],
+  );
   const clear = () => {
     strokes = [];
     show();
@@ -585,7 +652,10 @@ function sheet(scene, act) {
     if (changed.has("x") && scene.index !== null && strokes.length) clear();
   });
   return h(
-    "div", { class: "sheetbox" }, h("div", { class: "paper" }, paper, hint), button("clear", clear),
+    "div",
+    { class: "sheetbox" },
+    h("div", { class: "paper" }, paper, hint),
+    button("clear", clear),
   );
 }
 
@@ -600,8 +670,11 @@ function posteriorPlot(scene, name, latents) {
     return [s("line", { x1: x, x2: x }), s("circle", { cx: x, r: n > 30 ? 1.8 : 2.6 })];
   });
   const svg = s(
-    "svg", { class: "posterior", height, role: "img" }, prior,
-    s("line", { class: "axis", x1: 0, x2: "100%", y1: y(0), y2: y(0) }), ...bars.flat(),
+    "svg",
+    { class: "posterior", height, role: "img" },
+    prior,
+    s("line", { class: "axis", x1: 0, x2: "100%", y1: y(0), y2: y(0) }),
+    ...bars.flat(),
   );
   scene.on((changed) => {
     if (changed.size && !changed.has("x")) return;
@@ -632,7 +705,13 @@ function reconstruction({ model, x, q }) {
   const uniform = uniforms(0);
   const losses = [...Array(RECON_DRAWS)].map(() => {
     const noise = normals(uniform, q.mean.length);
-    return -logLik(decode(model, q.mean.map((m, i) => m + q.sigma[i] * noise[i])).logits, x);
+    return -logLik(
+      decode(
+        model,
+        q.mean.map((m, i) => m + q.sigma[i] * noise[i]),
+      ).logits,
+      x,
+    );
   });
   const mean = losses.reduce((a, b) => a + b) / RECON_DRAWS;
   const squares = losses.reduce((total, loss) => total + (loss - mean) ** 2, 0);
@@ -658,22 +737,27 @@ function numbers(scene) {
       if (!model.dim_u) nats.pop();
       const total = nats.reduce((a, b) => a + b, loss);
       shown.show([
-        `${fixed(loss)} ± ${fixed(se)}`, ...nats.map((each) => fixed(each)), fixed(total),
+        `${fixed(loss)} ± ${fixed(se)}`,
+        ...nats.map((each) => fixed(each)),
+        fixed(total),
       ]);
       return true;
     });
   });
   const pixels = model.binarized
-    ? "" : " Gray pixels: the loss is a cross-entropy, and no −log probability.";
+    ? ""
+    : " Gray pixels: the loss is a cross-entropy, and no −log probability.";
   return h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`));
 }
 
 /** Appearance of one digit, pose of the other. */
 function swap(scene, second) {
   const { model } = scene;
-  const images = ["second digit", "first, lying like the second", "second, lying like the first"].map(
-    (label) => [label, picture(model.size, label)],
-  );
+  const images = [
+    "second digit",
+    "first, lying like the second",
+    "second, lying like the first",
+  ].map((label) => [label, picture(model.size, label)]);
   scene.on((changed) => {
     if (changed.size && !changed.has("x")) return;
     const other = second();
@@ -707,29 +791,46 @@ function encodeView(scene) {
     other = i;
     scene.change("x");
   };
-  const pick = h("div", { class: "tools", role: "group", "aria-label": "choose" }, "choose the ", ...picks);
+  const pick = h(
+    "div",
+    { class: "tools", role: "group", "aria-label": "choose" },
+    "choose the ",
+    ...picks,
+  );
   scene.on(() =>
     picks.forEach((each, i) => each.setAttribute("aria-pressed", String(picking === i))),
   );
   return [
     h(
-      "div", { class: "row choose" },
+      "div",
+      { class: "row choose" },
       h(
-        "div", { class: "grow" }, model.dim_u ? pick : null,
+        "div",
+        { class: "grow" },
+        model.dim_u ? pick : null,
         strip(scene, choose, (i) => i === (picking ? other : scene.index)),
       ),
       sheet(scene, (gray) => scene.take(gray)),
     ),
     h(
-      "div", { class: "row pictures" },
-      panel(model.binarized ? "x, binary as in training" : "x", x), ...drawing(scene),
+      "div",
+      { class: "row pictures" },
+      panel(model.binarized ? "x, binary as in training" : "x", x),
+      ...drawing(scene),
     ),
-    h("div", { class: "tools" }, button("back to the reconstruction", () => scene.set(scene.q.mean))),
+    h(
+      "div",
+      { class: "tools" },
+      button("back to the reconstruction", () => scene.set(scene.q.mean)),
+    ),
     ...(model.dim_u ? [swap(scene, second)] : []),
     h(
-      "div", { class: "row plots" },
+      "div",
+      { class: "row plots" },
       h(
-        "div", { class: "grow" }, posteriorPlot(scene, "z", scene.busiest),
+        "div",
+        { class: "grow" },
+        posteriorPlot(scene, "z", scene.busiest),
         model.dim_u ? posteriorPlot(scene, "u", scene.busiestU) : null,
       ),
       numbers(scene),
@@ -746,11 +847,10 @@ function plotFrame(label, left, xs = [], xName = "") {
   const { height, bottom } = PLOT;
   const low = height - bottom;
   const svg = s(
-    "svg", { class: "plot", height, role: "img", "aria-label": label },
+    "svg",
+    { class: "plot", height, role: "img", "aria-label": label },
     s("line", { class: "axis", x1: `${left}%`, x2: "100%", y1: low, y2: low }),
-    ...xs.map(([x, text]) =>
-      s("text", { x: `${x}%`, y: low + 13, "text-anchor": "middle" }, text),
-    ),
+    ...xs.map(([x, text]) => s("text", { x: `${x}%`, y: low + 13, "text-anchor": "middle" }, text)),
     s("text", { x: "100%", y: height - 2, "text-anchor": "end" }, xName),
   );
   const layer = s("g", {});
@@ -767,8 +867,7 @@ const ticks = (low, high, n = 4) => {
   return [...Array(Math.floor((high - from) / step) + 1).keys()].map((i) => from + i * step);
 };
 
-const across = (k) =>
-  PLOT.left + 2 + (95 - PLOT.left) * (Math.log(k) / Math.log(MOST_DRAWS));
+const across = (k) => PLOT.left + 2 + (95 - PLOT.left) * (Math.log(k) / Math.log(MOST_DRAWS));
 
 /** Bounds with k = 1, 2, 5, ... draws, against k. */
 function boundPlot() {
@@ -781,21 +880,39 @@ function boundPlot() {
       const [low, high] = [Math.min(...values) - 0.5, Math.max(...values) + 0.5];
       const y = (v) => top + ((high - v) / (high - low)) * (height - bottom - top);
       svg.draw(
-        ticks(low, high).map((v) => [
-          s("line", { class: "rule", x1: `${left}%`, x2: "100%", y1: y(v), y2: y(v) }),
-          s("text", { x: `${left - 1}%`, y: y(v) + 4, "text-anchor": "end" }, fixed(v, high - low < 4 ? 1 : 0)),
-        ]).flat(),
-        curve.slice(1).map((to, i) => s("line", {
-          class: "curve", x1: `${across(curve[i].k)}%`, x2: `${across(to.k)}%`,
-          y1: y(curve[i].mean), y2: y(to.mean),
-        })),
-        curve.map(({ k, mean, se }) => [
-          s("line", {
-            class: "curve", x1: `${across(k)}%`, x2: `${across(k)}%`,
-            y1: y(mean - (se ?? 0)), y2: y(mean + (se ?? 0)),
-          }),
-          s("circle", { class: "curve", cx: `${across(k)}%`, cy: y(mean), r: 3 }),
-        ]).flat(),
+        ticks(low, high)
+          .map((v) => [
+            s("line", { class: "rule", x1: `${left}%`, x2: "100%", y1: y(v), y2: y(v) }),
+            s(
+              "text",
+              { x: `${left - 1}%`, y: y(v) + 4, "text-anchor": "end" },
+              fixed(v, high - low < 4 ? 1 : 0),
+            ),
+          ])
+          .flat(),
+        curve
+          .slice(1)
+          .map((to, i) =>
+            s("line", {
+              class: "curve",
+              x1: `${across(curve[i].k)}%`,
+              x2: `${across(to.k)}%`,
+              y1: y(curve[i].mean),
+              y2: y(to.mean),
+            }),
+          ),
+        curve
+          .map(({ k, mean, se }) => [
+            s("line", {
+              class: "curve",
+              x1: `${across(k)}%`,
+              x2: `${across(k)}%`,
+              y1: y(mean - (se ?? 0)),
+              y2: y(mean + (se ?? 0)),
+            }),
+            s("circle", { class: "curve", cx: `${across(k)}%`, cy: y(mean), r: 3 }),
+          ])
+          .flat(),
       );
     },
   });
@@ -815,20 +932,38 @@ function weightPlot() {
       const [from, to] = [sorted[Math.floor(0.01 * sorted.length)] - 1, sorted.at(-1) + 1];
       const counts = Array(BINS).fill(0);
       const x = (v) => (100 * (v - from)) / (to - from);
-      for (const w of logW) counts[Math.max(0, Math.min(BINS - 1, Math.floor(x(w) * BINS / 100)))]++;
+      for (const w of logW)
+        counts[Math.max(0, Math.min(BINS - 1, Math.floor((x(w) * BINS) / 100)))]++;
       const tall = (n) => ((low - top - 14) * n) / Math.max(...counts);
       const mark = (v, name, kind, anchor) => [
         s("line", { class: kind, x1: `${x(v)}%`, x2: `${x(v)}%`, y1: top + 4, y2: low }),
-        s("text", { class: kind, x: `${x(v)}%`, dx: anchor === "end" ? -4 : 4, y: top + 8, "text-anchor": anchor }, name),
+        s(
+          "text",
+          {
+            class: kind,
+            x: `${x(v)}%`,
+            dx: anchor === "end" ? -4 : 4,
+            y: top + 8,
+            "text-anchor": anchor,
+          },
+          name,
+        ),
       ];
       svg.draw(
-        counts.map((n, i) => s("rect", {
-          class: "bar", x: `${(100 * i) / BINS}%`, width: `${92 / BINS}%`, y: low - tall(n), height: tall(n),
-        })),
+        counts.map((n, i) =>
+          s("rect", {
+            class: "bar",
+            x: `${(100 * i) / BINS}%`,
+            width: `${92 / BINS}%`,
+            y: low - tall(n),
+            height: tall(n),
+          }),
+        ),
         ticks(from, to).map((v) =>
           s("text", { x: `${x(v)}%`, y: low + 13, "text-anchor": "middle" }, fixed(v, 0)),
         ),
-        mark(elbo, "ELBO", "elbo", "end"), mark(logP, "log p(x)", "logp", x(logP) > 75 ? "end" : "start"),
+        mark(elbo, "ELBO", "elbo", "end"),
+        mark(logP, "log p(x)", "logp", x(logP) > 75 ? "end" : "start"),
       );
     },
   });
@@ -849,8 +984,13 @@ function boundsView(scene) {
   ]);
   const status = h("p", { class: "hidden", role: "status" });
   const limit = h("input", {
-    type: "range", min: 0, max: MARKS.length - 1, step: 1, value: MARKS.length - 1,
-    "aria-label": "number of draws", oninput: () => show(),
+    type: "range",
+    min: 0,
+    max: MARKS.length - 1,
+    step: 1,
+    value: MARKS.length - 1,
+    "aria-label": "number of draws",
+    oninput: () => show(),
   });
   const limitShown = h("output", {});
   const target = () => MARKS[limit.valueAsNumber];
@@ -872,8 +1012,11 @@ function boundsView(scene) {
     histogram.show(used, curve[0].mean, logP);
     const share = Math.exp(Math.max(...used) - logSumExp(used));
     const rows = [
-      used.length.toLocaleString("en"), `${fixed(curve[0].mean)} ± ${fixed(curve[0].se)}`,
-      `${fixed(logP)} ± ${fixed(se)}`, fixed(ess, ess < 10 ? 1 : 0), `${fixed(100 * share, 0)} %`,
+      used.length.toLocaleString("en"),
+      `${fixed(curve[0].mean)} ± ${fixed(curve[0].se)}`,
+      `${fixed(logP)} ± ${fixed(se)}`,
+      fixed(ess, ess < 10 ? 1 : 0),
+      `${fixed(100 * share, 0)} %`,
     ];
     shown.show(rows);
     if (!running) {
@@ -928,19 +1071,34 @@ function boundsView(scene) {
     logW = new Float64Array(0);
     show();
   });
-  const pixels = model.binarized ? "" : " Gray pixels: log p(x) is no log-probability of a picture.";
+  const pixels = model.binarized
+    ? ""
+    : " Gray pixels: log p(x) is no log-probability of a picture.";
   return [
     h(
-      "div", { class: "row choose" },
-      h("div", { class: "grow" }, strip(scene, (i) => scene.choose(i), (i) => i === scene.index)),
+      "div",
+      { class: "row choose" },
+      h(
+        "div",
+        { class: "grow" },
+        strip(
+          scene,
+          (i) => scene.choose(i),
+          (i) => i === scene.index,
+        ),
+      ),
       panel("x", x),
     ),
     h(
-      "div", { class: "tools" }, start, again,
+      "div",
+      { class: "tools" },
+      start,
+      again,
       h("label", { class: "slider wide" }, h("span", {}, "k up to"), limit, limitShown),
     ),
     h(
-      "div", { class: "row plots even" },
+      "div",
+      { class: "row plots even" },
       panel("bounds: means over groups of k draws, in nats", curvePlot),
       panel("log-weights of all draws, in nats", histogram),
     ),
@@ -960,7 +1118,9 @@ const VIEWS = {
 
 const DECODERS = { plain: "plain", affine: "affine", tps: "thin-plate spline" };
 const OBJECTIVES = {
-  vae: "VAE, gray pixels", multi5: "multi-sample, 5 draws", iwae5: "IWAE, 5 draws",
+  vae: "VAE, gray pixels",
+  multi5: "multi-sample, 5 draws",
+  iwae5: "IWAE, 5 draws",
 };
 
 /** Keep an element's data-theme at what the page around it shows. */
@@ -989,8 +1149,10 @@ function viewsOf(scene, view) {
   return names.map((name) => {
     const [title, build] = VIEWS[name];
     return h(
-      "section", { "aria-label": title, class: name },
-      view === "all" ? h("div", { class: "title" }, title) : null, ...build(scene),
+      "section",
+      { "aria-label": title, class: name },
+      view === "all" ? h("div", { class: "title" }, title) : null,
+      ...build(scene),
     );
   });
 }
@@ -1045,7 +1207,8 @@ const modelOf = (name) => (models[name] ??= load(name).then(halves));
 function menus(name, act) {
   const menu = (label, options, value) =>
     h(
-      "select", { "aria-label": label, onchange: () => act(chosen()) },
+      "select",
+      { "aria-label": label, onchange: () => act(chosen()) },
       ...Object.entries(options).map(([each, text]) =>
         h("option", { value: each, selected: each === value }, text),
       ),
@@ -1055,8 +1218,10 @@ function menus(name, act) {
   const how = menu("objective", OBJECTIVES, objective);
   const chosen = () => `${which.value}-${how.value}`;
   return h(
-    "div", { class: "tools models" },
-    h("label", {}, "decoder ", which), h("label", {}, "trained as ", how),
+    "div",
+    { class: "tools models" },
+    h("label", {}, "decoder ", which),
+    h("label", {}, "trained as ", how),
   );
 }
 
@@ -1093,11 +1258,14 @@ class TvaeExplorer extends HTMLElement {
     // The picture stays until the views can take its place.
     this.attachShadow({ mode: "open" }).append(h("slot", {}));
     // Models are large: only what comes near the window is loaded.
-    const near = new IntersectionObserver((entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      near.disconnect();
-      this.start();
-    }, { rootMargin: "800px" });
+    const near = new IntersectionObserver(
+      (entries) => {
+        if (!entries.some((entry) => entry.isIntersecting)) return;
+        near.disconnect();
+        this.start();
+      },
+      { rootMargin: "800px" },
+    );
     near.observe(this);
   }
 
@@ -1157,7 +1325,8 @@ function render({ model, el }) {
   const scene = new Scene(own, { labels: null, images });
   shell(host).append(...viewsOf(scene, model.get("view")));
   const take = () => scene.set([...model.get("z"), ...model.get("u")]);
-  const same = (a, b) => a.length === b.length && a.every((value, i) => Math.abs(value - b[i]) < 1e-6);
+  const same = (a, b) =>
+    a.length === b.length && a.every((value, i) => Math.abs(value - b[i]) < 1e-6);
   take();
   model.on("change:z", take);
   model.on("change:u", take);

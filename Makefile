@@ -4,14 +4,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+RENDERED := _build/html/.rendered
+SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/pretrained -type f \
+    -not -path '*/.*' -not -path '*/__pycache__/*')
 # The notebooks that `make notebooks` executes, as in: make notebooks NB=notebooks/01_vae.ipynb
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test check notebooks reproduce bench tables explorer setup-cells linkcheck clean
+.PHONY: help install book test test-browser check notebooks reproduce measure bench tables explorer setup-cells linkcheck clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## make or update the environment that the other targets use
 
@@ -26,13 +29,20 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@
 
-# --all: a page that was built before would otherwise keep its warnings to itself.
-book: $(READY) ## render the book, warnings being errors
-	$(BIN)/jupyter-book build . --all -W --keep-going -q
+book: $(RENDERED) ## render the book, warnings being errors
 	@echo "The book is ready: open $(CURDIR)/_build/html/index.html"
+
+# --all: a page that was built before would otherwise keep its warnings to itself. The stamp is
+# written last: a book with warnings is rendered again.
+$(RENDERED): $(READY) $(SOURCES)
+	$(BIN)/jupyter-book build . --all -W --keep-going -q
+	@touch $@
 
 test: $(READY) ## run every notebook and the laws of tvae_core as tests, offline
 	$(BIN)/python -m pytest
+
+test-browser: $(RENDERED) ## open every page of the book in Chromium, cut off from the network
+	$(BIN)/python -m pytest tests/browser
 
 check: $(READY) ## format, lint, types, and the cells derived from _config.yml
 	$(BIN)/python -m ruff format --check .
@@ -48,6 +58,10 @@ reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as 
 	$(BIN)/python tools/collect.py
 	$(BIN)/python tools/make_tables.py
 
+measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
+	for kind in units pixels snr nll ais bdmc; do \
+	    $(BIN)/python -m tvae_core.measure $$kind --folder results/measured $(ARGS) || exit; done
+
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py
 
@@ -60,7 +74,7 @@ explorer: $(READY) ## write the explorer's scripts, trained models in them, to _
 setup-cells: $(READY) ## write the repository's address from _config.yml into notebooks and README
 	$(BIN)/python tools/setup_cells.py
 
-linkcheck: $(READY) ## try every link of the book (needs a network)
+linkcheck: $(READY) ## try every link that leads out of the book (needs a network)
 	$(BIN)/jupyter-book build . --all --builder linkcheck
 
 clean: ## remove what was built, but not .venv

@@ -16,8 +16,21 @@ from tvae_core.particles import Particles
 from tvae_core.runtime import seeded
 
 
+class Pixels:
+    """p(x | z) of the linear-Gaussian model: what its decoder returns."""
+
+    def __init__(self, mean: Tensor, s: float, size: tuple[int, int]) -> None:
+        self.normal, self.size = Normal(mean, s), size
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.normal.log_prob(x.flatten(-3)).sum(-1)
+
+    def sample(self) -> Tensor:
+        return self.normal.sample().unflatten(-1, (1, *self.size))
+
+
 class LinearGaussian:
-    """The interface of `models.VAE` that bounds and evaluation use: posterior, particles, split.
+    """The interface of `models.VAE` that bounds, evaluation and AIS use.
 
     q is the exact posterior moved by `shift` and widened by the factor `widen`, both measured in
     the posterior's standard deviations; without them it is exact.
@@ -31,13 +44,14 @@ class LinearGaussian:
         dim_z: int = 2,
         dim_u: int = 1,
         dtype: torch.dtype = torch.float64,
+        s: float = 0.1,
     ) -> None:
         self.shift, self.widen, self.size, self.dim_z = shift, widen, size, dim_z
         pixels, dim = size[0] * size[1], dim_z + dim_u
         with seeded(0):
             orthonormal, _ = torch.linalg.qr(torch.randn(pixels, dim, dtype=torch.float64))
         self.W = (orthonormal * torch.linspace(0.1, 0.3, dim)).to(dtype)
-        self.b, self.s = 0.5, 0.1
+        self.b, self.s = 0.5, s
 
     def posterior(self, x: Tensor) -> Normal:
         precision = 1 + self.W.square().sum(0) / self.s**2
@@ -47,16 +61,26 @@ class LinearGaussian:
 
     def particles(self, x: Tensor, k: int = 1, posterior: Normal | None = None) -> Particles:
         q = self.posterior(x) if posterior is None else posterior
-        prior = Normal(torch.zeros_like(q.mean), 1)
         z = q.rsample((k,))
         return Particles(
             latents=z,
-            log_lik=Normal(z @ self.W.T + self.b, self.s).log_prob(x.flatten(1)).sum(-1),
-            log_prior=prior.log_prob(z).sum(-1),
+            log_lik=self.decoder(z).log_prob(x),
+            log_prior=self.prior.log_prob(z).sum(-1),
             log_q=q.log_prob(z).sum(-1),
-            kl=kl_divergence(q, prior),
+            kl=kl_divergence(q, self.prior),
             q=q,
         )
+
+    @property
+    def prior(self) -> Normal:
+        zero = torch.zeros((), dtype=self.W.dtype)
+        return Normal(zero, zero + 1)
+
+    def decoder(self, latents: Tensor) -> Pixels:
+        return Pixels(latents @ self.W.T + self.b, self.s, self.size)
+
+    def sample_latents(self, n: int) -> Tensor:
+        return torch.randn(n, self.W.shape[1], dtype=self.W.dtype)
 
     def split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         return latents[..., : self.dim_z], latents[..., self.dim_z :]

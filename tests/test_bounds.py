@@ -1,6 +1,8 @@
 """Laws of the bounds: closed forms, invariances, and ELBO <= IWAE_k <= IWAE_2k <= log p."""
 
+import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +11,19 @@ from linear_gaussian import LinearGaussian
 from tvae_core import bounds
 from tvae_core.runtime import seeded
 
-BOUNDS = [bounds.elbo, bounds.iwae]
-every_bound = pytest.mark.parametrize("bound", BOUNDS)
+MIWAE = {m: partial(bounds.miwae, m=m) for m in (1, 2, 3)}
+CIWAE = {beta: partial(bounds.ciwae, beta=beta) for beta in (0.0, 0.3, 1.0)}
+RENYI = {alpha: partial(bounds.renyi, alpha=alpha) for alpha in (-1.0, 0.0, 0.5, 2.0)}
+SYMMETRIC = [bounds.elbo, bounds.iwae, CIWAE[0.3], RENYI[-1.0], RENYI[0.5], RENYI[2.0]]
+
+
+def name_of(bound) -> str:
+    given = getattr(bound, "keywords", {})
+    return f"{getattr(bound, 'func', bound).__name__}{list(given.values()) or ''}"
+
+
+symmetric_bound = pytest.mark.parametrize("bound", SYMMETRIC, ids=name_of)  # in its particles
+every_bound = pytest.mark.parametrize("bound", [*SYMMETRIC, MIWAE[2]], ids=name_of)
 
 
 def some_log_w(*shape: int, spread: float = 1.0) -> torch.Tensor:
@@ -19,33 +32,48 @@ def some_log_w(*shape: int, spread: float = 1.0) -> torch.Tensor:
 
 
 # Each bound as the formula says it, for the particles of one image.
+def mean(values) -> float:
+    return sum(values) / len(values)
+
+
+def log_mean_exp(values) -> float:
+    return math.log(mean([math.exp(value) for value in values]))
+
+
 FORMULAS = {
-    bounds.elbo: lambda log_w: sum(log_w) / len(log_w),
-    bounds.iwae: lambda log_w: math.log(sum(map(math.exp, log_w)) / len(log_w)),
+    bounds.elbo: mean,
+    bounds.iwae: log_mean_exp,
+    bounds.miwae: lambda log_w, m: mean([log_mean_exp(log_w[group::m]) for group in range(m)]),
+    bounds.ciwae: lambda log_w, beta: beta * mean(log_w) + (1 - beta) * log_mean_exp(log_w),
+    bounds.renyi: lambda log_w, alpha: (
+        log_mean_exp([(1 - alpha) * value for value in log_w]) / (1 - alpha)
+    ),
 }
 
 
 def by_formula(bound, log_w: torch.Tensor) -> torch.Tensor:
     images = log_w.flatten(1).T if log_w.ndim > 1 else log_w[None]
-    values = [FORMULAS[bound](image.tolist()) for image in images]
+    formula = FORMULAS[getattr(bound, "func", bound)]
+    given = getattr(bound, "keywords", {})
+    values = [formula(image.tolist(), **given) for image in images]
     return torch.tensor(values, dtype=torch.float64).view(log_w.shape[1:])
 
 
 @every_bound
-@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4,), (4, 2, 3)])
+@pytest.mark.parametrize("shape", [(6, 5), (4, 3), (4,), (4, 2, 3)])
 def test_a_bound_is_its_formula_over_the_particles_of_each_image(bound, shape):
     log_w = some_log_w(*shape)
     torch.testing.assert_close(bound(log_w), by_formula(bound, log_w))
 
 
-@every_bound
+@pytest.mark.parametrize("bound", [*SYMMETRIC, MIWAE[1]], ids=name_of)
 def test_with_one_particle_every_bound_is_its_log_weight(bound):
     log_w = some_log_w(1, 4)
-    assert torch.equal(bound(log_w), log_w[0])
+    torch.testing.assert_close(bound(log_w), log_w[0], rtol=1e-15, atol=0)
 
 
 @every_bound
-@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("k", [2, 8])
 def test_at_the_exact_posterior_every_bound_is_log_p_for_any_draw(bound, k):
     model = LinearGaussian()
     x = model.images(5).x.double()
@@ -60,7 +88,7 @@ def test_scaling_the_weights_shifts_a_bound(bound):
     torch.testing.assert_close(bound(log_w + shift), bound(log_w) + shift)
 
 
-@every_bound
+@symmetric_bound
 def test_the_order_of_particles_does_not_matter_and_that_of_images_is_kept(bound):
     log_w = some_log_w(6, 4)
     particles, images = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([2, 0, 3, 1])
@@ -85,17 +113,79 @@ def test_float32_is_enough_for_log_weights_far_from_zero(bound, centre, spread):
     [
         (bounds.elbo, lambda log_w: torch.full_like(log_w, 1 / len(log_w))),
         (bounds.iwae, lambda log_w: log_w.exp() / log_w.exp().sum(0)),
+        (RENYI[2.0], lambda log_w: (-log_w).exp() / (-log_w).exp().sum(0)),
+        (MIWAE[2], lambda log_w: log_w.exp() / 2 / log_w.exp().view(3, 2, 5).sum(0).tile(3, 1)),
     ],
+    ids=["elbo", "iwae", "renyi", "miwae"],
 )
 def test_the_gradient_weighs_the_particles_of_each_image(bound, weights):
-    log_w = some_log_w(3, 5).requires_grad_()
+    log_w = some_log_w(6, 5).requires_grad_()
     (gradient,) = torch.autograd.grad(bound(log_w).sum(), log_w)
     torch.testing.assert_close(gradient, weights(log_w))
 
 
-def test_elbo_is_never_above_iwae_of_the_same_draws():
-    log_w = some_log_w(4, 1000, spread=3.0)
-    assert (bounds.elbo(log_w) < bounds.iwae(log_w)).all()
+# What the families have in common, for any draws.
+
+
+@pytest.mark.parametrize(
+    ("member", "plain"),
+    [
+        (MIWAE[1], bounds.iwae),
+        (partial(bounds.miwae, m=6), bounds.elbo),
+        (CIWAE[0.0], bounds.iwae),
+        (CIWAE[1.0], bounds.elbo),
+        (RENYI[0.0], bounds.iwae),
+        (partial(bounds.renyi, alpha=1), bounds.elbo),
+    ],
+    ids=name_of,
+)
+def test_a_family_s_end_is_the_elbo_or_iwae(member, plain):
+    log_w = some_log_w(6, 4, spread=3.0)
+    torch.testing.assert_close(member(log_w), plain(log_w))
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_renyi_tends_to_the_elbo_as_alpha_tends_to_1(side):
+    log_w = some_log_w(6, 4)
+    for distance in (1e-2, 1e-3, 1e-4):  # the next term is (1 - alpha)/2 times the variance
+        gap = bounds.renyi(log_w, 1 + side * distance) - bounds.elbo(log_w)
+        expected = -side * distance / 2 * log_w.var(0, correction=0)
+        torch.testing.assert_close(gap, expected, rtol=0.05, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "rising",
+    [
+        [bounds.elbo, CIWAE[0.3], bounds.iwae],
+        [bounds.elbo, MIWAE[3], bounds.iwae],
+        [bounds.elbo, MIWAE[2], bounds.iwae],
+        [RENYI[2.0], bounds.elbo, RENYI[0.5], bounds.iwae, RENYI[-1.0]],
+    ],
+    ids=["ciwae", "miwae 3", "miwae 2", "renyi"],
+)
+def test_bounds_of_the_same_draws_are_ordered(rising):
+    log_w = some_log_w(6, 1000, spread=3.0)
+    values = [bound(log_w) for bound in rising]
+    assert all((a < b).all() for a, b in itertools.pairwise(values))
+
+
+def test_a_group_of_miwae_is_a_bound_of_its_own():
+    # 6 = 2 x 3 draws: three in each of two groups, not two in each of three.
+    log_w = some_log_w(6, 4)
+    groups = bounds.iwae(log_w[[0, 2, 4]]), bounds.iwae(log_w[[1, 3, 5]])
+    torch.testing.assert_close(bounds.miwae(log_w, 2), (groups[0] + groups[1]) / 2)
+
+
+@pytest.mark.parametrize("m", [0, -1, 4, 12])
+def test_draws_that_do_not_divide_into_groups_are_refused(m):
+    with pytest.raises(ValueError, match=f"6 draws do not divide into m={m}"):
+        bounds.miwae(some_log_w(6, 4), m)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
+def test_a_mixture_that_is_none_is_refused(beta):
+    with pytest.raises(ValueError, match="0 <= beta <= 1"):
+        bounds.ciwae(some_log_w(6, 4), beta)
 
 
 # The next laws hold in expectation, here over 4,000 independent sets of draws for one image. q is
@@ -122,6 +212,15 @@ def test_iwae_rises_with_k_towards_log_p(log_w_and_log_p, k):
     looser, tighter = bounds.iwae(log_w[:k]), bounds.iwae(log_w[: 2 * k])
     assert gap_in_standard_errors(tighter - looser) > 4
     assert gap_in_standard_errors(log_p - tighter) > 4
+
+
+@pytest.mark.parametrize("m", [2, 8])
+def test_miwae_is_as_tight_as_one_of_its_groups_and_less_noisy(log_w_and_log_p, m):
+    log_w, _ = log_w_and_log_p
+    group, many = bounds.iwae(log_w[:4]), bounds.miwae(log_w[: 4 * m], m)
+    assert abs(gap_in_standard_errors(many - group)) < 4
+    assert m * many.var() / group.var() == pytest.approx(1, abs=4 * math.sqrt(4 / SETS))
+    assert gap_in_standard_errors(bounds.iwae(log_w[: 4 * m]) - many) > 4
 
 
 @pytest.mark.parametrize("k", [2, 32])

@@ -1,21 +1,39 @@
 """Laws of gradient estimators, on a model whose posterior is known: equal values, unbiased
 gradients, and no gradient for an encoder that is exact."""
 
+from functools import partial
+
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
 
-from tvae_core import bounds
-from tvae_core.estimators import analytic_kl, dreg, reparameterized, stl
+from tvae_core import bounds, models
+from tvae_core.estimators import (
+    analytic_kl,
+    doubly_reparameterized,
+    dreg,
+    paired,
+    path_derivative,
+    reparameterized,
+    slope_and_curvature,
+    sticking_the_landing,
+    stl,
+)
 from tvae_core.runtime import seeded
 
-K, N, GROUPS = 5, 400, 60
+K, N, GROUPS = 6, 400, 60
 elbo, iwae = reparameterized(bounds.elbo), reparameterized(bounds.iwae)
-
-
-def stl_of_iwae(particles):
-    """What `stl` would be for the IWAE bound: biased."""
-    return bounds.iwae(particles.log_w_path)
+miwae = partial(bounds.miwae, m=2)  # 3 draws in each of 2 groups
+BOUNDS = {
+    "elbo": bounds.elbo,
+    "iwae": bounds.iwae,
+    "miwae": miwae,
+    "ciwae": partial(bounds.ciwae, beta=0.3),
+    "renyi": partial(bounds.renyi, alpha=0.5),
+    "renyi 2": partial(bounds.renyi, alpha=2.0),
+}
+every_bound = pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
+curved_bound = pytest.mark.parametrize("bound", list(BOUNDS.values())[1:], ids=list(BOUNDS)[1:])
 
 
 def model(shift: float = 0.7, widen: float = 1.3) -> LinearGaussian:
@@ -32,13 +50,13 @@ def gradient(model: LinearGaussian, value: torch.Tensor) -> torch.Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-def gradients(estimator, k: int = K, **options) -> torch.Tensor:
+def gradients(estimator, k: int = K, beta: float = 1.0, seed: int = 1, **options) -> torch.Tensor:
     """Of GROUPS means over N images, each with draws of its own: (GROUPS, parameters)."""
     built = model(**options)
     x = LinearGaussian().images(1).x.expand(N, -1, -1, -1)
-    with seeded(1):
-        rows = [gradient(built, estimator(built.particles(x, k)).mean()) for _ in range(GROUPS)]
-    return torch.stack(rows)
+    with seeded(seed):
+        every = (built.particles(x, k)._replace(beta=beta) for _ in range(GROUPS))
+        return torch.stack([gradient(built, estimator(p).mean()) for p in every])
 
 
 def standard_errors_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -47,9 +65,16 @@ def standard_errors_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tenso
 
 
 @pytest.mark.parametrize(
-    ("estimator", "bound"), [(stl, bounds.elbo), (dreg, bounds.iwae), (elbo, bounds.elbo)]
+    ("estimator", "bound"),
+    [
+        (stl, bounds.elbo),
+        (dreg, bounds.iwae),
+        *((make(b), b) for b in BOUNDS.values() for make in (reparameterized, path_derivative)),
+        *((doubly_reparameterized(b), b) for b in BOUNDS.values()),
+        (paired(doubly_reparameterized(miwae), iwae), bounds.iwae),
+    ],
 )
-@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("k", [2, 8])
 def test_an_estimator_s_value_is_its_bound(estimator, bound, k):
     particles = model().particles(LinearGaussian().images(3).x, k)
     torch.testing.assert_close(estimator(particles), bound(particles.log_w))
@@ -67,9 +92,79 @@ def test_the_gradient_is_unbiased(estimator, reference):
     assert apart.max() < 4, apart
 
 
-def test_sticking_the_landing_is_biased_for_iwae_and_the_test_above_would_see_it():
-    apart = standard_errors_apart(gradients(stl_of_iwae), gradients(iwae))
+@every_bound
+def test_double_reparameterization_of_every_bound_is_unbiased(bound):
+    ours = gradients(doubly_reparameterized(bound), seed=2)
+    apart = standard_errors_apart(ours, gradients(reparameterized(bound)))
+    assert apart.max() < 4, apart
+
+
+@pytest.mark.parametrize("bound", [bounds.iwae, miwae], ids=["iwae", "miwae"])
+def test_so_it_is_while_the_price_of_the_latents_rises(bound):
+    ours = gradients(doubly_reparameterized(bound), beta=0.4, seed=2)
+    apart = standard_errors_apart(ours, gradients(reparameterized(bound), beta=0.4))
+    assert apart.max() < 4, apart
+
+
+@curved_bound
+def test_sticking_the_landing_is_biased_for_a_curved_bound_and_the_tests_above_would_see_it(bound):
+    cut = gradients(path_derivative(bound), seed=2)
+    apart = standard_errors_apart(cut, gradients(reparameterized(bound)))
     assert apart.max() > 8, apart
+
+
+@curved_bound
+def test_sticking_the_landing_is_refused_where_it_is_biased(bound):
+    with pytest.raises(ValueError, match=r"biased for any bound but bounds\.elbo.*doubly_rep"):
+        sticking_the_landing(bound)
+
+
+def test_sticking_the_landing_of_the_elbo_is_stl():
+    assert sticking_the_landing(bounds.elbo) is stl
+    assert torch.equal(gradients(path_derivative(bounds.elbo)), gradients(stl))
+
+
+@pytest.mark.parametrize("beta", [0.4, 1.0])
+def test_double_reparameterization_is_stl_for_the_elbo_and_dreg_for_iwae(beta):
+    for bound, closed in ((bounds.elbo, stl), (bounds.iwae, dreg)):
+        ours = gradients(doubly_reparameterized(bound), beta=beta)
+        torch.testing.assert_close(ours, gradients(closed, beta=beta))
+
+
+def share(log_w: torch.Tensor) -> torch.Tensor:
+    return log_w.exp() / log_w.exp().sum(0)
+
+
+# What the docstring promises of slope - curvature, for 6 draws of 4 images.
+ENCODER_WEIGHTS = {
+    "elbo": lambda log_w: torch.full_like(log_w, 1 / 6),
+    "iwae": lambda log_w: share(log_w) ** 2,
+    "miwae": lambda log_w: torch.cat(
+        [share(log_w[[0, 2, 4]]) ** 2 / 2, share(log_w[[1, 3, 5]]) ** 2 / 2]
+    )[[0, 3, 1, 4, 2, 5]],
+    "ciwae": lambda log_w: 0.3 / 6 + 0.7 * share(log_w) ** 2,
+    "renyi": lambda log_w: 0.5 * share(0.5 * log_w) + 0.5 * share(0.5 * log_w) ** 2,
+    "renyi 2": lambda log_w: 2 * share(-log_w) - share(-log_w) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_encoder_s_weights_are_those_of_the_closed_forms(name):
+    with seeded(0):
+        log_w = 2 * torch.randn(6, 4, dtype=torch.float64)
+    slope, curvature = slope_and_curvature(BOUNDS[name], log_w)
+    torch.testing.assert_close(slope - curvature, ENCODER_WEIGHTS[name](log_w))
+    stacked, _ = slope_and_curvature(BOUNDS[name], log_w.view(6, 2, 2))
+    torch.testing.assert_close(stacked, slope.view(6, 2, 2))
+
+
+@every_bound
+def test_a_draw_of_no_weight_at_all_leaves_the_gradient_finite(bound):
+    built = model()
+    particles = built.particles(LinearGaussian().images(3).x, K)
+    far = torch.tensor([0.0, 0, 0, 0, -2000, -2000], dtype=torch.float64).unsqueeze(1)
+    value = doubly_reparameterized(bound)(particles._replace(log_lik=particles.log_lik + far))
+    assert gradient(built, value.mean()).isfinite().all()
 
 
 def test_dreg_without_its_second_weighting_is_biased():
@@ -81,14 +176,15 @@ def test_dreg_without_its_second_weighting_is_biased():
 
 
 def test_dreg_and_stl_have_less_noise_for_the_encoder():
-    for quiet, noisy in ((dreg, iwae), (stl, elbo)):
+    pairs = [(doubly_reparameterized(b), reparameterized(b)) for b in BOUNDS.values()]
+    for quiet, noisy in [(dreg, iwae), (stl, elbo), *pairs]:
         close = {"shift": 0.1, "widen": 1.05}
         spreads = [gradients(e, **close)[:, :2].std(0) for e in (quiet, noisy)]
         assert (spreads[0] < spreads[1] / 2).all()
 
 
-@pytest.mark.parametrize("estimator", [stl, dreg])
-@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("estimator", [stl, dreg, *map(doubly_reparameterized, BOUNDS.values())])
+@pytest.mark.parametrize("k", [2, 6])
 def test_an_exact_encoder_gets_no_gradient_from_any_draw(estimator, k):
     exact = model(shift=0.0, widen=1.0)
     value = estimator(exact.particles(LinearGaussian().images(4).x, k)).mean()
@@ -121,3 +217,44 @@ def test_beta_weighs_the_price_of_the_latents_in_every_estimator(beta):
     }
     for estimator, value in expected.items():
         torch.testing.assert_close(estimator(particles), value)
+
+
+# Two estimators at once, on a model whose encoder and decoder share no parameter.
+
+
+def parts(estimator, k: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the encoder and of the decoder, of one set of draws, with unequal images."""
+    with seeded(0):
+        vae = models.build("affine", (4, 6), dim_z=3, dim_u=2, hidden=(8,)).double()
+        x = torch.rand(5, 1, 4, 6, dtype=torch.float64).bernoulli()
+    with seeded(1):
+        particles = vae.particles(x, k)
+    weights = torch.arange(1.0, 6.0, dtype=torch.float64)
+    (weights * estimator(particles)).sum().backward()
+    return tuple(
+        torch.cat([p.grad.flatten() for p in part.parameters()])
+        for part in (vae.encoder, vae.decoder)
+    )
+
+
+PAIRED = {
+    "piwae": (reparameterized(miwae), iwae),
+    "dreg and elbo": (dreg, elbo),
+    "elbo and dreg": (analytic_kl, dreg),
+    "doubly": (doubly_reparameterized(miwae), doubly_reparameterized(bounds.iwae)),
+}
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRED.values(), ids=PAIRED)
+def test_each_side_of_a_pair_gets_the_gradient_of_its_own_estimator(encoder, decoder):
+    ours = parts(paired(encoder, decoder))
+    torch.testing.assert_close(ours[0], parts(encoder)[0])
+    torch.testing.assert_close(ours[1], parts(decoder)[1])
+    assert not torch.allclose(ours[0], parts(decoder)[0])
+    assert not torch.allclose(ours[1], parts(encoder)[1])
+
+
+def test_a_pair_of_equals_is_the_one():
+    ours, alone = parts(paired(iwae, iwae)), parts(iwae)
+    for one, other in zip(ours, alone, strict=True):
+        torch.testing.assert_close(one, other)

@@ -29,11 +29,19 @@ MAY_IMPORT = {
     "estimators": {"runtime", "particles", "bounds"},
     # No estimators, training or bounds: no knob of training can reach a reported number.
     "evaluation": {"runtime", "data", "models", "particles"},
+    # Nor here: these are measurements of a trained model, as evaluation is.
+    "ais": {"runtime", "models"},
+    "diagnostics": {"runtime", "data", "models", "networks"},
+    "gradients": {"estimators", "models"},
     # What the runs are, what they gave, how they are made, and the command that makes all.
     "recipes": {"bounds", "estimators", "training"},
     "results": {"runtime", "study", "models", "records"},
     "experiments": {"runtime", "provenance", "recipes", "results", *PIECES, *BUILT},
     "reproduce": {"runtime", "recipes", "experiments", "data", "evaluation"},
+    "measure": {
+        *("runtime", "provenance", "results", "experiments", "ais", "diagnostics", "gradients"),
+        *("data", "models", "bounds", "estimators", "evaluation"),
+    },
     # Leaves: they may look at all, and nothing of the above at them.
     "plots": {"runtime", *PIECES, *BUILT},
     "explorer": {"runtime", "plots", "results", *PIECES, *BUILT},

@@ -1,6 +1,7 @@
 """The hash of the code behind a result: what changes it, and what does not."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ CODE = [  # and which of the two it reaches; adadelta is the default of fit
     ("bounds", "logsumexp(0)", "logsumexp(1)", {"adam, dreg"}),
     ("training", "** 0.9", "** 0.8", set(ROOTS)),
     ("training", "peak: float = 1e-3", "peak: float = 2e-3", {"adam, dreg"}),
-    ("estimators", "shares.unsqueeze(-1) * gradient", "gradient", {"adam, dreg"}),
+    ("estimators", "weight.unsqueeze(-1) * gradient", "gradient", {"adam, dreg"}),
     ("models", "HIDDEN = (256, 256)", "HIDDEN = (256, 255)", set(ROOTS)),
     ("networks", "nn.ReLU()", "nn.Tanh()", set(ROOTS)),
     ("warps", "+ 1) / width - 1", "+ 0) / width - 1", set(ROOTS)),
@@ -77,8 +78,13 @@ def test_code_changes_the_hashes_of_the_runs_that_it_reaches(source, module, old
 
 
 def test_what_a_function_was_made_with_counts():
-    iwae, elbo = (estimators.reparameterized(b) for b in (bounds.iwae, bounds.elbo))
-    assert code_hash(iwae) != code_hash(elbo)
+    made_with = (
+        bounds.iwae,
+        bounds.elbo,
+        partial(bounds.miwae, m=2),
+        partial(bounds.renyi, alpha=0),
+    )
+    assert len({code_hash(estimators.reparameterized(bound)) for bound in made_with}) == 4
 
 
 def test_a_function_of_no_definition_of_ours_is_reached_by_nothing():

@@ -10,7 +10,7 @@ import pytest
 
 from tvae_core import experiments, reproduce, training
 from tvae_core.experiments import PROFILES
-from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.recipes import RECIPES, RUNS, Config
 from tvae_core.reproduce import Task, clock, share, tasks, worker
 
 SMALL = ("--only", "plain-vae", "--only", "plain-multi1", "--seeds", "2", "--epochs", "1")
@@ -48,6 +48,12 @@ def test_an_ablation_differs_from_the_modern_run_in_one_choice():
         if {"optimizer", "peak"} & changed:
             changed = changed - {"optimizer", "peak"} | {"optimizer"}
         assert len(changed) == (0 if name in modern else 1), (name, changed)
+
+
+@pytest.mark.parametrize(("objective", "estimator"), [("iwae", "stl"), ("multi", "dreg")])
+def test_a_bound_is_not_trained_under_the_name_of_another(objective, estimator):
+    with pytest.raises(ValueError, match=f"no estimator of the gradient of '{objective}'"):
+        Config("plain", objective, 5, estimator=estimator)
 
 
 def test_ablations_run_on_held_out_training_images(capsys, monkeypatch):

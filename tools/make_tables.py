@@ -31,7 +31,7 @@ from tvae_core.study import PRINTED
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 NAMES = {"plain": "plain VAE", "affine": "affine", "tps": "thin-plate spline"}
-UNKNOWN = "-"
+UNKNOWN = "\N{EN DASH}"
 Rows = list[list[str]]
 
 
@@ -406,8 +406,14 @@ def as_markdown(table: Table) -> str:
 
 
 def as_directive(name: str, table: Table) -> str:
-    options = [f":name: tab-{name.replace('_', '-')}", f":file: ../results/{name}.csv"]
-    lines = [f"```{{csv-table}} {table.full_caption}", *options, ":header-rows: 1", "```"]
+    lines = [
+        f"```{{csv-table}} {table.full_caption}",
+        f":name: tab-{name.replace('_', '-')}",
+        f":class: numbers{' wide' if len(table.rows[0]) > 6 else ''}",
+        f":file: ../results/{name}.csv",
+        ":header-rows: 1",
+        "```",
+    ]
     return "\n".join(lines)
 
 

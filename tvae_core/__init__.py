@@ -5,7 +5,8 @@ estimator is a way to get a bound's gradient. Each lives in one module:
 
 data, networks, warps, particles, bounds    the pieces
 models, estimators, training, evaluation    what is built from them
-recipes, experiments, reproduce             the book's runs, and how they are made
+diagnostics, ais, gradients                 how far a number, or a gradient, can be trusted
+recipes, experiments, reproduce, measure    the book's runs, and how they are made and measured
 records, results, provenance                what came out, and of which code
 plots, explorer                             figures and live widgets
 """

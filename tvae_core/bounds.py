@@ -20,3 +20,44 @@ def elbo(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
 def iwae(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
     """Importance-weighted bound, log 1/K sum_k w_k, in nats (Burda et al. 2016, eq. 8)."""
     return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
+    """The mean of m IWAE bounds of k = K/m draws each, in nats (Rainforth et al. 2018).
+
+    MIWAE(1, k) is the IWAE bound of k draws, MIWAE(m, 1) the ELBO from m draws. The value depends
+    on k alone in expectation; m lowers its noise. Particle i belongs to group i modulo m.
+
+    Raises:
+        ValueError: m < 1, or K draws that do not fall into m equal groups.
+    """
+    if m < 1 or len(log_w) % m:
+        raise ValueError(
+            f"MIWAE needs m >= 1 groups of equal size; {len(log_w)} draws do not divide into {m=}"
+        )
+    return elbo(iwae(log_w.unflatten(0, (-1, m))))
+
+
+def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
+    """beta ELBO + (1 - beta) IWAE of the same draws, in nats (Rainforth et al. 2018).
+
+    Its beta is not the price of the latents, `Particles.beta`.
+
+    Raises:
+        ValueError: beta outside [0, 1], where the mixture need not be a lower bound.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"CIWAE mixes two bounds and needs 0 <= beta <= 1, got {beta=}")
+    return beta * elbo(log_w) + (1 - beta) * iwae(log_w)
+
+
+def renyi(log_w: Float[Tensor, "K *B"], alpha: float) -> Float[Tensor, "*B"]:
+    """Variational Renyi bound, 1/(1 - alpha) log 1/K sum_k w_k^(1 - alpha), in nats.
+
+    From Li & Turner (2016). alpha = 0 is IWAE; the limit alpha -> 1, taken at alpha = 1,
+    is the ELBO; for the same draws the value falls as alpha rises. Below 0 it need not lie below
+    log p(x), not even in expectation.
+    """
+    if alpha == 1:
+        return elbo(log_w)
+    return iwae((1 - alpha) * log_w) / (1 - alpha)

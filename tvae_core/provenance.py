@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -37,7 +37,12 @@ def code_hash(*roots: Callable[..., Any]) -> str:
 
 
 def _places(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
-    """(module, name) of a function of ours, and of those that it was made with."""
+    """(module, name) of a function of ours, and of those that it was made with.
+
+    Of a partial it is that of the function inside; the values given are the record's to tell.
+    """
+    if isinstance(function, partial):
+        function = function.func
     package, _, module = function.__module__.partition(".")
     if package != PACKAGE:
         return

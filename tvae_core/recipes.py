@@ -51,6 +51,14 @@ class Config:
     pose_std: float | None = None
     stretch: int | None = None  # times the profile's number of epochs
 
+    def __post_init__(self) -> None:
+        known = {"iwae": (None, "dreg")}.get(self.objective, (None, "stl"))
+        if self.estimator not in known:
+            raise ValueError(
+                f"{self.estimator!r} is no estimator of the gradient of {self.objective!r}: "
+                f"want one of {known}"
+            )
+
     @property
     def recipe(self) -> training.Recipe:
         """The optimizer and its schedule."""

@@ -1,18 +1,25 @@
-"""Drop inline scripts that a page carries more than once.
-
-sphinx-thebe adds its configuration, which declares constants, a second time; a browser then reports
-that the constants have already been declared.
-"""
+"""Mend what the theme and its extensions put on the pages."""
 
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
+# From the disk a browser may not fetch the pages that search would like to quote from: list them
+# without a quotation, rather than with an error each.
+SEARCH_WITHOUT_FETCH = (
+    "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+)
+
 
 def drop_repeated_scripts(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
+    """Drop inline scripts that a page carries more than once.
+
+    sphinx-thebe adds its configuration, which declares constants, a second time; a browser then
+    reports that the constants have already been declared.
+    """
     seen: set[str] = set()
     scripts = []
     for script in context["script_files"]:
@@ -24,7 +31,20 @@ def drop_repeated_scripts(
     context["script_files"] = scripts
 
 
+def name_the_items_of_the_bibliography(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give the entries the role that the list around them asks for.
+
+    docutils writes one that was taken out of the standard, so a screen reader finds an empty list.
+    """
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
+    app.connect("html-page-context", name_the_items_of_the_bibliography)
     # Late, when the other extensions have added their scripts.
     app.connect("html-page-context", drop_repeated_scripts, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

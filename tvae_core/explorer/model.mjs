@@ -505,10 +505,10 @@ export const binarize = (x, uniform) => x.map((p) => (uniform() < p ? 1 : 0));
 const inked = (ink, at) => ink[at] > 1e-3;
 
 /**
- * A drawing brought into the form of MNIST's digits: scaled, its aspect kept, until the longer side
- * takes 20 of 28 pixels, smoothed by averaging over each pixel's area, and moved until its centre of
- * mass lies at the middle of the frame (LeCun et al. 1998). In MNIST that is the middle of pixel 14,
- * counted from 0, half a pixel from the frame's. Null for an empty sheet.
+ * A drawing brought into the form of MNIST's digits: scaled, its aspect kept, until the longer
+ * side takes 20 of 28 pixels, smoothed by averaging over each pixel's area, and moved until its
+ * centre of mass lies at the middle of the frame (LeCun et al. 1998). In MNIST that is the middle
+ * of pixel 14, counted from 0, half a pixel from the frame's own. Null for an empty sheet.
  *
  * @param ink gray values of the sheet, 0 the paper and 1 the pen
  */

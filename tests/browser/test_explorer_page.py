@@ -1,8 +1,7 @@
 """The explorer in a browser, from files on disk: what a reader does, and what must follow."""
 
+import base64
 import json
-import os
-import shutil
 
 import pytest
 import torch
@@ -12,34 +11,9 @@ from tvae_core import data, evaluation, explorer, models
 from tvae_core.explorer import export
 from tvae_core.runtime import seeded
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>t</title><body>{elements}
 <script src="explorer.js"></script></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        try:  # without a path, playwright's own
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except sync_api.Error:
-            pytest.skip(
-                "needs Chromium: by a usual name, by the variable CHROMIUM, or playwright's"
-            )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -371,8 +345,6 @@ FAKE = """async ([source, traits]) => {
 
 def test_the_widget_in_a_notebook(browser, monkeypatch):
     """anywidget's side is played by a stub; the traits are those of the real widget."""
-    import base64
-
     monkeypatch.setattr(explorer, "is_live", lambda: True)
     with seeded(3):
         model = models.build("affine", size=(10, 12), dim_z=3, hidden=(16,), pose_std=0.3)

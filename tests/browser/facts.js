@@ -1,0 +1,40 @@
+// What the tests want to know of a page as it stands in the browser: a function of nothing that
+// playwright evaluates there.
+() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const visible = (element) => element.checkVisibility();
+  const isCode = (node) =>
+    node.parentElement.closest("pre, code, script, style, textarea, mjx-container, kbd");
+
+  const raw = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.data;
+    if (/\$|\\\(|\\\[|\\begin\{/.test(text) && !isCode(walker.currentNode)) raw.push(text.trim());
+  }
+
+  const width = document.documentElement.clientWidth;
+  const sticksOut = (element) => element.getBoundingClientRect().right > width;
+
+  return {
+    // What makes the page scroll sideways, if it does.
+    overflow:
+      document.documentElement.scrollWidth > width
+        ? all("body *").filter(sticksOut).map((element) => element.outerHTML.slice(0, 150))
+        : [],
+    ids: all("[id]").map((element) => element.id),
+    // Icons and style sheets too. The browser makes the addresses absolute; the text is for messages.
+    links: all("a[href], link[href]").map((a) => [a.href, a.textContent.trim() || a.rel]),
+    images: all("img").map((image) => [image.currentSrc, image.getAttribute("alt")]),
+    // The theme repeats the title for print, hidden.
+    headings: all("h1, h2, h3, h4, h5, h6")
+      .filter(visible)
+      .map((h) => [Number(h.tagName[1]), h.textContent.trim()]),
+    math: {
+      rendered: all("mjx-container").length,
+      missing: all(".math").filter((m) => !m.querySelector("mjx-container")).map((m) => m.textContent),
+      wrong: all("mjx-merror, [data-mjx-error]").map((m) => m.textContent),
+      raw,
+    },
+  };
+}

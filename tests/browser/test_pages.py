@@ -1,0 +1,104 @@
+"""Every page of the book works where a reader opens it, with the network off."""
+
+import re
+import subprocess
+from itertools import pairwise
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from visits import BOOK, ROOT, THEMES
+
+
+def test_no_errors(look, root, name):
+    assert look(root, name).trouble.errors == []
+
+
+def test_nothing_is_asked_from_outside(look, root, name):
+    assert look(root, name).trouble.outside == []
+
+
+def test_no_request_fails(look, root, name):
+    assert look(root, name).trouble.failed == []
+
+
+def test_math_is_rendered(look, root, name):
+    math = look(root, name).facts["math"]
+    assert math["missing"] == []
+    assert math["wrong"] == []
+    assert math["raw"] == []
+
+
+def test_images_have_a_description(look, http_root, name):
+    path = re.compile(r"\.(png|jpe?g|gif|svg|webp)$|^\S*/\S*$")
+    for source, alt in look(http_root, name).facts["images"]:
+        assert alt is not None, f"no alt: {source}"
+        assert alt.strip(), f"empty alt: {source}"
+        assert not path.search(alt), f"alt is a path: {alt}"
+
+
+def test_headings_are_in_order(look, http_root, name):
+    headings = look(http_root, name).facts["headings"]
+    assert [text for level, text in headings if level == 1] == [headings[0][1]]
+    for (above, _), (level, text) in pairwise(headings):
+        assert level <= above + 1, f"h{level} below h{above}: {text}"
+
+
+def test_links_inside_the_book_lead_somewhere(look, root, name):
+    for address, text in look(root, name).facts["links"]:
+        if not address.startswith(root):
+            continue
+        target = urlsplit(address.removeprefix(root))
+        assert (BOOK / unquote(target.path)).is_file(), f"{text!r} leads to {address}"
+        if target.fragment and target.path.endswith(".html"):
+            ids = look(root, target.path.removesuffix(".html")).facts["ids"]
+            assert unquote(target.fragment) in ids, f"{text!r} leads to {address}"
+
+
+def test_a_chapters_colab_links_name_its_notebook(look, http_root, name):
+    notebook = f"{name}.ipynb"
+    tracked = subprocess.run(
+        ["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    colab = "https://colab.research.google.com/github/"
+    expected = (
+        f"{repository['url'].replace('https://github.com/', colab)}"
+        f"/blob/{repository['branch']}/{notebook}"
+    )
+    links = [a for a, _ in look(http_root, name).facts["links"] if a.startswith(colab)]
+    if name.startswith("notebooks/"):
+        assert notebook in tracked
+        assert links
+    assert set(links) <= {expected}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_no_serious_accessibility_violations(look, http_root, name, theme):
+    found = [
+        f"{violation['id']}: {node['html'][:200]} ({node['failureSummary']})"
+        for violation in look(http_root, name).violations[theme]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_a_phones_page_does_not_scroll_sideways(look, http_root, name):
+    assert look(http_root, name, phone=True).facts["overflow"] == []
+
+
+def test_the_front_door_leads_to_the_welcome(open_page, root):
+    page = open_page(root, "search")
+    page.goto(f"{root}index.html")
+    page.wait_for_url(f"{root}book/welcome.html")
+
+
+def test_search_finds_a_term(open_page, root):
+    page = open_page(root, "book/welcome")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("bilinear")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{root}search.html?q=bilinear*")
+    page.locator("#search-results a", has_text="Spatial transformers").first.click()
+    page.wait_for_url(f"{root}notebooks/02_spatial_transformers.html*")

@@ -1,0 +1,140 @@
+"""Visits to pages of the built book: open one, cut off from all else, and note what is found."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "_build" / "html"
+SCREENSHOTS = ROOT / "_build" / "screenshots"
+
+THEMES = ("light", "dark")
+DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+
+# Contrast is 4.5 to 1 for large letters too, for which axe-core would be content with 3. Preloading
+# fetches style sheets anew, from wrong addresses.
+AXE = {
+    "resultTypes": ["violations"],
+    "preload": False,
+    "checks": {"color-contrast": {"options": {"contrastRatio": {"large": {"expected": 4.5}}}}},
+}
+
+FACTS = Path(__file__).with_name("facts.js").read_text(encoding="utf-8")
+
+# A colour on its way into another theme has no contrast to speak of, a sliding sidebar no place.
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+
+# Fonts, and the equations where there are any.
+SETTLE = "async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }"
+
+# What a reader can open: solutions, hidden cells.
+UNFOLD = "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+
+# A page shows thousands of tokens of code in a few dozen colours, and axe-core takes its time over
+# each: leave one token of each kind.
+THIN_OUT_CODE = """() => {
+    const seen = new Set();
+    for (const token of document.querySelectorAll("pre span[class]:not([style])")) {
+        if (seen.has(token.className)) token.replaceWith(...token.childNodes);
+        seen.add(token.className);
+    }
+}"""
+
+
+def pages() -> list[str]:
+    """Every page of the book, as a path below its folder, without the suffix.
+
+    Those of the table of contents, built or not, then whatever else was built. The front door,
+    which only leads to the first of them, has a test of its own.
+    """
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    built = {path.relative_to(BOOK).with_suffix("").as_posix() for path in BOOK.rglob("*.html")}
+    others = {name for name in built if not name.startswith("_")} - {"index", *listed}
+    return listed + sorted(others)
+
+
+@dataclass
+class Trouble:
+    """What went wrong on a page."""
+
+    errors: list[str] = field(default_factory=list)
+    """Errors on the console, and exceptions that no script caught."""
+    outside: list[str] = field(default_factory=list)
+    """Addresses outside the book that were asked for. The requests were refused."""
+    failed: list[str] = field(default_factory=list)
+    """Requests within the book that failed."""
+
+
+@dataclass
+class Look:
+    """A page as it was found."""
+
+    trouble: Trouble
+    facts: dict[str, Any]
+    """What facts.js returns."""
+    violations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By theme, what axe-core found; only on a desktop, over http."""
+
+
+def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
+    """A page that can reach only what lies below `root`, and the trouble that it will meet."""
+    trouble = Trouble()
+
+    def refuse(route: Route) -> None:
+        trouble.outside.append(route.request.url)
+        route.abort()
+
+    def note_message(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            trouble.errors.append(message.text)
+
+    def note_failure(request: Request) -> None:
+        if request.url not in trouble.outside:
+            trouble.failed.append(f"{request.failure} {request.url}")
+
+    context.route(re.compile(rf"^(?!{re.escape(root)}|data:|blob:)"), refuse)
+    page = context.new_page()
+    page.on("console", note_message)
+    page.on("pageerror", lambda error: trouble.errors.append(str(error)))
+    page.on("requestfailed", note_failure)
+    page.on(
+        "response",
+        lambda answer: answer.ok or trouble.failed.append(f"{answer.status} {answer.url}"),
+    )
+    return page, trouble
+
+
+def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
+    """Open a page, keep screenshots of it as a reader first sees it, and examine all of it."""
+    context = browser.new_context(**(PHONE if phone else DESKTOP), color_scheme="light")
+    page, trouble = new_page(context, root)
+    page.goto(f"{root}{name}.html")
+    page.add_style_tag(content=STILL)
+    page.evaluate(SETTLE)
+    # Once is enough, and the server stands for both.
+    themes = THEMES if root.startswith("http") and not phone else ()
+    if phone:
+        keep_screenshot(page, "phone", name)
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
+        keep_screenshot(page, theme, name)
+    page.evaluate(UNFOLD)
+    found = Look(trouble, page.evaluate(FACTS))
+    page.evaluate(THIN_OUT_CODE)
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
+        found.violations[theme] = Axe().run(page, options=AXE).response["violations"]
+    context.close()
+    return found
+
+
+def keep_screenshot(page: Page, kind: str, name: str) -> None:
+    path = SCREENSHOTS / kind / f"{name.replace('/', '-')}.jpg"
+    page.screenshot(path=path, full_page=True, type="jpeg", quality=80)

@@ -1,0 +1,296 @@
+"""Laws of annealed importance sampling: unbiased weights, both ways, on models whose log p(x) is
+known; transitions that leave their distribution as it is."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from linear_gaussian import LinearGaussian
+from torch.distributions import Normal
+
+from tvae_core import ais, models
+from tvae_core.runtime import seeded
+
+CHAINS = 20_000
+starts = pytest.mark.parametrize("start", ais.STARTS)
+
+
+def standard_errors(values: torch.Tensor, expected: float | torch.Tensor) -> torch.Tensor:
+    """How far the mean over chains is from what it should be."""
+    return ((values.mean(0) - expected) / (values.std(0) / math.sqrt(len(values)))).abs()
+
+
+def off_path(start: str = "prior") -> tuple[ais.Path, torch.Tensor, float]:
+    """A path to the posterior of one image with a q that is off; an exact draw; log p(x)."""
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    with seeded(3):
+        x, z = ais.simulate(model, 1)
+    return ais.Path.of(model, x, start), z, model.log_prob(x).item()
+
+
+def rough_steps(betas: torch.Tensor, size: float = 1.6) -> torch.Tensor:
+    """So large that many proposals are rejected."""
+    return torch.full((len(betas), 1), size, dtype=torch.float64)
+
+
+# The weights.
+
+
+# A model and a start for which both w and 1/w have a variance: the posterior is no narrower than
+# 0.7 of the start, and no wider.
+BOTH_WAYS = {"prior": {"s": 0.3}, "q": {"shift": 0.7, "widen": 0.85}}
+
+
+@starts
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_forward_weights_are_unbiased_for_p_and_reverse_ones_for_its_inverse(start, n):
+    model = LinearGaussian(**BOTH_WAYS[start])
+    with seeded(3):
+        x, _ = ais.simulate(model, 1)
+    path, log_p = ais.Path.of(model, x, start), model.log_prob(x)
+    posterior = LinearGaussian(s=model.s).posterior(x)
+    betas = ais.schedule(n)
+    steps = rough_steps(betas)
+    with seeded(1):
+        forward, acceptance = ais.anneal(path, path.start.sample((CHAINS,)), betas, steps, 2)
+        reverse, _ = ais.anneal(path, posterior.sample((CHAINS,)), betas, steps, 2, reverse=True)
+    assert acceptance.item() < 0.8  # or the Metropolis step would not be tried
+    assert standard_errors((forward - log_p).exp(), 1) < 4
+    assert standard_errors((log_p - reverse).exp(), 1) < 4
+    assert (forward - log_p).std() > 0.1  # and not for want of noise
+
+
+def path_image() -> torch.Tensor:
+    with seeded(3):
+        return ais.simulate(LinearGaussian(), 1)[0]
+
+
+def test_from_the_exact_posterior_every_chain_tells_log_p():
+    model = LinearGaussian()
+    with seeded(0):
+        x, z = ais.simulate(model, 5)
+        lower, upper = ais.bdmc(model, x, z, 4, chains=3, start="q", leapfrog=2, rows=6)
+    expected = model.log_prob(x)
+    for bound in (lower, upper):
+        torch.testing.assert_close(bound.log_p, expected)
+        torch.testing.assert_close(bound.log_w, expected.expand(3, 5))
+        torch.testing.assert_close(bound.ess, torch.full((5,), 3.0, dtype=torch.float64))
+        assert (bound.se < 1e-6).all()
+
+
+def test_the_bounds_enclose_log_p_and_close_in_with_more_distributions():
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    with seeded(5):
+        x, z = ais.simulate(model, 400)
+        results = {n: ais.bdmc(model, x, z, n, chains=2, leapfrog=2) for n in (2, 8, 32)}
+    log_p, gaps = model.log_prob(x), []
+    for n, (lower, upper) in results.items():
+        below, above = log_p - lower.log_p, upper.log_p - log_p
+        assert below.mean() > -3 * below.std() / 20, n
+        assert above.mean() > -3 * above.std() / 20, n
+        gaps.append(results[n].gap.mean())
+        torch.testing.assert_close(results[n].gap, below + above)
+    assert all(after < before / 2 for before, after in itertools.pairwise(gaps)), gaps
+    assert gaps[-1] < 1
+
+
+@starts
+def test_ais_agrees_with_log_p_within_its_standard_errors(start):
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    with seeded(7):
+        x, _ = ais.simulate(model, 60)
+        result = ais.ais(model, x, 30, chains=32, start=start, leapfrog=3)
+    error = result.log_p - model.log_prob(x)
+    assert error.abs().max() < 0.5
+    # Standard errors as large as the errors: 60 ratios have deviation 1 +- 0.1.
+    assert (error / result.se).std().item() == pytest.approx(1, abs=0.35)
+
+
+@starts
+def test_ais_finds_what_a_sum_over_a_grid_gives_for_a_decoder_with_a_warp(start):
+    options = {"pose_std": 0.4, "padding": "border"}
+    with seeded(0):
+        model = models.build("affine", (4, 6), dim_z=1, dim_u=1, hidden=(8,), **options).double()
+        for parameter in model.decoder.parameters():
+            parameter.data *= 2  # so that the posterior differs from the prior
+        x, _ = ais.simulate(model, 3)
+        result = ais.ais(model, x, 60, chains=64, start=start, leapfrog=3)
+    axis = torch.linspace(-6, 6, 241, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        pixels, log_prior = model.decoder(grid), Normal(0, 1).log_prob(grid).sum(-1)
+        joint = torch.stack([log_prior + pixels.log_prob(image) for image in x], 1)
+    exact = joint.logsumexp(0) + 2 * math.log(12 / 240)
+    assert ((result.log_p - exact).abs() < 4 * result.se).all(), (result.log_p - exact, result.se)
+    assert result.se.max() < 0.1
+
+
+# The transitions.
+
+
+def moments(beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exact mean and deviation of the intermediate distribution of `off_path`."""
+    q = LinearGaussian().posterior(path_image())
+    precision = (1 - beta) + beta / q.variance[0]
+    return beta * (q.mean[0] / q.variance[0]) / precision, precision.rsqrt()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("leapfrog", [1, 3])
+def test_a_transition_leaves_its_distribution_as_it_is(beta, leapfrog):
+    path, _, _ = off_path()
+    mean, deviation = moments(beta)
+    with seeded(1):
+        latents = mean + deviation * torch.randn(CHAINS, 1, 3, dtype=torch.float64)
+        point = path.at(latents)
+        for _ in range(4):
+            point, rate = ais.transition(path, point, beta, torch.tensor([1.6]), leapfrog)
+    assert rate.mean() < 0.9
+    unit = ((point.latents - mean) / deviation)[:, 0]
+    assert standard_errors(unit, 0).max() < 4.5
+    assert standard_errors(unit**2, 1).max() < 4.5
+    # And it moves: little is left of where the chains were.
+    left = (unit * ((latents - mean) / deviation)[:, 0]).mean(0)
+    assert left.abs().max() < 0.5
+
+
+def test_transitions_bring_chains_from_elsewhere_to_their_distribution():
+    path, _, _ = off_path()
+    mean, deviation = moments(1.0)
+    with seeded(1):
+        point = path.at(path.start.sample((2000,)))
+        for _ in range(30):
+            point, _ = ais.transition(path, point, 1.0, torch.tensor([0.8]), 3)
+    unit = ((point.latents - mean) / deviation)[:, 0]
+    assert standard_errors(unit, 0).max() < 4.5
+    assert standard_errors(unit**2, 1).max() < 4.5
+
+
+def test_leapfrog_is_reversible_and_almost_keeps_the_energy():
+    path, _, _ = off_path()
+
+    def energy(point, momentum):
+        return momentum.square().sum(-1) / 2 - point.log_f(0.4)
+
+    with seeded(1):
+        point = path.at(torch.randn(50, 1, 3, dtype=torch.float64))
+        momentum = torch.randn(50, 1, 3, dtype=torch.float64)
+    errors = []
+    for leapfrog in (4, 8, 16):
+        step = torch.full((50, 1), 2.0 / leapfrog, dtype=torch.float64)
+        end, turned = ais.walk(path, point, momentum, 0.4, step, leapfrog)
+        back, _ = ais.walk(path, end, -turned, 0.4, step, leapfrog)
+        torch.testing.assert_close(back.latents, point.latents)
+        assert (end.latents - point.latents).abs().max() > 0.5
+        errors.append((energy(end, turned) - energy(point, momentum)).abs().mean())
+    # The error falls as the step squared.
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.3)
+
+
+def test_a_point_knows_its_densities_and_their_gradients():
+    path, _, _ = off_path("q")
+    with seeded(0):
+        latents = torch.randn(4, 1, 3, dtype=torch.float64)
+    point = path.at(latents)
+    beta = 0.3
+    latents.requires_grad_()
+    log_f = 0.7 * path.start.log_prob(latents).sum(-1) + 0.3 * path.joint(latents)
+    torch.testing.assert_close(point.log_f(beta), log_f.detach())
+    torch.testing.assert_close(point.slope(beta), torch.autograd.grad(log_f.sum(), latents)[0])
+
+
+def test_step_sizes_are_tuned_to_the_wanted_acceptance():
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    with seeded(2):
+        x, _ = ais.simulate(model, 50)
+        result = ais.ais(model, x, 100, chains=16, leapfrog=5)
+    assert result.acceptance.mean().item() == pytest.approx(ais.ACCEPTANCE, abs=0.1)
+
+
+def test_each_image_has_step_sizes_of_its_own():
+    """Two images, one's posterior ten times narrower than q says: it needs shorter steps at the
+    end, and not at the start."""
+    wide = torch.tensor([[1.0], [0.1]], dtype=torch.float64).expand(2, 3)
+    posterior = Normal(torch.zeros_like(wide), wide)
+    prior = Normal(torch.zeros_like(wide), torch.ones_like(wide))
+    path = ais.Path(prior, lambda z: posterior.log_prob(z).sum(-1), torch.ones_like(wide))
+    with seeded(0):
+        steps = ais.tune(path, ais.schedule(100), chains=50, leapfrog=3)
+    ratio = steps[:, 0] / steps[:, 1]
+    assert ratio[0] < 2
+    assert ratio[-1] == pytest.approx(10, rel=0.2)
+
+
+def test_what_weighed_chains_do_leaves_their_step_sizes_alone(monkeypatch):
+    """Tuning ends before the first weighed chain begins, and gives one size a distribution."""
+    order = []
+    for name in ("tune", "anneal"):
+        original = getattr(ais, name)
+        monkeypatch.setattr(
+            ais, name, lambda *a, f=original, n=name, **k: order.append((n, a)) or f(*a, **k)
+        )
+    model = LinearGaussian(shift=0.7)
+    with seeded(0):
+        x, z = ais.simulate(model, 4)
+        ais.bdmc(model, x, z, 5, chains=2, leapfrog=2)
+    assert [name for name, _ in order] == ["tune", "anneal", "anneal"]
+    forward, reverse = (arguments[3] for _, arguments in order[1:])
+    assert forward.shape == (6, 4)
+    assert forward is reverse  # both ways by the same transitions
+
+
+# The rest.
+
+
+def test_the_schedule_rises_from_0_to_1_slowly_at_both_ends():
+    for n in (1, 2, 50):
+        betas = ais.schedule(n)
+        assert len(betas) == n + 1
+        assert betas[0] == 0
+        assert betas[-1] == 1
+        assert (betas.diff() > 0).all()
+    torch.testing.assert_close(betas + betas.flip(0), torch.ones_like(betas))
+    assert betas[1] < 0.1 * betas.diff().max()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_images_keep_their_order_whatever_the_batch_and_rows_are_bounded(rows):
+    model = LinearGaussian()
+    with seeded(0):
+        x, _ = ais.simulate(model, 5)
+        decoded, decoder = [], model.decoder
+        model.decoder = lambda z: decoded.append(z[..., 0].numel()) or decoder(z)
+        result = ais.ais(model, x, 3, chains=2, start="q", leapfrog=1, rows=rows)
+    torch.testing.assert_close(result.log_p, model.log_prob(x))
+    assert max(decoded) <= max(rows, 2)
+    assert result.log_w.shape == (2, 5)
+
+
+def test_parameters_of_the_model_get_no_gradient():
+    with seeded(0):
+        model = models.build("affine", (4, 6), dim_z=2, hidden=(8,))
+        x, z = ais.simulate(model, 2)
+        result = ais.bdmc(model, x, z, 3, chains=2, leapfrog=2)
+    assert result.lower.log_p.dtype == torch.float32
+    assert not result.gap.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("option", ["n_distributions", "chains", "leapfrog"])
+def test_numbers_below_one_are_refused(option):
+    with pytest.raises(ValueError, match=f"at least one of each.*{option}=0"):
+        ais.ais(LinearGaussian(), path_image(), **{option: 0})
+
+
+def test_no_images_and_latents_of_other_images_are_refused():
+    with pytest.raises(ValueError, match=r"at least one of each.* 0 images"):
+        ais.ais(LinearGaussian(), path_image()[:0])
+    with pytest.raises(ValueError, match="got 2 for 1 images"):
+        ais.bdmc(LinearGaussian(), path_image(), torch.zeros(2, 3))
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="unknown start 'posterior'; known: prior, q"):
+        ais.ais(LinearGaussian(), path_image(), start="posterior")

@@ -1,0 +1,205 @@
+"""Laws of diagnostics: NLL against K by its definition and against exact log p(x), latents in use,
+and a density of gray pixels that integrates to 1."""
+
+import math
+
+import pytest
+import torch
+from linear_gaussian import LinearGaussian
+from test_evaluation import Table
+
+from tvae_core import data, diagnostics, evaluation, models
+from tvae_core.data import Images
+from tvae_core.networks import PixelBernoulli, PixelContinuousBernoulli
+from tvae_core.runtime import seeded
+
+N_DRAWS, KS = 157, (1, 2, 10, 60, 157)
+
+
+def levels(n: int) -> Images:
+    return Images(torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1), None, "levels")
+
+
+@pytest.fixture(scope="module")
+def table() -> torch.Tensor:
+    """Log-weights (157, 7) as low as -1000; those of the last images spread over 40 nats."""
+    with seeded(0):
+        log_w = torch.randn(N_DRAWS, 7, dtype=torch.float64)
+    return (log_w * torch.linspace(1, 10, 7) - torch.linspace(80, 1000, 7)).float().double()
+
+
+def by_definition(log_w: torch.Tensor, k: int) -> torch.Tensor:
+    """The rows for one image, block by block, in plain arithmetic."""
+    rows = []
+    for block in log_w[: len(log_w) // k * k].view(-1, k):
+        w = (block - block.max()).exp()
+        nll = math.log(k) - w.sum().log() - block.max()
+        others = [torch.cat([w[:i], w[i + 1 :]]) for i in range(k)] if k > 1 else []
+        left_out = [math.log(k - 1) - other.sum().log() - block.max() for other in others]
+        jackknife = (k - 1) * (sum(left_out) / k - nll) if left_out else torch.tensor(math.nan)
+        delta = w.var(correction=0) / w.mean() ** 2 / (2 * k)
+        ess, dominated = w.sum() ** 2 / (w**2).sum(), w.max() > w.sum() / 2
+        rows.append(torch.stack([nll, jackknife, delta, ess, dominated.double()]))
+    return torch.stack(rows).mean(0)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 2000])
+def test_the_curve_is_its_definition_however_it_is_streamed(table, rows):
+    curve = diagnostics.nll_curve(Table(table), levels(7), KS, rows)
+    assert curve.ks == KS
+    for i, k in enumerate(KS):
+        for image in range(7):
+            got = torch.stack([row[i, image] for row in curve[1:]])
+            expected = by_definition(table[:, image], k)
+            torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9, equal_nan=True)
+    torch.testing.assert_close(curve.excess, curve.nll - curve.nll[-1])
+    assert curve.dominated[2, -1] > 0.5 > curve.dominated[2, 0]  # both kinds of images were there
+
+
+def test_one_draw_far_above_all_others_leaves_the_jackknife_finite():
+    log_w = torch.full((50, 1), -500.0)
+    log_w[17] = 0.0
+    curve = diagnostics.nll_curve(Table(log_w), levels(1), (50,))
+    # Leaving that draw out turns log 50 into 500, in one of 50 cases; else it becomes log 49.
+    expected = 49 * (500 + 49 * math.log(49) - 50 * math.log(50)) / 50
+    assert curve.jackknife.item() == pytest.approx(expected)
+    assert curve.dominated.item() == 1
+
+
+def test_bias_estimates_agree_with_the_bias():
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    one = model.images(1)
+    copies = one[torch.zeros(500, dtype=torch.long)]
+    with seeded(1):
+        curve = diagnostics.nll_curve(model, copies, (2, 4, 8, 16, 32, 64, 256), rows=50_000)
+    bias = curve.nll + model.log_prob(one.x)
+    for i, k in enumerate(curve.ks[:4]):
+        for estimate, tolerance in ((curve.jackknife, 0.5), (curve.excess, 0.35)):
+            assert estimate[i].mean() == pytest.approx(bias[i].mean().item(), rel=tolerance), k
+    # The delta method and the jackknife become exact as k grows; at 32 they are near.
+    for estimate in (curve.jackknife, curve.delta):
+        assert estimate[4].mean() == pytest.approx(bias[4].mean().item(), rel=0.25)
+
+
+def test_the_curve_s_end_is_the_nll_of_evaluation():
+    model = LinearGaussian(shift=0.7, widen=1.4, dtype=torch.float32)
+    images = model.images(200)
+    with seeded(1):
+        curve = diagnostics.nll_curve(model, images, (10, 500))
+        nll = evaluation.nll(model, images, 500)
+    difference = curve.nll[-1] - nll.nll
+    assert difference.mean().abs() < 4 * difference.std() / math.sqrt(200)
+    assert curve.ess[-1].mean() == pytest.approx(nll.ess.mean().item(), rel=0.05)
+
+
+@pytest.fixture
+def tiny() -> tuple[models.VAE, Images]:
+    with seeded(0):
+        model = models.build("affine", (4, 6), dim_z=3, hidden=(8,))
+        pixels = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8)
+    return model, Images(pixels, None, "noise")
+
+
+@pytest.mark.parametrize(("n", "rows"), [(30, 1), (30, 100), (5000, 200)])
+def test_each_image_is_encoded_once_and_what_is_decoded_at_once_is_bounded(tiny, n, rows):
+    model, images = tiny
+    encoded, decoded = [], []
+    model.encoder.register_forward_hook(lambda _, args, __: encoded.append(len(args[0])))
+    model.decoder.register_forward_hook(lambda _, args, __: decoded.append(args[0][..., 0].numel()))
+    diagnostics.nll_curve(model, images, (n,), rows)
+    assert sum(encoded) == len(images)
+    assert sum(decoded) == n * len(images)
+    assert max(decoded) <= rows
+
+
+@pytest.mark.parametrize("ks", [(), (0, 1), (2, 2), (5, 2)])
+def test_numbers_of_draws_that_do_not_increase_are_refused(tiny, ks):
+    with pytest.raises(ValueError, match="increase from >= 1"):
+        diagnostics.nll_curve(*tiny, ks)
+
+
+# Latents in use.
+
+
+def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
+    model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
+    model.W[:, 2] = 0  # a latent that no image shows
+    images = model.images(300)
+    used = diagnostics.units(model, images, rows=70)
+    q = model.posterior(images.x)
+    torch.testing.assert_close(used.variance, q.mean.var(0))
+    kl = (q.mean**2 + q.stddev**2 - 1) / 2 - q.stddev.log()
+    torch.testing.assert_close(used.kl, kl.mean(0))
+    assert used.active.tolist() == [True, True, False, True]
+    z, u = model.split(used.active)
+    assert (len(z), len(u)) == (1, 3)
+    terms = evaluation.elbo_terms(model, images)
+    assert used.kl[:1].sum() == pytest.approx(terms.kl_z.mean())
+    assert used.kl[1:].sum() == pytest.approx(terms.kl_u.mean())
+
+
+def test_one_image_has_no_variance(tiny):
+    model, images = tiny
+    with pytest.raises(ValueError, match="at least 2"):
+        diagnostics.units(model, images[:1])
+
+
+# Gray pixels.
+
+LOGITS = [-60.0, -17, -5, -0.5, -2e-3, -1e-3, -5e-4, 0, 1e-6, 9.9e-4, 0.1, 3, 17, 60]
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_the_density_of_a_gray_pixel_integrates_to_one(logit):
+    logits = torch.full((1, 1, 1), logit, dtype=torch.float64)
+    edges = torch.linspace(0, 1, 400_001, dtype=torch.float64)
+    x = ((edges[1:] + edges[:-1]) / 2).view(-1, 1, 1, 1)
+    density = PixelContinuousBernoulli(logits.expand_as(x)).log_prob(x).exp()
+    assert density.mean().item() == pytest.approx(1, abs=1e-8)
+
+
+def test_float32_is_enough_for_the_density_at_any_logit():
+    logits = torch.tensor(LOGITS).view(-1, 1, 1, 1)
+    for x in (0.0, 0.3, 1.0):
+        pixel = torch.full((1, 1, 1), x)
+        single = PixelContinuousBernoulli(logits).log_prob(pixel)
+        double = PixelContinuousBernoulli(logits.double()).log_prob(pixel.double())
+        torch.testing.assert_close(single.double(), double, rtol=1e-6, atol=1e-6)
+
+
+def test_it_agrees_with_torch_where_that_can_be_trusted():
+    logits = torch.tensor([-9.0, -3, -0.2, 0, 0.2, 3, 9], dtype=torch.float64).view(-1, 1, 1, 1)
+    pixel = torch.full((1, 1, 1), 0.3, dtype=torch.float64)
+    torchs = torch.distributions.ContinuousBernoulli(logits=logits).log_prob(pixel).flatten()
+    torch.testing.assert_close(PixelContinuousBernoulli(logits).log_prob(pixel), torchs)
+
+
+def test_the_gradient_of_the_density_is_finite_where_the_formula_is_0_over_0():
+    logits = torch.zeros(1, 1, 1, requires_grad=True)
+    PixelContinuousBernoulli(logits).log_prob(torch.full((1, 1, 1), 0.3)).backward()
+    assert logits.grad.item() == pytest.approx(0.3 - 0.5)
+
+
+def test_a_model_with_gray_density_scores_the_same_draws_by_the_density(tiny):
+    model, images = tiny
+    gray = diagnostics.with_gray_density(model)
+    with torch.no_grad():
+        with seeded(1):
+            bernoulli = model.particles(images.x, 6)
+        with seeded(1):
+            continuous = gray.particles(images.x, 6)
+        logits = model.decoder(bernoulli.latents).logits
+    torch.testing.assert_close(continuous.latents, bernoulli.latents)
+    expected = PixelContinuousBernoulli(logits).log_prob(images.x)
+    torch.testing.assert_close(continuous.log_lik, expected)
+    assert (continuous.log_lik > bernoulli.log_lik).all()  # a factor of at least 2 a pixel
+    assert gray.dim_u == model.dim_u
+
+
+def test_the_floor_of_gray_pixels_is_their_entropy():
+    """Minus the Bernoulli cross-entropy of a gray image is greatest, and not 0, at its own gray."""
+    x = data.load("mini", "test")[:20].x
+    best = -PixelBernoulli(torch.logit(x, eps=1e-7)).log_prob(x)
+    entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
+    torch.testing.assert_close(best, entropy, rtol=1e-3, atol=1e-3)
+    assert entropy.mean() > 20

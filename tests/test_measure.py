@@ -1,0 +1,167 @@
+"""Laws of the measuring command: records that grow, go on where they stopped, and mix nothing."""
+
+import json
+
+import pytest
+import torch
+
+from tvae_core import data, diagnostics, evaluation, load_pretrained, measure
+from tvae_core.experiments import spread
+from tvae_core.measure import KINDS, Options, columns
+from tvae_core.runtime import seeded
+
+TINY = Options(
+    images=4, block=2, draws=20, distributions=3, chains=2, leapfrog=1, repeats=2, rows=100
+)
+MODEL = "affine-iwae5"
+
+
+@pytest.fixture(scope="module")
+def images() -> data.Images:
+    return spread(data.load("mini", "test"), 4)
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    monkeypatch.setattr(measure, "SNR_KS", (1, 8))
+    monkeypatch.setattr(measure, "IS_SAMPLES", 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_is_whole_and_says_what_it_depends_on(kind, images, tmp_path):
+    record = measure.measure(kind, MODEL, images, TINY, tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"{kind}-{MODEL}.json"
+    assert json.loads(path.read_text()) == record
+    assert set(record["options"]) == set(KINDS[kind].options)
+    assert record["data"]["n"] == 4
+    assert record["seconds"] > 0
+    assert "binarized" in record["data"]["name"] or kind == "pixels"
+    assert f"{kind}, {MODEL}, 4 images" in measure.summary(record)
+    if kind in ("nll", "ais", "bdmc", "pixels"):
+        assert len(record["parts"]) == 2
+        assert all(values.shape[-1] == 4 for values in columns(record).values())
+
+
+@pytest.mark.parametrize("kind", ["nll", "ais", "snr"])
+def test_a_stopped_measurement_goes_on_to_the_same_record(kind, images, tmp_path, monkeypatch):
+    whole = measure.measure(kind, MODEL, images, TINY, tmp_path / "whole")
+    write, written = measure.write_atomically, []
+
+    def stop_after_the_first(path, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(measure, "write_atomically", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure(kind, MODEL, images, TINY, tmp_path)
+    monkeypatch.setattr(measure, "write_atomically", write)
+    begun = json.loads((tmp_path / f"{kind}-{MODEL}.json").read_text())
+    assert len(begun["parts"]) == 1
+    resumed = measure.measure(kind, MODEL, images, TINY, tmp_path)
+    assert resumed["parts"] == whole["parts"]
+    assert resumed["seconds"] > begun["seconds"]
+
+
+def test_a_finished_record_is_not_measured_again(images, tmp_path, monkeypatch):
+    record = measure.measure("nll", MODEL, images, TINY, tmp_path)
+    monkeypatch.setattr(diagnostics, "nll_curve", None)
+    assert measure.measure("nll", MODEL, images, TINY, tmp_path) == record
+
+
+@pytest.mark.parametrize("what", ["options", "data", "weights", "code_hash"])
+def test_a_record_of_something_else_is_refused_and_kept(what, images, tmp_path):
+    measure.measure("units", MODEL, images, TINY, tmp_path)
+    path = tmp_path / f"units-{MODEL}.json"
+    other = {**json.loads(path.read_text()), what: "other"}
+    path.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match=f"measured with other {what}; delete it, or choose"):
+        measure.measure("units", MODEL, images, TINY, tmp_path)
+    assert json.loads(path.read_text()) == other
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kind": "units"}', "\x00"])
+def test_a_damaged_record_is_refused_by_name(text, images, tmp_path):
+    path = tmp_path / f"units-{MODEL}.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a whole record"):
+        measure.measure("units", MODEL, images, TINY, tmp_path)
+
+
+def test_columns_are_what_was_measured(images, tmp_path):
+    record = measure.measure("nll", MODEL, images, TINY, tmp_path)
+    model, binary = load_pretrained(MODEL).model, data.binarize_fixed(images)
+    curves = []
+    for index, part in enumerate((slice(0, 2), slice(2, 4))):
+        with seeded(index):
+            curves.append(diagnostics.nll_curve(model, binary[part], (1, 2, 5, 10, 20), 100))
+    got = columns(record)
+    for name in ("nll", "jackknife", "delta", "ess", "dominated"):
+        expected = torch.cat([getattr(curve, name) for curve in curves], -1)
+        torch.testing.assert_close(got[name], expected, rtol=0, atol=1e-5, equal_nan=True)
+    assert got["jackknife"][0].isnan().all()
+
+
+def test_ais_and_importance_sampling_meet_on_the_same_images(images, tmp_path):
+    options = Options(4, 4, 20, 100, 8, 5, "q", rows=100)
+    got = columns(measure.measure("ais", MODEL, images, options, tmp_path))
+    model, binary = load_pretrained(MODEL).model, data.binarize_fixed(images)
+    with seeded(0):
+        nll = evaluation.nll(model, binary, 500).nll
+    assert (got["ais_nll"] - nll).abs().max() < 8
+    assert ((got["is_nll"] - nll) > -8).all()
+    assert got["ais_nll"].mean() < got["is_nll"].mean()  # 20 draws are few
+
+
+def test_the_gray_lab_scores_gray_binary_and_density(images, tmp_path):
+    got = columns(measure.measure("pixels", "plain-vae", images, TINY, tmp_path))
+    assert (got["gray"] > got["entropy"]).all()  # the floor
+    assert (got["density"] < got["gray"] - 784 * 0.69).all()
+    assert (got["fixed"] != got["redrawn"]).all()
+    assert (got["entropy"] > 5).all()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["unknown"], ["nll", "--images", "0"], ["nll", "--models", "none"], []]
+)
+def test_what_cannot_be_measured_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        measure.main(arguments)
+    assert "error" in capsys.readouterr().err
+
+
+def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_path):
+    asked = []
+
+    def noted(kind, name, images, options, folder):
+        asked.append((kind, name, len(images), options))
+        return {}
+
+    monkeypatch.setattr(measure, "measure", noted)
+    monkeypatch.setattr(measure, "summary", str)
+    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
+    for kind in KINDS:
+        measure.main([kind, "--models", MODEL, "--chains", "3", "--start", "prior"])
+    measure.main(["nll", "--images", "7", "--draws", "9"])
+    assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
+    assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
+        **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500, "snr": 20}
+    }
+    assert [name for _, name, _, _ in asked[len(KINDS) :]] == measure.MODELS
+    assert asked[-1][2:] == (7, Options(images=7, draws=9))
+    assert asked[0][3].start == "prior"
+
+
+def test_the_command_measures_and_sums_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
+    folder = ["--folder", str(tmp_path)]
+    measure.main(["units", "--models", "plain-iwae5", MODEL, "--images", "5", *folder])
+    said = capsys.readouterr().out
+    assert "of 54 in z" in said
+    assert "of 6 in u" in said
+    assert "of 0 in u" in said
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"units-{name}.json" for name in ("plain-iwae5", MODEL)
+    }

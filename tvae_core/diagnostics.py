@@ -1,0 +1,170 @@
+"""How far an importance-sampled NLL can be trusted, which latents a model uses, and gray pixels.
+
+Like `evaluation`, this knows nothing of how a model was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+from tqdm.auto import tqdm
+
+from tvae_core.data import Images
+from tvae_core.models import VAE
+from tvae_core.networks import PixelContinuousBernoulli
+from tvae_core.runtime import is_live
+
+ROWS = 1_000  # (image, draw) pairs decoded at once
+KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+ACTIVE = 0.01  # the least variance of an active unit's mean (Burda et al. 2016)
+
+
+class NLLCurve(NamedTuple):
+    """What NLL(k) of each of N images would have been, for several k, in nats.
+
+    For each k the draws are cut into blocks of k, and all rows are means over these blocks, so that
+    small k are known as well as large ones. Two rows estimate the bias E[NLL(k)] + log p(x) from
+    the block's own draws: `jackknife` (Nowozin 2018; NaN at k = 1, where it would leave nothing)
+    and `delta`, Var(w) / (2 k E[w]^2), the first term for large k. `ess` is (sum w)^2 / sum w^2.
+    `dominated` is the share of blocks in which one draw outweighs all others together.
+    """
+
+    ks: tuple[int, ...]
+    nll: Float[Tensor, "ks N"]
+    jackknife: Float[Tensor, "ks N"]
+    delta: Float[Tensor, "ks N"]
+    ess: Float[Tensor, "ks N"]
+    dominated: Float[Tensor, "ks N"]
+
+    @property
+    def excess(self) -> Float[Tensor, "ks N"]:
+        """Monte-Carlo estimate of the bias: how far NLL(k) lies above that of all draws."""
+        return self.nll - self.nll[-1]
+
+
+@torch.inference_mode()
+def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = ROWS) -> NLLCurve:
+    """NLL against the number of draws, from ks[-1] draws of q for each image.
+
+    The log-weights of a few images are kept at a time, 8 bytes a draw; what is decoded at once is
+    bounded by `rows` whatever the number of draws or images.
+
+    Raises:
+        ValueError: ks that do not increase from >= 1.
+    """
+    if not ks or any(a >= b for a, b in zip([0, *ks], ks, strict=False)):
+        raise ValueError(f"need numbers of draws that increase from >= 1, got {ks=}")
+    parts = []
+    bar = tqdm(total=len(images), desc=f"NLL-{ks[-1]}", unit="image", disable=not is_live())
+    for log_w in log_weights(model, images, ks[-1], rows):
+        parts.append(torch.stack([_at(log_w, k) for k in ks], 1))
+        bar.update(log_w.shape[1])
+    bar.close()
+    return NLLCurve(tuple(ks), *torch.cat(parts, -1))
+
+
+def log_weights(
+    model: VAE, images: Images, n: int, rows: int = ROWS
+) -> Iterator[Float[Tensor, "n B"]]:
+    """log w of n draws of q for all images, a few images at a time, in float64."""
+    for pixels in images.pixels.split(max(1, rows // n)):
+        x = pixels.float() / 255
+        posterior = model.posterior(x)
+        chunk = max(1, rows // len(x))
+        drawn = range(0, n, chunk)
+        # On the CPU, since not every GPU has float64.
+        yield torch.cat(
+            [model.particles(x, min(chunk, n - k), posterior).log_w.cpu().double() for k in drawn]
+        )
+
+
+def _at(log_w: Float[Tensor, "n B"], k: int) -> Float[Tensor, "5 B"]:
+    """The rows of an `NLLCurve` at k: means over blocks of k draws."""
+    blocks = log_w[: len(log_w) // k * k].unflatten(0, (-1, k))  # (blocks, k, B)
+    total = blocks.logsumexp(1)
+    share = (blocks - total.unsqueeze(1)).exp()
+    largest, place = share.max(1)
+    inverse_ess = share.square().sum(1)
+    rows = [
+        math.log(k) - total,
+        _jackknife(blocks, total, share, place.unsqueeze(1)),
+        (inverse_ess - 1 / k) / 2,
+        1 / inverse_ess,
+        (largest > 0.5).double(),
+    ]
+    return torch.stack(rows).mean(1)
+
+
+def _jackknife(
+    blocks: Float[Tensor, "blocks k B"],
+    total: Float[Tensor, "blocks B"],
+    share: Float[Tensor, "blocks k B"],
+    place: Tensor,
+) -> Float[Tensor, "blocks B"]:
+    """(k - 1) times how far the mean NLL of the sets that leave one draw out lies above NLL(k)."""
+    k = blocks.shape[1]
+    if k == 1:
+        return torch.full_like(total, math.nan)
+    # Leaving draw i out changes log sum w by log(1 - share_i). Of the largest share little may be
+    # left, and that is summed anew.
+    change = torch.log1p(-share.scatter(1, place, 0.0))
+    without = blocks.scatter(1, place, -math.inf).logsumexp(1) - total
+    change = change.scatter(1, place, without.unsqueeze(1))
+    return (k - 1) * (math.log((k - 1) / k) - change.mean(1))
+
+
+class Units(NamedTuple):
+    """Each latent's use, z first: `model.split` cuts the fields into z's and u's.
+
+    `variance` is that of the posterior mean over images, and a unit is active where it exceeds 0.01
+    (Burda et al. 2016). `kl` is KL(q || p) of the latent, a mean over images, in nats.
+    """
+
+    variance: Float[Tensor, "D"]
+    kl: Float[Tensor, "D"]
+
+    @property
+    def active(self) -> Bool[Tensor, "D"]:
+        return self.variance > ACTIVE
+
+
+@torch.inference_mode()
+def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
+    """The use that a model makes of its latents on these images.
+
+    Raises:
+        ValueError: fewer than two images, which have no variance.
+    """
+    if len(images) < 2:
+        raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
+    posteriors = [model.posterior(p.float() / 255) for p in images.pixels.split(rows)]
+    means = torch.cat([q.mean for q in posteriors]).cpu().double()
+    kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
+    return Units(means.var(0), kls.mean(0))
+
+
+def with_gray_density(model: VAE) -> VAE:
+    """The same model with continuous Bernoulli pixels, to score gray images by a true density.
+
+    It shares the parameters. Values of `evaluation.nll` become minus log-densities: with 784 pixels
+    they are far below zero, and are to be compared with each other only.
+    """
+    gray = _ContinuousPixels(model.decoder)
+    return VAE(model.encoder, gray, model.size, model.dim_z, model.dim_u).eval()
+
+
+class _ContinuousPixels(nn.Module):
+    """A decoder whose Bernoulli pixels are taken as continuous ones, logit for logit."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Float[Tensor, "*S D"]) -> PixelContinuousBernoulli:
+        return PixelContinuousBernoulli(self.decoder(latents).logits)

@@ -1,0 +1,405 @@
+"""Measure trained models more closely than their run records do: `python -m tvae_core.measure`.
+
+Each kind of measurement of each model is one record, FOLDER/KIND-MODEL.json, which grows part by
+part; a command that was stopped goes on from the last whole part. A record of other options is
+never mixed or overwritten.
+
+    python -m tvae_core.measure nll --models plain-iwae5 affine-iwae5 tps-iwae5 --images 1000
+    python -m tvae_core.measure ais --models affine-iwae5 --images 100 --distributions 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tvae_core import ais, bounds, data, diagnostics, estimators, evaluation, experiments, gradients
+from tvae_core.data import Images
+from tvae_core.estimators import Estimator
+from tvae_core.models import VAE
+from tvae_core.provenance import code_hash
+from tvae_core.results import load_pretrained, recorded
+from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
+
+MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
+# What the gradient lab compares, each asked for k draws in all. Those named miwae8 have k / 8 in
+# each of 8 groups, and are left out where 8 does not divide k.
+miwae8 = partial(bounds.miwae, m=8)
+ciwae = partial(bounds.ciwae, beta=0.5)
+SNR_ESTIMATORS: dict[str, Estimator] = {
+    "elbo": estimators.reparameterized(bounds.elbo),
+    "elbo, stl": estimators.stl,
+    "iwae": estimators.reparameterized(bounds.iwae),
+    "iwae, path derivative": estimators.path_derivative(bounds.iwae),
+    "iwae, dreg": estimators.doubly_reparameterized(bounds.iwae),
+    "miwae8": estimators.reparameterized(miwae8),
+    "miwae8, dreg": estimators.doubly_reparameterized(miwae8),
+    "ciwae": estimators.reparameterized(ciwae),
+    "ciwae, dreg": estimators.doubly_reparameterized(ciwae),
+}
+SNR_KS = (1, 2, 4, 8, 16, 32, 64)
+IS_SAMPLES = evaluation.NLL_SAMPLES  # which AIS is held against
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of all kinds, some of which have other defaults; a record holds those that its kind uses."""
+
+    images: int = 100
+    block: int = 10  # images in a part
+    draws: int = 50_000
+    distributions: int = 1_000
+    chains: int = 16
+    leapfrog: int = 10
+    start: str = "q"
+    repeats: int = 200
+    rows: int = 1_000
+
+
+class Kind(NamedTuple):
+    """A kind of measurement: its parts, how one is measured, and what it depends on."""
+
+    parts: Callable[[Options], list[Any]]
+    measure: Callable[[VAE, Images, Any, Options], dict[str, Any]]
+    options: tuple[str, ...]
+    code: tuple[Callable[..., Any], ...]
+    defaults: dict[str, Any]
+
+
+def image_blocks(options: Options) -> list[slice]:
+    starts = range(0, options.images, options.block)
+    return [slice(a, min(a + options.block, options.images)) for a in starts]
+
+
+def one_part(options: Options) -> list[slice]:
+    return [slice(0, options.images)]
+
+
+def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """NLL(k) of each image with bias estimates: lists of images within lists of ks."""
+    ks = [k for k in diagnostics.KS if k <= options.draws]
+    curve = diagnostics.nll_curve(model, images[part], ks, options.rows)
+    rows = {name: getattr(curve, name) for name in curve._fields[1:]}
+    return {name: numbers(row) for name, row in rows.items()}
+
+
+def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """AIS and, on the same images, importance sampling."""
+    annealed = ais.ais(model, images[part].x, **_ais(options))
+    sampled = evaluation.nll(model, images[part], IS_SAMPLES, rows=options.rows)
+    return {
+        **_bound("ais", annealed),
+        "is_nll": numbers(sampled.nll),
+        "is_se": numbers(sampled.se),
+        "is_ess": numbers(sampled.ess),
+    }
+
+
+def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """Both bounds, and importance sampling, for images that the model makes itself."""
+    x, latents = ais.simulate(model, part.stop - part.start)
+    lower, upper = ais.bdmc(model, x, latents, **_ais(options))
+    sampled = evaluation.nll(model, data.from_tensor(x), IS_SAMPLES, rows=options.rows)
+    return {
+        **_bound("lower", lower),
+        **_bound("upper", upper),
+        "is_nll": numbers(sampled.nll),
+        "is_se": numbers(sampled.se),
+    }
+
+
+def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """Variance of the mean and KL of each latent, z first."""
+    used = diagnostics.units(model, images[part])
+    return {"dim_z": model.dim_z, "variance": numbers(used.variance), "kl": numbers(used.kl)}
+
+
+def measure_pixels(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """The NLL of one model on the same images, gray and made binary in three ways.
+
+    "gray" is the cross-entropy of gray pixels, "density" minus the log-density of the continuous
+    Bernoulli; "fixed" is the book's binary test set, "redrawn" another draw of it.
+    """
+
+    def nll(model: VAE, images: Images) -> list[float]:
+        return numbers(evaluation.nll(model, images, options.draws, rows=options.rows).nll)
+
+    gray = images[part]
+    return {
+        "gray": nll(model, gray),
+        "density": nll(diagnostics.with_gray_density(model), gray),
+        "fixed": nll(model, data.binarize_fixed(images)[part]),
+        "redrawn": nll(model, data.binarize_fixed(images, seed=1)[part]),
+        "entropy": numbers(_entropy(gray.x)),
+    }
+
+
+def _entropy(x: Tensor) -> Tensor:
+    """Of each image's gray pixels as Bernoulli probabilities: the least cross-entropy there is."""
+    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
+
+
+def snr_parts(options: Options) -> list[tuple[str, int]]:
+    pairs = ((name, k) for k in SNR_KS for name in SNR_ESTIMATORS)
+    return [(name, k) for name, k in pairs if not ("miwae8" in name and k % 8)]
+
+
+def measure_snr(
+    model: VAE, images: Images, part: tuple[str, int], options: Options
+) -> dict[str, Any]:
+    """Signal and noise of each block of parameters, on one batch of all images."""
+    name, k = part
+    estimator = SNR_ESTIMATORS[name]
+    measured = gradients.gradient_snr(model, images.x, estimator, k, options.repeats)
+    snr = {block: {**value._asdict(), "whole": value.whole} for block, value in measured.items()}
+    return {"estimator": name, "k": k, "snr": snr}
+
+
+def _ais(options: Options) -> dict[str, Any]:
+    return {
+        "n_distributions": options.distributions,
+        "chains": options.chains,
+        "start": options.start,
+        "leapfrog": options.leapfrog,
+        "rows": options.rows,
+    }
+
+
+def _bound(name: str, bound: ais.AIS) -> dict[str, Any]:
+    """As an NLL."""
+    return {
+        f"{name}_nll": numbers(-bound.log_p),
+        f"{name}_se": numbers(bound.se),
+        f"{name}_ess": numbers(bound.ess),
+        f"{name}_acceptance": numbers(bound.acceptance),
+    }
+
+
+def numbers(values: Tensor) -> list[Any]:
+    """As JSON takes them, to five digits behind the point; NaN as None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(plain, value))
+        return None if math.isnan(value) else round(value, 5)
+
+    return plain(values.tolist())
+
+
+CHAINS = ("distributions", "chains", "leapfrog", "start")
+KINDS = {
+    "nll": Kind(
+        image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 1_000}
+    ),
+    "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
+    "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
+    "units": Kind(one_part, measure_units, (), (diagnostics.units,), {"images": 10_000}),
+    "pixels": Kind(
+        image_blocks,
+        measure_pixels,
+        ("block", "draws"),
+        (evaluation.nll, diagnostics.with_gray_density),
+        {"images": 500, "draws": IS_SAMPLES},
+    ),
+    "snr": Kind(
+        snr_parts,
+        measure_snr,
+        ("repeats",),
+        (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
+        {"images": 20},
+    ),
+}
+
+
+def measure(kind: str, name: str, images: Images, options: Options, folder: Path) -> dict[str, Any]:
+    """Measure what is still missing of one record, and return it.
+
+    Parts are seeded by their number, so that a record does not depend on where it was stopped.
+
+    Raises:
+        ValueError: the folder holds a record of this name with other options, images, weights or
+            code, or one that is damaged.
+    """
+    how, path = KINDS[kind], folder / f"{kind}-{name}.json"
+    run = load_pretrained(name)
+    model = run.model
+    binary = run.record.config["binarization"] != "none" and kind != "pixels"
+    seen = data.binarize_fixed(images) if binary else images
+    fixed = {
+        "kind": kind,
+        "model": name,
+        "options": {key: getattr(options, key) for key in how.options},
+        "data": {"name": seen.name, "n": len(seen), "sha256": seen.sha256()},
+        "weights": _weights_hash(model),
+        "code_hash": code_hash(how.measure, *how.code),
+    }
+    record: dict[str, Any] = {
+        **fixed,
+        "versions": {p: metadata.version(p) for p in ("torch", "tvae-core")}
+        | {"python": platform.python_version()},
+        "device": device_name(seen.pixels.device),
+        "seconds": 0.0,
+        "parts": [],
+    }
+    if path.exists():
+        record = _resumed(path, fixed)
+    parts = how.parts(dataclasses.replace(options, images=len(images)))
+    for index in range(len(record["parts"]), len(parts)):
+        start = time.perf_counter()
+        with seeded(index):
+            record["parts"].append(how.measure(model, seen, parts[index], options))
+        record["seconds"] += time.perf_counter() - start
+        write_atomically(path, _json(record).encode())
+        left = record["seconds"] / (index + 1) * (len(parts) - index - 1)
+        print(f"{path.stem}: {index + 1} of {len(parts)} parts, {left / 60:.0f} min left")
+    return record
+
+
+def _json(record: dict[str, Any]) -> str:
+    """A field a line, and a part a line."""
+    lines = [
+        f'"{name}": {json.dumps(value, allow_nan=False)}'
+        for name, value in record.items()
+        if name != "parts"
+    ]
+    parts = ",\n".join(json.dumps(part, allow_nan=False) for part in record["parts"])
+    return "{\n" + ",\n".join([*lines, f'"parts": [\n{parts}\n]']) + "\n}\n"
+
+
+def _resumed(path: Path, fixed: dict[str, Any]) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        differs = [name for name, value in fixed.items() if record[name] != value]
+        if not isinstance(record["parts"], list) or not isinstance(record["seconds"], float):
+            raise TypeError("no parts")
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole record ({error!r}); delete it") from error
+    if differs:
+        raise ValueError(
+            f"{path} was measured with other {', '.join(differs)}; delete it, or choose another "
+            "--folder"
+        )
+    return record
+
+
+def _weights_hash(model: VAE) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def columns(record: dict[str, Any]) -> dict[str, Tensor]:
+    """The rows of a record's parts put together: images are the last axis; None becomes NaN.
+
+    For kinds with image blocks; the parts of "snr" are each its own.
+    """
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(filled, value))
+        return math.nan if value is None else value
+
+    def tensor(values: list[Any]) -> Tensor:
+        return torch.tensor(filled(values), dtype=torch.float64)
+
+    first, *_ = record["parts"]
+    return {n: torch.cat([tensor(part[n]) for part in record["parts"]], -1) for n in first}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure each of the models in one way."""
+    chosen = _parse(arguments)
+    given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
+    options = Options(**{**KINDS[chosen.kind].defaults, **given})
+    test = data.load("mnist", "test", fallback="mini").to(pick_device())
+    images = experiments.spread(test, options.images)
+    for name in chosen.models:
+        record = measure(chosen.kind, name, images, options, chosen.folder)
+        print(summary(record))
+
+
+def summary(record: dict[str, Any]) -> str:
+    """A few lines of what came out."""
+    head = f"{record['kind']}, {record['model']}, {record['data']['n']} images"
+    head += f", {record['seconds'] / record['data']['n']:.2f} s an image"
+    if record["kind"] == "snr":
+        lines = [
+            f"  {part['estimator']:22} k={part['k']:<3}"
+            + "".join(f"  {block} {value['whole']:.3f}" for block, value in part["snr"].items())
+            for part in record["parts"]
+        ]
+        return "\n".join([head, *lines])
+    if record["kind"] == "units":
+        (part,) = record["parts"]
+        active = [variance > diagnostics.ACTIVE for variance in part["variance"]]
+        z, u = active[: part["dim_z"]], active[part["dim_z"] :]
+        return f"{head}\n  active: {sum(z)} of {len(z)} in z, {sum(u)} of {len(u)} in u"
+    lines = []
+    for name, values in columns(record).items():
+        means = values.mean(-1).flatten().tolist()
+        lines.append(f"  {name:17}" + " ".join(f"{mean:9.3f}" for mean in means))
+    return "\n".join([head, *lines])
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tvae_core.measure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("kind", choices=KINDS, help="; ".join(map(_describe, KINDS)))
+    add("--models", nargs="+", choices=recorded(), default=MODELS, metavar="MODEL")
+    for name, meaning in NUMBERS.items():
+        add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
+    add("--start", choices=ais.STARTS, default=Options.start, help="where the chains of AIS begin")
+    add(
+        "--folder",
+        type=Path,
+        default=experiments.runs_folder() / "measured",
+        help="of the records (%(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+NUMBERS = {
+    "images": "spread evenly over the test set (see the kinds)",
+    "block": f"images in a part of the record ({Options.block})",
+    "draws": f"of q for each image ({Options.draws}; for pixels {IS_SAMPLES})",
+    "distributions": f"of AIS ({Options.distributions})",
+    "chains": f"of AIS, for each image ({Options.chains})",
+    "leapfrog": f"steps of a transition of AIS ({Options.leapfrog})",
+    "repeats": f"gradients that give a mean and a spread ({Options.repeats})",
+    "rows": f"latents decoded at once ({Options.rows}; more suits a GPU)",
+}
+
+
+def _describe(kind: str) -> str:
+    """The kind's name, what it measures, and on how many images by default."""
+    what = (KINDS[kind].measure.__doc__ or "").partition(".")[0].partition(":")[0]
+    return f"{kind}: {what}; {Options(**KINDS[kind].defaults).images} images"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

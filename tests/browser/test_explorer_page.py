@@ -73,10 +73,10 @@ def same(a, b):
     return (a - b).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["affine-iwae5", "tps-iwae5", "plain-vae"])
-def test_golden_latents_give_the_golden_image(visit, name):
-    page = visit(f'view="pose" model="{name}"')
-    model, _ = tvae_core.load_pretrained(name)
+@pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5", "plain-vae"])
+def test_golden_latents_give_the_golden_image(visit, run):
+    page = visit(f'view="pose" model="{run}"')
+    model, _ = tvae_core.load_pretrained(run)
     with seeded(0), torch.no_grad():
         latents = 0.7 * torch.randn(60)
         image = model.cpu().decoder(latents).mean.flatten()
@@ -86,9 +86,9 @@ def test_golden_latents_give_the_golden_image(visit, name):
     assert (gray(page, "output of the decoder") - image).abs().max() < 0.5 / 255 + 1e-4
 
 
-@pytest.mark.parametrize("name", ["affine-iwae5", "tps-iwae5"])
-def test_a_dragged_point_moves_the_output_and_not_the_canonical_image(visit, name):
-    page = visit(f'view="pose" model="{name}"')
+@pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5"])
+def test_a_dragged_point_moves_the_output_and_not_the_canonical_image(visit, run):
+    page = visit(f'view="pose" model="{run}"')
     canonical, output = shown(page)
     knob = page.get_by_role("slider", name="right edge of the sampling grid")
     box = knob.bounding_box()

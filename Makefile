@@ -5,13 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 RENDERED := _build/html/.rendered
-SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer -type f \
+SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/pretrained -type f \
     -not -path '*/.*' -not -path '*/__pycache__/*')
 # The notebooks that `make notebooks` executes, as in: make notebooks NB=notebooks/01_vae.ipynb
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-browser check notebooks reproduce measure bench tables setup-cells linkcheck clean
+.PHONY: help install book test test-browser check notebooks reproduce measure bench tables explorer setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python tools/make_tables.py
+
+explorer: $(READY) ## write the explorer's scripts, trained models in them, to _build/explorer
+	$(BIN)/python tools/export_explorer.py _build/explorer
 
 setup-cells: $(READY) ## write the repository's address from _config.yml into notebooks and README
 	$(BIN)/python tools/setup_cells.py

@@ -1,56 +1,139 @@
-"""The live sliders: what they show is what the model gives."""
+"""The explorer's widget and its files for pages: what they hold, and what they refuse."""
 
-import io
+import base64
+import json
+import re
+import zlib
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+import traitlets
+from torch import nn
 
-from tvae_core import explorer, models
+import tvae_core
+from tvae_core import explorer, models, warps
+from tvae_core.explorer import export, fallback
 from tvae_core.runtime import seeded
 
 
 @pytest.fixture
 def model():
     with seeded(0):
-        return models.build("affine", size=(8, 12), dim_z=3, hidden=(16,))
+        return models.build("affine", dim_z=3, hidden=(16,))
 
 
-def picture(box):
-    return Image.open(io.BytesIO(box.children[1].value))
-
-
-def sliders(box):
-    return box.children[0].children[:-1]
-
-
-def test_one_slider_for_each_u_starting_where_u_is(model, monkeypatch):
+@pytest.fixture
+def live(monkeypatch):
     monkeypatch.setattr(explorer, "is_live", lambda: True)
+
+
+def test_the_widget_starts_where_it_is_told(model, live):
     latents = torch.linspace(-1, 1, 9)
-    box = explorer.turn_pose(model, latents)
-    assert [slider.value for slider in sliders(box)] == pytest.approx(latents[3:].tolist())
-    assert picture(box).size == (2 * 12 * explorer.SCALE, 8 * explorer.SCALE)
+    widget = explorer.explorer(model, latents=latents, view="pose")
+    assert widget.z == pytest.approx(latents[:3].tolist())
+    assert widget.u == pytest.approx(latents[3:].tolist())
+    widget = explorer.explorer(model)
+    mean = model.posterior(export.some_digits()[:1].x).mean[0]
+    assert widget.z + widget.u == pytest.approx(mean.tolist())
 
 
-def test_a_slider_moves_the_warped_image_and_not_the_canonical_one(model, monkeypatch):
-    monkeypatch.setattr(explorer, "is_live", lambda: True)
-    box = explorer.turn_pose(model, torch.zeros(9))
-    before = picture(box)
-    sliders(box)[0].value = 3.0
-    after = picture(box)
-    middle = before.width // 2
-    canonical, warped = (0, 0, middle, before.height), (middle, 0, before.width, before.height)
-    assert before.crop(canonical).tobytes() == after.crop(canonical).tobytes()
-    assert before.crop(warped).tobytes() != after.crop(warped).tobytes()
-    box.children[0].children[-1].click()
-    assert picture(box).tobytes() == before.tobytes()
+def test_z_and_u_can_be_set_and_watched(model, live):
+    widget = explorer.explorer(model)
+    heard = []
+    widget.observe(lambda change: heard.append(change.new), "u")
+    widget.u = [0.5] * 6
+    assert heard == [[0.5] * 6]
+    with pytest.raises(traitlets.TraitError, match="u has 6 numbers, got 5"):
+        widget.u = [0.5] * 5
+    assert widget.u == [0.5] * 6
 
 
-def test_elsewhere_it_says_where_the_sliders_would_be(model, capsys):
-    assert explorer.turn_pose(model, torch.zeros(9)) is None
-    assert "6 sliders" in capsys.readouterr().out
+def test_elsewhere_a_line_says_where_the_widget_would_be(model, capsys):
+    assert explorer.explorer(model) is None
+    assert "live notebook" in capsys.readouterr().out
 
 
-def test_a_model_without_a_warp_is_refused():
-    with pytest.raises(TypeError, match="no warp"):
-        explorer.turn_pose(models.build("plain"), torch.zeros(60))
+def test_what_the_widget_refuses(model):
+    with pytest.raises(ValueError, match="unknown view 'front'; known: pose"):
+        explorer.explorer(model, view="front")
+    with pytest.raises(ValueError, match=r"images=\.\.\."):
+        explorer.explorer(models.build("affine", size=(8, 12), dim_z=3, hidden=(16,)))
+    model.encoder = nn.Identity()
+    with pytest.raises(TypeError, match="got Identity"):
+        explorer.explorer(model)
+
+
+def test_a_warp_is_known_by_its_basis(model):
+    digits = export.some_digits(1)
+    for name in ("translation", "rotation", "similarity", "affine", "tps"):
+        config, _ = export.describe(models.build(name, dim_z=3, hidden=(16,)), digits)
+        assert config["warp"] == name
+    finer = warps.make_warp("tps", (28, 28), n=4)
+    decoder = models.WarpedDecoder(models.Decoder((28, 28), 3, (16,)), finer, 2)
+    encoder = models.Encoder((28, 28), 3, 2, (16,))
+    config, _ = export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
+    assert (config["warp"], config["points"]) == ("tps", 4)
+    decoder.warp.basis = 2 * decoder.warp.basis
+    with pytest.raises(TypeError, match="another one"):
+        export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
+
+
+def test_weights_come_back_from_their_package():
+    with seeded(1):
+        weights = torch.randn(1001) * torch.logspace(-9, 2, 1001)
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(export.pack(weights))), "uint8")
+    halves = planes.reshape(2, -1).T.copy().view("float16")[:, 0]
+    assert torch.equal(torch.from_numpy(halves), weights.half())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explorer")
+    export.write_page_files(folder)
+    return folder
+
+
+def test_a_page_with_one_model_is_small(files):
+    shared = sum(path.stat().st_size for path in [files / "explorer.js", *files.glob("digits.*")])
+    for name in export.SHOWN:
+        (script,) = files.glob(f"{name}.*.js")
+        assert script.stat().st_size + shared < 1_500_000
+
+
+def test_names_change_with_contents_and_only_then(files, tmp_path):
+    (tmp_path / "affine-vae.00000000.js").write_text("of an earlier build")
+    export.write_page_files(tmp_path, ["affine-vae"])
+    (script,) = tmp_path.glob("affine-vae.*.js")
+    assert (files / script.name).read_bytes() == script.read_bytes()
+    other = re.search(r'"affine-iwae5": "([^"]+)"', (files / "explorer.js").read_text())
+    assert (files / other[1]).read_bytes() != script.read_bytes()
+
+
+def test_a_model_script_holds_the_shipped_model(files):
+    (script,) = files.glob("tps-iwae5.*.js")
+    content = json.loads(script.read_text().split(" = ", 1)[1].rstrip(";\n"))
+    model, _ = tvae_core.load_pretrained("tps-iwae5")
+    config, weights = export.describe(model, export.some_digits(), binarized=True)
+    assert content == {**config, "packed": export.pack(weights)}
+
+
+def test_page_and_notebook_run_the_same_source():
+    page, module = export.source(module=False), export.source(module=True)
+    assert "import " not in page + module
+    assert re.findall(r"^export .*", module, re.M) == ["export default { render };"]
+    inside = page.removeprefix("(() => {\n").removesuffix("})();\n")
+    assert inside == module.replace("export default { render };\n", "")
+
+
+def test_digits_are_of_every_class():
+    digits = export.some_digits(2)
+    assert digits.labels.tolist() == 2 * list(range(10))
+
+
+@pytest.mark.parametrize("view", export.VIEWS)
+@pytest.mark.parametrize("name", ["plain-vae", "tps-iwae5"])
+def test_still_pictures(view, name, tmp_path):
+    picture = fallback.write_picture(view, name, tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(fallback.alt(view, name)) > 40

@@ -1,62 +1,99 @@
-"""Live widgets: turn a trained model's u by hand. The one module that needs ipywidgets."""
+"""The explorer: turn, bend and draw digits by hand. In a notebook it is a widget, on a page of the
+book an element; both run the same JavaScript, which decodes and encodes by itself.
+
+model.mjs     the trained model as pure functions
+views.mjs     what is seen and touched
+style.mjs     how it looks
+export.py     models for the JavaScript, and scripts for pages
+fallback.py   pictures that stand on a page without JavaScript
+"""
 
 from __future__ import annotations
 
-import io
+from typing import Any
 
+import anywidget
 import torch
+import traitlets
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
+from tvae_core.data import Images
+from tvae_core.explorer import export
 from tvae_core.models import VAE
-from tvae_core.runtime import is_live
-
-SCALE = 6  # screen pixels per image pixel
+from tvae_core.runtime import check_known, is_live
 
 
-def turn_pose(model: VAE, latents: Float[Tensor, "D"]) -> object:
-    """Sliders for every u, and beside them the canonical image and what the warp makes of it.
+class Explorer(anywidget.AnyWidget):
+    """A view of one model in a live notebook. `z` and `u` can be read and set from Python.
 
-    In a live notebook this is a widget; elsewhere a line that says so.
+    They follow the reader's hand, a few times a second. To be told, use
+    `widget.observe(act, ["z", "u"])`.
 
     Raises:
-        TypeError: the model has no warp.
+        traitlets.TraitError: `z` or `u` of another length than the model's.
     """
-    model.canonical(latents)  # a plain VAE is refused here
+
+    _esm = export.source(module=True)
+    view = traitlets.Unicode().tag(sync=True)
+    config = traitlets.Dict().tag(sync=True)
+    weights = traitlets.Bytes().tag(sync=True)
+    digits = traitlets.Bytes().tag(sync=True)
+    z = traitlets.List(traitlets.Float()).tag(sync=True)
+    u = traitlets.List(traitlets.Float()).tag(sync=True)
+
+    @traitlets.validate("z", "u")
+    def _as_long_as_the_models(self, proposal: Any) -> list[float]:
+        name, value = proposal["trait"].name, proposal["value"]
+        if len(value) != self.config[f"dim_{name}"]:
+            raise traitlets.TraitError(
+                f"{name} has {self.config[f'dim_{name}']} numbers, got {len(value)}"
+            )
+        return value
+
+
+def explorer(
+    model: VAE,
+    images: Images | None = None,
+    latents: Float[Tensor, "D"] | None = None,
+    view: str = "all",
+    binarized: bool = False,
+) -> Explorer | None:
+    """The explorer of a model that you have trained, in a live notebook.
+
+    Elsewhere (a notebook that is executed without a reader) it prints a line that says so, and
+    returns None: committed notebooks hold no widget.
+
+    Args:
+        images: digits to choose from; without them some bundled ones, which are 28 x 28.
+        latents: z and u to begin with; without them those of the first image.
+        view: "pose", "appearance", "encode", "bounds" or "all".
+        binarized: whether the model was trained on binary pixels; its digits are made binary, too.
+
+    Raises:
+        ValueError: an unknown view; images of another size than the model's.
+        TypeError: a model of an architecture that `models.build` does not make.
+    """
+    check_known("view", view, export.VIEWS)
+    images = export.some_digits() if images is None else images
+    if images.size != model.size:
+        raise ValueError(
+            f"the model draws images of size {model.size}, these have {images.size}; "
+            "give explorer(model, images=...) some of its own"
+        )
+    config, weights = export.describe(model, images, binarized)
     if not is_live():
-        return print(f"In a live notebook, {model.dim_u} sliders appear here.")
-    import ipywidgets as widgets
-
-    z, u = model.split(latents)
-    sliders = [
-        widgets.FloatSlider(value, min=-3, max=3, step=0.05, description=f"u{i + 1}")
-        for i, value in enumerate(u.tolist())
-    ]
-    picture = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start"))
-
-    def draw(_: object = None) -> None:
-        pose = torch.tensor([slider.value for slider in sliders], device=z.device)
-        picture.value = _png(model, torch.cat([z, pose]))
-
-    def reset(_: object) -> None:
-        for slider in sliders:
-            slider.value = 0.0
-
-    for slider in sliders:
-        slider.observe(draw, "value")
-    button = widgets.Button(description="all u = 0", tooltip="the mean of the prior")
-    button.on_click(reset)
-    draw()
-    return widgets.HBox([widgets.VBox([*sliders, button]), picture])
-
-
-@torch.inference_mode()
-def _png(model: VAE, latents: Float[Tensor, "D"]) -> bytes:
-    """Canonical image and warped image side by side, enlarged."""
-    pair = torch.cat([model.canonical(latents), model.decoder(latents).mean], -1)[0]
-    gray = ((1 - pair) * 255).byte().cpu().numpy()
-    size = (gray.shape[1] * SCALE, gray.shape[0] * SCALE)
-    file = io.BytesIO()
-    Image.fromarray(gray).resize(size, Image.Resampling.NEAREST).save(file, "png")
-    return file.getvalue()
+        return print("In a live notebook, the explorer of this model appears here.")
+    if latents is None:
+        with torch.no_grad():
+            x = images[:1].x.to(next(model.parameters()).device)
+            latents = model.posterior(x).mean[0]
+    z, u = model.split(latents.detach().cpu())
+    return Explorer(
+        view=view,
+        config=config,
+        weights=weights.numpy().tobytes(),
+        digits=images.pixels.cpu().numpy().tobytes(),
+        z=z.tolist(),
+        u=u.tolist(),
+    )

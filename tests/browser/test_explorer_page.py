@@ -1,0 +1,377 @@
+"""The explorer in a browser, from files on disk: what a reader does, and what must follow."""
+
+import base64
+import json
+
+import pytest
+import torch
+
+import tvae_core
+from tvae_core import data, evaluation, explorer, models
+from tvae_core.explorer import export
+from tvae_core.runtime import seeded
+
+PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>t</title><body>{elements}
+<script src="explorer.js"></script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    export.write_page_files(folder, ["plain-vae", "affine-iwae5", "tps-iwae5"])
+    return folder
+
+
+@pytest.fixture
+def visit(browser, folder):
+    """Open a page with these elements; at the end, nothing may have gone wrong in it."""
+    contexts, wrong = [], []
+
+    def open_page(*elements, width=900, ready=True, **options):
+        tags = [f"<tvae-explorer {each}><img alt='still'></tvae-explorer>" for each in elements]
+        (folder / "page.html").write_text(PAGE.format(elements="\n".join(tags)))
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda note: wrong.append(note.text) if note.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith("file:") else wrong.append(r.url))
+        page.goto((folder / "page.html").as_uri())
+        if ready:
+            for i in range(len(elements)):
+                page.locator(f"tvae-explorer[ready] >> nth={i}").wait_for()
+            settle(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def settle(page):
+    """Two frames on: all changes are drawn."""
+    page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+def gray(page, label):
+    """What a canvas shows, 0 white and 1 black."""
+    canvas = page.get_by_role("img", name=label, exact=True).first
+    shown = canvas.evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    return 1 - torch.tensor(shown).view(-1, 4)[:, 0] / 255
+
+
+def shown(page):
+    return gray(page, "canonical image"), gray(page, "output of the decoder")
+
+
+def same(a, b):
+    return (a - b).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5", "plain-vae"])
+def test_golden_latents_give_the_golden_image(visit, run):
+    page = visit(f'view="pose" model="{run}"')
+    model, _ = tvae_core.load_pretrained(run)
+    with seeded(0), torch.no_grad():
+        latents = 0.7 * torch.randn(60)
+        image = model.cpu().decoder(latents).mean.flatten()
+    page.evaluate("v => { document.querySelector('tvae-explorer').latents = v }", latents.tolist())
+    settle(page)
+    # Gray values on a screen are whole 255ths.
+    assert (gray(page, "output of the decoder") - image).abs().max() < 0.5 / 255 + 1e-4
+
+
+@pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5"])
+def test_a_dragged_point_moves_the_output_and_not_the_canonical_image(visit, run):
+    page = visit(f'view="pose" model="{run}"')
+    canonical, output = shown(page)
+    knob = page.get_by_role("slider", name="right edge of the sampling grid")
+    box = knob.bounding_box()
+    # Held off its middle, it does not jump there.
+    x, y = box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2 - 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y - 12, steps=4)
+    settle(page)
+    after = knob.bounding_box()  # while it is held: the view may zoom out when it is let go
+    assert after["x"] - box["x"] == pytest.approx(30, abs=1)
+    assert after["y"] - box["y"] == pytest.approx(-12, abs=1)
+    page.mouse.up()
+    settle(page)
+    now = shown(page)
+    assert same(now[0], canonical)
+    assert not same(now[1], output)
+    page.get_by_role("button", name="reset").click()
+    settle(page)
+    assert same(shown(page)[1], output)
+
+
+def test_a_wider_grid_makes_a_narrower_digit(visit):
+    """As the page says: the picture moves against the grid."""
+    page = visit('view="pose" model="affine-iwae5"')
+
+    def width():
+        ink = gray(page, "output of the decoder").view(28, 28).sum(0)
+        columns = torch.arange(28.0)
+        mean = (ink * columns).sum() / ink.sum()
+        return ((ink * (columns - mean) ** 2).sum() / ink.sum()).sqrt()
+
+    before = width()
+    page.get_by_role("slider", name="right edge of the sampling grid").focus()
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    settle(page)
+    assert width() < 0.85 * before
+
+
+def test_every_point_is_reached_and_moved_by_keyboard(visit):
+    page = visit('view="pose" model="tps-iwae5"')
+    focused = page.locator("tvae-explorer *:focus")
+    reached = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        reached.append(focused.get_attribute("aria-label"))
+        before = focused.get_attribute("aria-valuetext")
+        page.keyboard.press("ArrowDown")
+        settle(page)
+        assert focused.get_attribute("aria-valuetext") != before
+    assert len(set(reached)) == 9
+    assert all("sampling grid" in label for label in reached)
+    outline = "e => getComputedStyle(e, '::after').outlineStyle"
+    assert focused.evaluate(outline) == "solid"  # the focus is visible
+
+
+def test_a_slider_moves_the_output(visit):
+    page = visit('view="pose" model="affine-iwae5"')
+    canonical, output = shown(page)
+    page.get_by_role("slider", name="pose latent u 1", exact=True).fill("2")
+    settle(page)
+    now = shown(page)
+    assert same(now[0], canonical)
+    assert not same(now[1], output)
+
+
+def test_likely_poses_are_short(visit):
+    page = visit('view="pose" model="affine-iwae5"')
+    u = "() => Math.hypot(...document.querySelector('tvae-explorer').latents.slice(54))"
+    corner = page.get_by_role("slider", name="top right corner of the sampling grid")
+
+    def turned():
+        page.get_by_role("button", name="reset").click()
+        corner.focus()
+        for _ in range(4):
+            page.keyboard.press("Shift+ArrowDown")
+            settle(page)
+        return page.evaluate(u)
+
+    free = turned()
+    page.get_by_label("drag only to likely poses").check()
+    assert turned() < 6 < free
+
+
+def test_the_map_of_appearance(visit):
+    page = visit('view="appearance" model="affine-iwae5"')
+    canonical, output = shown(page)
+    latents = "() => document.querySelector('tvae-explorer').latents"
+    before = torch.tensor(page.evaluate(latents))
+    page.get_by_role("slider", name="appearance, two latents").focus()
+    page.keyboard.press("Shift+ArrowUp")
+    settle(page)
+    moved = torch.tensor(page.evaluate(latents)) - before
+    assert moved.abs().gt(1e-6).sum() == 1  # upwards: one latent grows
+    assert moved.max().item() == pytest.approx(0.5, abs=1e-4)
+    now = shown(page)
+    assert not same(now[0], canonical)
+    assert not same(now[1], output)
+    page.get_by_role("button", name="random u").click()
+    settle(page)
+    assert same(shown(page)[0], now[0])
+    assert not same(shown(page)[1], now[1])
+
+
+def test_a_drawn_digit_is_encoded(visit):
+    page = visit('view="encode" model="affine-iwae5"')
+    numbers = page.get_by_role("cell")
+    page.wait_for_function("c => c.textContent", arg=numbers.first.element_handle())
+    before = gray(page, "the image"), *shown(page), numbers.all_text_contents()
+    box = page.get_by_role("img", name="sheet for drawing").bounding_box()
+    at = [(box["x"] + fx * box["width"], box["y"] + fy * box["height"])
+          for fx, fy in ((0.3, 0.2), (0.75, 0.2), (0.45, 0.85))]  # fmt: skip
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for point in at[1:]:
+        page.mouse.move(*point, steps=8)
+    page.mouse.up()
+    settle(page)
+    page.wait_for_function(
+        "([c, was]) => c.textContent !== was", arg=[numbers.first.element_handle(), before[3][0]]
+    )
+    x = gray(page, "the image").view(28, 28)
+    assert x.sum(1).gt(0.5).sum() in (19, 20, 21)  # a 7 that is 20 pixels tall
+    assert not same(shown(page)[0], before[1])
+    recon, kl_z, kl_u, total = (
+        float(text.replace("\N{MINUS SIGN}", "-").split(" ")[0])
+        for text in numbers.all_text_contents()
+    )
+    assert total == pytest.approx(recon + kl_z + kl_u, abs=0.02)
+    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    with seeded(0):
+        terms = evaluation.elbo_terms(model.cpu(), data.from_tensor(x[None, None].round()), 2_000)
+    assert kl_z == pytest.approx(terms.kl_z.item(), abs=0.02)
+    assert kl_u == pytest.approx(terms.kl_u.item(), abs=0.02)
+    error = float(numbers.first.text_content().split(" ± ")[1])
+    assert recon == pytest.approx(terms.recon.item(), abs=4.5 * error)
+    page.get_by_role("button", name="a 3, number 2").click()
+    settle(page)
+    assert not same(gray(page, "the image"), x.flatten())
+
+
+def test_swaps_follow_both_digits(visit):
+    page = visit('view="encode" model="affine-iwae5"')
+    names = ("first, lying like the second", "second, lying like the first")
+    before = [gray(page, name) for name in names]
+    page.get_by_role("button", name="second digit").click()
+    page.get_by_role("button", name="a 8, number 3").click()
+    settle(page)
+    after = [gray(page, name) for name in names]
+    assert not any(map(same, before, after))
+
+
+def test_live_bounds_agree_with_python(visit):
+    page = visit('view="bounds" model="affine-iwae5" digit="1"')
+    page.get_by_role("slider", name="number of draws").fill("8")  # the ninth mark: 500
+    page.get_by_role("button", name="draw", exact=True).click()
+    cells = page.get_by_role("cell")
+    page.wait_for_function("c => c.textContent === '500'", arg=cells.first.element_handle())
+    x = gray(page, "the image").view(1, 1, 28, 28)
+    _, elbo, log_p, ess, _ = cells.all_text_contents()
+    (elbo, elbo_se), (log_p, se) = (
+        map(float, text.replace("\N{MINUS SIGN}", "-").split(" ± ")) for text in (elbo, log_p)
+    )
+    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    with seeded(0):
+        there = evaluation.nll(model.cpu(), data.from_tensor(x), 2_000)
+        terms = evaluation.elbo_terms(model, data.from_tensor(x), 2_000)
+    assert abs(elbo + terms.negative_elbo.item()) < 4.5 * elbo_se
+    assert abs(log_p + there.nll.item()) < 4.5 * (se + there.se.item())
+    assert 1 <= float(ess) <= 500
+
+
+def test_elements_of_a_group_share_what_they_show(visit):
+    page = visit(
+        'view="pose" model="affine-iwae5" group="g" choose',
+        'view="encode" model="affine-iwae5" group="g"',
+    )
+    page.get_by_role("button", name="a 7, number 1").click()
+    page.get_by_role("combobox", name="decoder").select_option("tps")
+    page.wait_for_function(
+        "document.querySelectorAll('tvae-explorer')[1].group.scene.model.warp === 'tps'"
+    )
+    settle(page)
+    model, _ = tvae_core.load_pretrained("tps-iwae5")
+    x = gray(page, "the image").view(1, 1, 28, 28)
+    with torch.no_grad():
+        latents = model.cpu().posterior(x).mean[0]
+        image = model.decoder(latents).mean.flatten()
+    for i in (0, 1):
+        got = page.evaluate("i => document.querySelectorAll('tvae-explorer')[i].latents", i)
+        torch.testing.assert_close(torch.tensor(got), latents, rtol=0, atol=1e-4)
+    assert (gray(page, "output of the decoder") - image).abs().max() < 0.5 / 255 + 1e-4
+
+
+def test_all_views_fit_a_phone(visit):
+    page = visit('view="all" model="tps-iwae5"', width=360, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    box = page.get_by_role("slider", name="centre of the sampling grid").first.bounding_box()
+    assert min(box["width"], box["height"]) >= 40
+
+
+def test_a_plain_vae_has_no_pose(visit):
+    page = visit('view="all" model="plain-vae"')
+    assert page.get_by_text("A plain VAE has no u").is_visible()
+    assert page.get_by_role("slider", name="sampling grid").count() == 0
+
+
+def test_the_theme_follows_the_page(visit):
+    page = visit('view="pose" model="affine-iwae5"')
+    colour = "e => getComputedStyle(e.shadowRoot.querySelector('.explorer')).color"
+    element = page.locator("tvae-explorer")
+    light = element.evaluate(colour)
+    page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
+    settle(page)
+    assert element.evaluate(colour) != light
+    page = visit('view="pose" model="affine-iwae5"', color_scheme="dark")
+    page.evaluate("() => { delete document.documentElement.dataset.theme }")
+    settle(page)
+    assert page.locator("tvae-explorer").evaluate(colour) != light  # without a theme, the system's
+
+
+def test_without_javascript_a_picture_stands_there(visit):
+    page = visit('view="pose" model="affine-iwae5"', ready=False, java_script_enabled=False)
+    assert page.get_by_alt_text("still").is_visible()
+
+
+def test_what_cannot_be_shown_is_said(visit):
+    page = visit('view="pose" model="affine-iwae7"', 'view="front" model="plain-vae"', ready=False)
+    alerts = page.get_by_role("alert")
+    alerts.nth(1).wait_for()
+    assert "unknown model" in alerts.first.text_content()
+    assert "unknown view" in alerts.nth(1).text_content()
+    assert page.get_by_alt_text("still").first.is_visible()
+
+
+FAKE = """async ([source, traits]) => {
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const { default: { render } } = await import(url);
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  Object.assign(traits, { weights: bytes(traits.weights), digits: bytes(traits.digits) });
+  const told = {};
+  window.saved = 0;
+  window.model = {
+    get: (name) => traits[name],
+    set: (name, value) => (traits[name] = value),
+    on: (event, act) => (told[event] = act),
+    off: (event) => delete told[event],
+    save_changes: () => window.saved++,
+    fromPython: (name, value) => { traits[name] = value; told["change:" + name](); },
+  };
+  window.leave = render({ model: window.model, el: document.body });
+}"""
+
+
+def test_the_widget_in_a_notebook(browser, monkeypatch):
+    """anywidget's side is played by a stub; the traits are those of the real widget."""
+    monkeypatch.setattr(explorer, "is_live", lambda: True)
+    with seeded(3):
+        model = models.build("affine", size=(10, 12), dim_z=3, hidden=(16,), pose_std=0.3)
+        images = data.from_tensor(torch.rand(4, 1, 10, 12))
+    widget = explorer.explorer(model, images, latents=torch.linspace(-1, 1, 9), view="pose")
+    traits = {name: getattr(widget, name) for name in ("view", "config", "z", "u")}
+    for name in ("weights", "digits"):
+        traits[name] = base64.b64encode(getattr(widget, name)).decode()
+    page = browser.new_context().new_page()
+    page.evaluate(FAKE, [widget._esm, json.loads(json.dumps(traits))])
+    settle(page)
+    assert page.evaluate("window.saved") == 0  # nobody has moved anything
+
+    def golden(z, u):
+        with torch.no_grad():
+            return model.decoder(torch.tensor([*z, *u])).mean.flatten()
+
+    assert (gray(page, "output of the decoder") - golden(widget.z, widget.u)).abs().max() < 3e-3
+    page.evaluate("v => model.fromPython('u', v)", [0.5] * 6)
+    settle(page)
+    assert (gray(page, "output of the decoder") - golden(widget.z, [0.5] * 6)).abs().max() < 3e-3
+    page.get_by_role("slider", name="centre of the sampling grid").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("window.saved > 0")
+    u = page.evaluate("model.get('u')")
+    assert (gray(page, "output of the decoder") - golden(widget.z, u)).abs().max() < 3e-3
+    assert u != [0.5] * 6
+    page.evaluate("window.leave()")
+    page.context.close()

@@ -1,0 +1,292 @@
+"""The explorer's JavaScript against PyTorch: what goes in is the same, and so is what comes out."""
+
+import base64
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import tvae_core
+from tvae_core import bounds, data, evaluation, models, warps
+from tvae_core.explorer import export
+from tvae_core.runtime import seeded
+
+MODEL_MJS = Path(tvae_core.__file__).parent / "explorer" / "model.mjs"
+RUNNER = Path(__file__).parent / "explorer" / "run_model.mjs"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="needs node to run the explorer's JavaScript")
+
+
+def f32(tensor):
+    """A tensor as a Float32Array argument."""
+    return {"f32": tensor.flatten().tolist()}
+
+
+def javascript(*calls, model=None, packed=False):
+    """Results of calls (name, *arguments) to model.mjs."""
+    job = {"module": MODEL_MJS.as_uri(), "calls": calls}
+    if model is not None:
+        blank = data.from_tensor(torch.zeros(1, 1, *model.size))
+        config, weights = export.describe(model, blank)
+        exact = base64.b64encode(weights.numpy().tobytes()).decode()
+        job |= {"config": config} | (
+            {"packed": export.pack(weights)} if packed else {"exact": exact}
+        )
+    done = subprocess.run([NODE, RUNNER], input=json.dumps(job), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def close(js, torch_value, atol):
+    torch.testing.assert_close(
+        torch.tensor(js, dtype=torch.float64).flatten(),
+        torch_value.detach().double().flatten(),
+        rtol=0,
+        atol=atol,
+    )
+
+
+@pytest.fixture(scope="module", params=export.SHOWN)
+def shipped(request):
+    model, _ = tvae_core.load_pretrained(request.param)
+    return model.cpu()
+
+
+@torch.no_grad()
+def compare(model, images, noise, packed, pixel, posterior, nats, reference=None):
+    """All that the page computes from a model, within these bounds of PyTorch's `reference`."""
+    reference = model if reference is None else reference
+    q = reference.posterior(images)
+    latents = q.mean + q.stddev * noise
+    answers = iter(
+        javascript(
+            *(["encode", "model", f32(x)] for x in images),
+            *(["decode", "model", f32(latent)] for latent in latents),
+            *(
+                ["encodedParticle", "model", f32(x), f32(eps)]
+                for x, eps in zip(images, noise, strict=True)
+            ),
+            model=model,
+            packed=packed,
+        )
+    )
+    for mean, sigma in zip(q.mean, q.stddev, strict=True):
+        answer = next(answers)
+        close(answer["mean"], mean, posterior)
+        close(answer["sigma"], sigma, posterior)
+    for latent in latents:
+        answer = next(answers)
+        close(answer["image"], reference.decoder(latent).mean, pixel)
+        if reference.dim_u:
+            close(answer["canonical"], reference.canonical(latent), pixel)
+            close(answer["grid"], reference.grid(latent), pixel)
+    log_lik = torch.stack(
+        [reference.decoder(latent).log_prob(x) for latent, x in zip(latents, images, strict=True)]
+    )
+    log_prior = reference.prior.log_prob(latents).sum(-1)
+    log_q = q.log_prob(latents).sum(-1)
+    answers = list(answers)
+    close([answer["logPrior"] for answer in answers], log_prior, nats)
+    close([answer["logQ"] for answer in answers], log_q, nats)
+    close([answer["logW"] for answer in answers], log_lik + log_prior - log_q, nats)
+
+
+def golden(model, n=6):
+    """Images, as the model was trained on binary or gray ones, and noise for their latents."""
+    images = export.some_digits()[:n]
+    with seeded(0):
+        noise = torch.randn(n, model.dim_z + model.dim_u)
+    return data.binarize_fixed(images).x, noise
+
+
+def test_shipped_models_agree_with_pytorch(shipped):
+    compare(shipped, *golden(shipped), packed=True, pixel=1e-4, posterior=1e-4, nats=5e-3)
+
+
+WARPED = [
+    (name, options)
+    for name in ("translation", "rotation", "similarity", "affine", "tps")
+    for options in (
+        {},
+        {"padding": "border"},
+        {"resample": "logits"},
+        {"resample": "logits", "padding": "reflection"},
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "options"), [("plain", {}), *WARPED])
+def test_every_kind_of_decoder_agrees_with_pytorch(name, options):
+    size = (10, 13)
+    with seeded(1):
+        model = models.build(name, size, dim_z=5, hidden=(9, 7), **options)
+        for parameter in model.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+        images = torch.rand(3, 1, *size)
+        noise = torch.randn(3, model.dim_z + model.dim_u)
+    compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
+
+
+@pytest.mark.parametrize("decoder", ["plain", "affine", "tps"])
+def test_what_half_precision_costs(decoder):
+    """A model in float32 that becomes a shipped one when its weights are rounded to float16."""
+    model, _ = tvae_core.load_pretrained(f"{decoder}-vae")
+    model = model.cpu()
+    with seeded(2), torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1 + 2**-11 * (2 * torch.rand_like(parameter) - 1)
+    compare(model, *golden(model), packed=True, pixel=0.02, posterior=0.01, nats=0.2)
+
+
+def test_grids_of_the_basis():
+    """Fields at any points, by PyTorch's basis at the pixels' centres."""
+    size = (6, 9)
+    points = warps.pixel_centres(size).flatten().tolist()
+    for name, n in [("translation", 0), ("similarity", 0), ("affine", 0), ("tps", 3), ("tps", 4)]:
+        warp = warps.make_warp(name, size, **({"n": n} if n else {}))
+        (fields,) = javascript(["fields", name, n, points])
+        close(fields, warp.basis, 1e-6)
+
+
+@pytest.mark.parametrize("padding", warps.PADDINGS)
+def test_sampling_in_and_far_outside_of_the_frame(padding):
+    with seeded(3):
+        image, grid = torch.rand(1, 5, 7), 6 * torch.rand(5, 7, 2) - 3
+    (seen,) = javascript(["sample", f32(image), [5, 7], f32(grid), padding])
+    close(seen, warps.sample(image, grid, padding), 1e-5)
+
+
+def test_pose_follows_theta():
+    """u from theta is exact where W is square, and the nearest where it is not."""
+    with seeded(4):
+        for dim_u in (6, 4, 9):
+            model = models.build("affine", dim_z=3, dim_u=dim_u, pose_std=1.0)
+            model.decoder.pose.bias.data.normal_()
+            theta, u = torch.randn(6), torch.randn(dim_u)
+            W, b = model.decoder.pose.weight.detach().double(), model.decoder.pose.bias.detach()
+            nearest = u + torch.linalg.pinv(W) @ (theta - b - (W @ u.double()))
+            (found,) = javascript(["uOf", "model", f32(theta), f32(u)], model=model)
+            close(found, nearest, 1e-4)
+
+
+@pytest.mark.parametrize("warp", ["affine", "tps"])
+def test_a_dragged_handle_lies_where_it_was_dragged(warp):
+    with seeded(1):
+        theta, targets = (
+            0.2 * torch.randn(6 if warp == "affine" else 18),
+            torch.randn(9, 2).double(),
+        )
+    points = warps.control_points(3)
+    fields, *moved = javascript(
+        ["fields", warp, 3, points.flatten().tolist()],
+        *(["dragged", warp, theta.tolist(), i, xy.tolist()] for i, xy in enumerate(targets)),
+    )
+    before, *afters = (
+        points + (torch.tensor(t).double() @ torch.tensor(fields).double()).view(9, 2)
+        for t in (theta.tolist(), *moved)
+    )
+    for handle, after in enumerate(afters):
+        torch.testing.assert_close(after[handle], targets[handle], rtol=0, atol=1e-5)
+        if warp == "tps":
+            held = [i for i in range(9) if i != handle]
+            torch.testing.assert_close(after[held], before[held])
+            continue
+        if handle != 4:  # the centre stays
+            torch.testing.assert_close(after[4], before[4])
+        if handle in (0, 2, 6, 8):  # a turn and a scaling: angles stay
+            cosines = [
+                F.cosine_similarity(grid[5] - grid[4], grid[7] - grid[4], dim=0)
+                for grid in (before, after)
+            ]
+            torch.testing.assert_close(*cosines, rtol=0, atol=1e-5)
+
+
+def test_bounds_of_log_weights():
+    with seeded(5):
+        log_w = 8 * torch.randn(60, dtype=torch.float64) - 100
+    answers = javascript(
+        ["estimate", log_w.tolist()],
+        *(["boundOf", log_w.tolist(), k] for k in (1, 7, 60)),
+    )
+    close([answers[0]["logP"]], bounds.iwae(log_w), 1e-9)
+    w = torch.softmax(log_w, 0)
+    assert answers[0]["ess"] == pytest.approx(1 / w.square().sum().item())
+    assert answers[0]["se"] == pytest.approx((w.square().sum() - 1 / 60).sqrt().item())
+    for answer, k in zip(answers[1:], (1, 7, 60), strict=True):
+        groups = log_w[: 60 // k * k].view(-1, k).T
+        values = bounds.iwae(groups)
+        close([answer["mean"]], values.mean(), 1e-9)
+        if k < 60:
+            assert answer["se"] == pytest.approx((values.std() / math.sqrt(len(values))).item())
+        else:
+            assert answer["se"] is None
+
+
+@pytest.mark.parametrize("name", ["plain-iwae5", "affine-iwae5"])
+def test_the_live_estimate_is_pythons(name):
+    """log p(x) from 3,000 draws here and there, within their Monte-Carlo errors."""
+    model, _ = tvae_core.load_pretrained(name)
+    image = data.binarize_fixed(export.some_digits())[1:2]
+    with seeded(6):
+        there = evaluation.nll(model.cpu(), image, 3_000)
+    calls = [["draws", "model", f32(image.x), 3_000, seed] for seed in (1, 2)]
+    here = [torch.tensor(log_w).double() for log_w in javascript(*calls, model=model)]
+    for log_w in here:
+        w = torch.softmax(log_w, 0)
+        se = (w.square().sum() - 1 / 3_000).sqrt() + there.se.double()
+        assert (bounds.iwae(log_w) + there.nll).abs() < 4 * se
+    with seeded(7), torch.no_grad():
+        pythons = model.particles(image.x, 3_000).log_w[:, 0].double()
+    for log_w in here:  # and all of their distribution, by the test of Kolmogorov and Smirnov
+        both = torch.cat([log_w, pythons]).sort().values
+        shares = [
+            torch.searchsorted(x.sort().values, both, right=True) / 3_000 for x in (log_w, pythons)
+        ]
+        assert (shares[0] - shares[1]).abs().max() < 1.95 * math.sqrt(2 / 3_000)
+
+
+def test_normal_draws_are_normal():
+    (draws,) = javascript(["someNormals", 9, 40_001])
+    draws = torch.tensor(draws).double()
+    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
+        se = (draws**power).std() / math.sqrt(len(draws))
+        assert ((draws**power).mean() - moment).abs() < 4.5 * se
+    assert (draws[1:] * draws[:-1]).mean().abs() < 4.5 / math.sqrt(len(draws))
+
+
+def centre_of_mass(x):
+    rows, columns = torch.meshgrid(
+        torch.arange(28.0) + 0.5, torch.arange(28.0) + 0.5, indexing="ij"
+    )
+    return torch.stack([(x * rows).sum(), (x * columns).sum()]) / x.sum()
+
+
+def test_a_drawing_is_centred_and_scaled_as_mnist_was():
+    """A digit, enlarged and put into a corner of a large sheet, comes back as it was."""
+    mini = data.load("mini", "test").x[:, 0]
+    centres = torch.stack([centre_of_mass(x) for x in mini])
+    assert (centres.mean(0) - 14.5).abs().max() < 0.05  # MNIST's own middle
+    digit = mini[(centres - 14.5).abs().amax(1).argmin()]  # MNIST moved digits by whole pixels
+    sheet = torch.zeros(280, 300)
+    sheet[3 : 3 + 224, 51 : 51 + 224] = digit.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    (found, empty) = javascript(
+        ["centred", f32(sheet), [280, 300], [28, 28]],
+        ["centred", f32(torch.zeros(280, 300)), [280, 300], [28, 28]],
+    )
+    assert empty is None
+    found = torch.tensor(found).view(28, 28)
+    assert (centre_of_mass(found) - 14.5).abs().max() < 0.01
+    assert (found - digit).abs().mean() < 0.005
+    # A bar of 90 x 30: 20 pixels long, 20/3 wide, its ink kept.
+    bar = torch.zeros(200, 200)
+    bar[20:110, 150:180] = 1
+    (found,) = javascript(["centred", f32(bar), [200, 200], [28, 28]])
+    found = torch.tensor(found).view(28, 28)
+    assert found.sum(0).max().item() == pytest.approx(20, abs=1e-3)
+    assert found.sum(1).max().item() == pytest.approx(20 / 3, abs=1e-3)
+    assert found.max().item() <= 1

@@ -1,0 +1,78 @@
+"""What stands on a page until the explorer takes its place, or for good without JavaScript."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+
+from tvae_core import data, plots, results
+from tvae_core.explorer.export import some_digits
+
+ALT = {
+    "pose": "Three rows of digits: as they are; as the decoder drew them, under the grids through "
+    "which the output looks; and the output, which lies as the digits do.",
+    "plain": "Two rows of digits: as they are, and as the decoder repeats them.",
+    "bounds": "A curve that falls from left to right and levels off: the estimated negative "
+    "log-likelihood against the number of importance samples.",
+}
+SHOWN = torch.tensor([1, 4, 5, 7, 12])  # of some_digits()
+
+
+def alt(view: str, name: str) -> str:
+    """What the picture of `write_picture` shows, in words."""
+    return ALT[_kind(view, name)]
+
+
+def _kind(view: str, name: str) -> str:
+    if view == "bounds":
+        return "bounds"
+    return "plain" if name.startswith("plain") else "pose"
+
+
+def write_picture(view: str, name: str, folder: Path) -> Path:
+    """Draw a still picture of what a view of a shipped model shows; returns its file.
+
+    Raises:
+        ValueError: an unknown model (the known are listed).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_kind(view, name)}-{name}.png"
+    with matplotlib.rc_context():
+        plots.use_style()
+        figure = _bounds(name) if _kind(view, name) == "bounds" else _digits(name)
+        figure.savefig(path, dpi=110)
+    return path
+
+
+def _bounds(name: str) -> Figure:
+    record = results.record_of(name)
+    figure = Figure(figsize=(5, 2.6), layout="constrained")
+    plots.nll_against_k(figure.subplots(), record.nll_ks, record.nll_at)
+    return figure
+
+
+@torch.no_grad()
+def _digits(name: str) -> Figure:
+    model, record = results.load_pretrained(name)
+    model = model.cpu()
+    images = some_digits()[SHOWN]
+    if record.config.get("binarization", "none") != "none":
+        images = data.binarize_fixed(images)
+    latents = model.posterior(images.x).mean
+    output = model.decoder(latents).mean
+    rows = 3 if model.dim_u else 2
+    figure = Figure(figsize=(6, 1.25 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(SHOWN))
+    for column, (x, latent, out) in enumerate(zip(images.x, latents, output, strict=True)):
+        plots.image(axes[0, column], x)
+        plots.image(axes[-1, column], out)
+        if model.dim_u:
+            middle = axes[1, column]
+            plots.on_grid(middle, model.canonical(latent), model.grid(latent), every=9)
+            middle.set(xlim=(-7, 34), ylim=(34, -7))
+    for row, label in enumerate(("x", "c(z)", "output") if model.dim_u else ("x", "output")):
+        axes[row, 0].set_ylabel(label)
+    return figure

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -39,7 +40,7 @@ def test_images_have_a_description(look, http_root, name):
 def test_headings_are_in_order(look, http_root, name):
     headings = look(http_root, name).facts["headings"]
     assert [text for level, text in headings if level == 1] == [headings[0][1]]
-    for (above, _), (level, text) in zip(headings, headings[1:], strict=False):
+    for (above, _), (level, text) in pairwise(headings):
         assert level <= above + 1, f"h{level} below h{above}: {text}"
 
 
@@ -55,6 +56,8 @@ def test_links_inside_the_book_lead_somewhere(look, root, name):
 
 
 def test_a_chapters_colab_links_name_its_notebook(look, http_root, name):
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
     notebook = f"{name}.ipynb"
     tracked = subprocess.run(
         ["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,9 +1,11 @@
 """The built book in a real browser.
 
 `make test-browser` renders the book where it is missing or stale, then runs these tests; `make
-test` leaves this folder out. A test that reads a page as it stands asks for `look`: a page is
-opened once, and many tests read what was found. A test that uses a page (clicks, drags, draws) asks
-for `open_page`, which gives a live one.
+test` leaves this folder out.
+
+A test that reads a page as it stands asks for `look`: a page is opened once, and many tests read
+what was found (test_pages.py). A test that uses a page asks for `open_page`, which gives a live
+one to click, drag and draw on; what is particular to a page is tested in a file of its own here.
 """
 
 import http.server
@@ -19,8 +21,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from visits import BOOK, DESKTOP, PHONE, SETTLE, Look, Trouble, look_at, new_page, pages
 
-# Most containers cannot set up the sandbox, and the pages are our own. The other flags keep
-# Chromium from traffic of its own.
+# Most containers cannot set up the sandbox, and the pages are our own. The other flags keep the
+# browser from traffic of its own.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

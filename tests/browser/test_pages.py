@@ -56,6 +56,8 @@ def test_links_inside_the_book_lead_somewhere(look, root, name):
 
 
 def test_a_chapters_colab_links_name_its_notebook(look, http_root, name):
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
     notebook = f"{name}.ipynb"
     tracked = subprocess.run(
         ["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Visits to pages of the built book: open one, cut off from all else, and note what is found."""
+"""Visits to the built book: open a page, cut off from everything else, and note what is found."""
 
 import re
 from dataclasses import dataclass, field
@@ -36,14 +36,16 @@ SETTLE = "async () => { await window.MathJax?.startup?.promise; await document.f
 # What a reader can open: solutions, hidden cells.
 UNFOLD = "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
 
-# A page shows thousands of tokens of code in a few dozen colours, and axe-core takes its time over
-# each: leave one token of each kind.
-THIN_OUT_CODE = """() => {
+# axe-core takes its time over each element. A chapter has thousands of coloured tokens of code, of
+# a few dozen kinds: leave one of each kind. The glyphs of equations, as many, have no text to it.
+THIN_OUT = """() => {
+    document.querySelectorAll("mjx-math").forEach((math) => math.replaceChildren());
     const seen = new Set();
     for (const token of document.querySelectorAll("pre span[class]:not([style])")) {
         if (seen.has(token.className)) token.replaceWith(...token.childNodes);
         seen.add(token.className);
     }
+    document.body.normalize();
 }"""
 
 
@@ -96,7 +98,7 @@ def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
             trouble.errors.append(message.text)
 
     def note_failure(request: Request) -> None:
-        # What was still on its way when the reader left the page has not failed.
+        # Aborted: the page was left while it was loading, which is no fault of the page.
         if request.url not in trouble.outside and request.failure != "net::ERR_ABORTED":
             trouble.failed.append(f"{request.failure} {request.url}")
 
@@ -128,7 +130,7 @@ def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
         keep_screenshot(page, theme, name)
     page.evaluate(UNFOLD)
     found = Look(trouble, page.evaluate(FACTS))
-    page.evaluate(THIN_OUT_CODE)
+    page.evaluate(THIN_OUT)
     for theme in themes:
         page.emulate_media(color_scheme=theme)
         found.violations[theme] = Axe().run(page, options=AXE).response["violations"]

@@ -32,7 +32,7 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.results import load_pretrained, recorded
+from tvae_core.results import MEASURED, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
@@ -110,7 +110,11 @@ def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> di
 
 
 def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """Both bounds, and importance sampling, for images that the model makes itself."""
+    """Both bounds, and importance sampling, for images that the model makes itself.
+
+    "reach" is how far an image's own latents, an exact draw of its posterior, lie from q's mean:
+    the largest distance along any latent, in q's deviations.
+    """
     x, latents = ais.simulate(model, part.stop - part.start)
     lower, upper = ais.bdmc(model, x, latents, **_ais(options))
     sampled = evaluation.nll(model, data.from_tensor(x), IS_SAMPLES, rows=options.rows)
@@ -119,7 +123,14 @@ def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> d
         **_bound("upper", upper),
         "is_nll": numbers(sampled.nll),
         "is_se": numbers(sampled.se),
+        "reach": numbers(_reach(model, x, latents)),
     }
+
+
+@torch.no_grad()
+def _reach(model: VAE, x: Tensor, latents: Tensor) -> Tensor:
+    q = model.posterior(x)
+    return ((latents - q.mean) / q.stddev).abs().amax(-1)
 
 
 def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
@@ -371,7 +382,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--folder",
         type=Path,
-        default=experiments.runs_folder() / "measured",
+        default=MEASURED,
         help="of the records (%(default)s)",
     )
     return parser.parse_args(arguments)

@@ -137,7 +137,7 @@ def test_a_measurement_that_ships_is_of_the_weights_that_ship(path):
 
 
 def test_a_measurement_that_was_never_made_is_refused():
-    with pytest.raises(ValueError, match="unknown measurement 'nll-no-model'; known: .*"):
+    with pytest.raises(ValueError, match="unknown measurement 'nll-no-model'; known: "):
         results.measured("nll", "no-model")
 
 

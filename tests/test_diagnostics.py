@@ -112,10 +112,23 @@ def test_each_image_is_encoded_once_and_what_is_decoded_at_once_is_bounded(tiny,
     assert max(decoded) <= rows
 
 
+def test_a_curve_of_weights_that_are_there_is_the_model_s(table):
+    curve = diagnostics.nll_curve(Table(table), levels(7), KS)
+    for got, expected in zip(diagnostics.curve_of(table, KS), curve, strict=True):
+        torch.testing.assert_close(got, expected, equal_nan=True)
+
+
 @pytest.mark.parametrize("ks", [(), (0, 1), (2, 2), (5, 2)])
-def test_numbers_of_draws_that_do_not_increase_are_refused(tiny, ks):
+def test_numbers_of_draws_that_do_not_increase_are_refused(tiny, table, ks):
     with pytest.raises(ValueError, match="increase from >= 1"):
         diagnostics.nll_curve(*tiny, ks)
+    with pytest.raises(ValueError, match="increase from >= 1"):
+        diagnostics.curve_of(table, ks)
+
+
+def test_fewer_weights_than_the_curve_needs_are_refused(table):
+    with pytest.raises(ValueError, match=r"ks\[-1\] = 158 draws, got 157"):
+        diagnostics.curve_of(table, (1, 158))
 
 
 # Latents in use.

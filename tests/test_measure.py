@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tvae_core import data, diagnostics, evaluation, load_pretrained, measure
+from tvae_core import ais, data, diagnostics, evaluation, load_pretrained, measure, results
 from tvae_core.experiments import spread
 from tvae_core.measure import KINDS, Options, columns
 from tvae_core.runtime import seeded
@@ -115,6 +115,32 @@ def test_ais_and_importance_sampling_meet_on_the_same_images(images, tmp_path):
     assert got["ais_nll"].mean() < got["is_nll"].mean()  # 20 draws are few
 
 
+def test_reach_is_the_farthest_latent_in_deviations_of_q(images, tmp_path):
+    got = columns(measure.measure("bdmc", MODEL, images, TINY, tmp_path))["reach"]
+    model = load_pretrained(MODEL).model
+    with seeded(1):  # the second part
+        x, latents = ais.simulate(model, 2)
+    q = model.posterior(x)
+    for image, expected in enumerate(got[2:]):
+        distances = (latents[image] - q.mean[image]).abs() / q.stddev[image]
+        assert max(distances.tolist()) == pytest.approx(expected.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("path", sorted(results.MEASURED.glob("*.json")), ids=lambda p: p.stem)
+def test_a_measurement_that_ships_is_of_the_weights_that_ship(path):
+    record = json.loads(path.read_text())
+    kind, model = record["kind"], record["model"]
+    assert path.stem == f"{kind}-{model}"
+    assert results.measured(kind, model) == record
+    weights = measure._weights_hash(load_pretrained(model).model)
+    assert record["weights"] == weights, f"measure again: {path.name} is of older weights"
+
+
+def test_a_measurement_that_was_never_made_is_refused():
+    with pytest.raises(ValueError, match="unknown measurement 'nll-no-model'; known: "):
+        results.measured("nll", "no-model")
+
+
 def test_the_gray_lab_scores_gray_binary_and_density(images, tmp_path):
     got = columns(measure.measure("pixels", "plain-vae", images, TINY, tmp_path))
     assert (got["gray"] > got["entropy"]).all()  # the floor
@@ -149,7 +175,7 @@ def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_pat
     assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
         **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500, "snr": 20}
     }
-    assert [name for _, name, _, _ in asked[len(KINDS) :]] == measure.MODELS
+    assert [name for _, name, _, _ in asked[len(KINDS) :]] == KINDS["nll"].models
     assert asked[-1][2:] == (7, Options(images=7, draws=9))
     assert asked[0][3].start == "prior"
 

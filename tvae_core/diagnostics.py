@@ -58,15 +58,31 @@ def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = RO
     Raises:
         ValueError: ks that do not increase from >= 1.
     """
-    if not ks or any(a >= b for a, b in zip([0, *ks], ks, strict=False)):
-        raise ValueError(f"need numbers of draws that increase from >= 1, got {ks=}")
+    _check(ks)
     parts = []
     bar = tqdm(total=len(images), desc=f"NLL-{ks[-1]}", unit="image", disable=not is_live())
     for log_w in log_weights(model, images, ks[-1], rows):
-        parts.append(torch.stack([_at(log_w, k) for k in ks], 1))
+        parts.append(torch.stack(curve_of(log_w, ks)[1:]))
         bar.update(log_w.shape[1])
     bar.close()
     return NLLCurve(tuple(ks), *torch.cat(parts, -1))
+
+
+def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
+    """The same from log-weights that are there already, n >= ks[-1] draws of each image.
+
+    Raises:
+        ValueError: ks that do not increase from >= 1, or too few draws.
+    """
+    _check(ks)
+    if len(log_w) < ks[-1]:
+        raise ValueError(f"need at least ks[-1] = {ks[-1]} draws, got {len(log_w)}")
+    return NLLCurve(tuple(ks), *torch.stack([_at(log_w, k) for k in ks], 1))
+
+
+def _check(ks: Sequence[int]) -> None:
+    if not ks or any(a >= b for a, b in zip([0, *ks], ks, strict=False)):
+        raise ValueError(f"need numbers of draws that increase from >= 1, got {ks=}")
 
 
 def log_weights(

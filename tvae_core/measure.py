@@ -32,10 +32,11 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.results import load_pretrained, recorded
+from tvae_core.results import MEASURED, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
+VAES = ["plain-vae", "affine-vae", "tps-vae"]
 # What the gradient lab compares, each asked for k draws in all. Those named miwae8 have k / 8 in
 # each of 8 groups, and are left out where 8 does not divide k.
 miwae8 = partial(bounds.miwae, m=8)
@@ -78,6 +79,7 @@ class Kind(NamedTuple):
     options: tuple[str, ...]
     code: tuple[Callable[..., Any], ...]
     defaults: dict[str, Any]
+    models: list[str] = MODELS
 
 
 def image_blocks(options: Options) -> list[slice]:
@@ -110,7 +112,11 @@ def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> di
 
 
 def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """Both bounds, and importance sampling, for images that the model makes itself."""
+    """Both bounds, and importance sampling, for images that the model makes itself.
+
+    "reach" is how far an image's own latents, an exact draw of its posterior, lie from q's mean:
+    the largest distance along any latent, in q's deviations.
+    """
     x, latents = ais.simulate(model, part.stop - part.start)
     lower, upper = ais.bdmc(model, x, latents, **_ais(options))
     sampled = evaluation.nll(model, data.from_tensor(x), IS_SAMPLES, rows=options.rows)
@@ -119,7 +125,14 @@ def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> d
         **_bound("upper", upper),
         "is_nll": numbers(sampled.nll),
         "is_se": numbers(sampled.se),
+        "reach": numbers(_reach(model, x, latents)),
     }
+
+
+@torch.no_grad()
+def _reach(model: VAE, x: Tensor, latents: Tensor) -> Tensor:
+    q = model.posterior(x)
+    return ((latents - q.mean) / q.stddev).abs().amax(-1)
 
 
 def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
@@ -207,13 +220,16 @@ KINDS = {
     ),
     "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
     "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
-    "units": Kind(one_part, measure_units, (), (diagnostics.units,), {"images": 10_000}),
+    "units": Kind(
+        one_part, measure_units, (), (diagnostics.units,), {"images": 10_000}, [*VAES, *MODELS]
+    ),
     "pixels": Kind(
         image_blocks,
         measure_pixels,
         ("block", "draws"),
         (evaluation.nll, diagnostics.with_gray_density),
         {"images": 500, "draws": IS_SAMPLES},
+        ["plain-vae", "plain-vae-binarized"],
     ),
     "snr": Kind(
         snr_parts,
@@ -328,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = Options(**{**KINDS[chosen.kind].defaults, **given})
     test = data.load("mnist", "test", fallback="mini").to(pick_device())
     images = experiments.spread(test, options.images)
-    for name in chosen.models:
+    for name in chosen.models or KINDS[chosen.kind].models:
         record = measure(chosen.kind, name, images, options, chosen.folder)
         print(summary(record))
 
@@ -364,14 +380,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("kind", choices=KINDS, help="; ".join(map(_describe, KINDS)))
-    add("--models", nargs="+", choices=recorded(), default=MODELS, metavar="MODEL")
+    add(
+        "--models",
+        nargs="+",
+        choices=recorded(),
+        metavar="MODEL",
+        help="by default those that the book measures in this way",
+    )
     for name, meaning in NUMBERS.items():
         add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
     add("--start", choices=ais.STARTS, default=Options.start, help="where the chains of AIS begin")
     add(
         "--folder",
         type=Path,
-        default=experiments.runs_folder() / "measured",
+        default=MEASURED,
         help="of the records (%(default)s)",
     )
     return parser.parse_args(arguments)

@@ -32,7 +32,7 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.results import load_pretrained, recorded
+from tvae_core.results import MEASURED, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
@@ -371,7 +371,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--folder",
         type=Path,
-        default=experiments.runs_folder() / "measured",
+        default=MEASURED,
         help="of the records (%(default)s)",
     )
     return parser.parse_args(arguments)

@@ -20,8 +20,10 @@ from tvae_core.runtime import check_known, pick_device
 WARPED_OPTIONS = ("pose_std", "resample", "padding")
 
 
-FOLDER = Path(str(resources.files("tvae_core"))) / "pretrained"
+PACKAGE = Path(str(resources.files("tvae_core")))
+FOLDER = PACKAGE / "pretrained"
 SEEDS = FOLDER / "seeds.json"
+MEASURED = PACKAGE / "measured"  # records of `tvae_core.measure`
 
 
 class Run(NamedTuple):
@@ -71,6 +73,20 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
     check_known("run", name, summary)
     values: list[float] = summary[name][field]
     return values
+
+
+def measured(kind: str, model: str) -> dict[str, Any]:
+    """What `python -m tvae_core.measure KIND --models MODEL` has found for a model of the book.
+
+    `measure.columns` puts the parts of such a record together.
+
+    Raises:
+        ValueError: nothing of this kind has been measured on this model (what has is listed).
+    """
+    name = f"{kind}-{model}"
+    check_known("measurement", name, sorted(path.stem for path in MEASURED.glob("*.json")))
+    record: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_text())
+    return record
 
 
 def _verified(kind: str, name: str, suffix: str) -> Path:

@@ -55,7 +55,7 @@ def test_the_start_is_measured_on_the_untrained_model(images, tmp_path, monkeypa
         record = measure.measure(kind, MODEL, images, TINY, tmp_path)
         model = seen.pop(8)
         assert record["weights"] == measure._weights_hash(model)
-        shipped = results.load_pretrained(MODEL).model
+        shipped = load_pretrained(MODEL).model
         assert (record["weights"] == measure._weights_hash(shipped)) == (kind == "snr")
         assert model.encoder.mu_z.weight.shape == shipped.encoder.mu_z.weight.shape
     assert measure.measure("start", MODEL, images, TINY, tmp_path / "again") == {

@@ -50,7 +50,9 @@ def test_an_ablation_differs_from_the_modern_run_in_one_choice():
         assert len(changed) == (0 if name in modern else 1), (name, changed)
 
 
-@pytest.mark.parametrize(("objective", "estimator"), [("iwae", "stl"), ("multi", "dreg"), ("miwae-4", "dreg")])
+@pytest.mark.parametrize(
+    ("objective", "estimator"), [("iwae", "stl"), ("multi", "dreg"), ("miwae-4", "dreg")]
+)
 def test_a_bound_is_not_trained_under_the_name_of_another(objective, estimator):
     with pytest.raises(ValueError, match=f"no estimator of the gradient of '{objective}'"):
         Config("plain", objective, 5, estimator=estimator)

@@ -92,9 +92,7 @@ def over_seeds(name: str, field: str = "nll", folder: str = "records") -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
-def gap(
-    a: str, b: str, field: str = "nll", folder: str = "records"
-) -> tuple[float, float] | None:
+def gap(a: str, b: str, field: str = "nll", folder: str = "records") -> tuple[float, float] | None:
     """a - b on the same test images, and its standard error over both seeds and images."""
     first, second = seeds_of(a, folder), seeds_of(b, folder)
     if first is None or second is None:
@@ -484,7 +482,7 @@ def validation_summary() -> str:
             summary[name] = {
                 "nll": seeds.of("nll"),
                 "base": base,
-                "gap": gap(name, base, folder="validation"),
+                "gap": gap(name, base, folder="validation") if name != base else None,
                 "epochs": record.config["epochs"],
                 "samples": record.nll_ks[-1],
                 "images": record.data["test"]["n"],

@@ -80,7 +80,7 @@ class Validation(NamedTuple):
     """A run on held-out training images: what came out, over seeds.
 
     `gap` is the mean NLL less that of the run `base` on the same images, and its standard error
-    over seeds and images; None where `base` has no record.
+    over seeds and images; None for `base` itself, and where that has no record.
     """
 
     nll: list[float]  # of each seed, seed 0 first

@@ -43,6 +43,27 @@ def test_a_record_is_whole_and_says_what_it_depends_on(kind, images, tmp_path):
         assert all(values.shape[-1] == 4 for values in columns(record).values())
 
 
+def test_the_start_is_measured_on_the_untrained_model(images, tmp_path, monkeypatch):
+    seen = {}
+
+    def noted(model, x, estimator, k, repeats):
+        seen[k] = model
+        return {}
+
+    monkeypatch.setattr(measure.gradients, "gradient_snr", noted)
+    for kind in ("snr", "start"):
+        record = measure.measure(kind, MODEL, images, TINY, tmp_path)
+        model = seen.pop(8)
+        assert record["weights"] == measure._weights_hash(model)
+        shipped = load_pretrained(MODEL).model
+        assert (record["weights"] == measure._weights_hash(shipped)) == (kind == "snr")
+        assert model.encoder.mu_z.weight.shape == shipped.encoder.mu_z.weight.shape
+    assert measure.measure("start", MODEL, images, TINY, tmp_path / "again") == {
+        **record,
+        "seconds": pytest.approx(record["seconds"], abs=60),
+    }
+
+
 @pytest.mark.parametrize("kind", ["nll", "ais", "snr"])
 def test_a_stopped_measurement_goes_on_to_the_same_record(kind, images, tmp_path, monkeypatch):
     whole = measure.measure(kind, MODEL, images, TINY, tmp_path / "whole")
@@ -173,7 +194,8 @@ def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_pat
     measure.main(["nll", "--images", "7", "--draws", "9"])
     assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
     assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
-        **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500, "snr": 20}
+        **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500},
+        **{"snr": 20, "start": 20},
     }
     assert [name for _, name, _, _ in asked[len(KINDS) :]] == KINDS["nll"].models
     assert asked[-1][2:] == (7, Options(images=7, draws=9))

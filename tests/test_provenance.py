@@ -9,6 +9,7 @@ import pytest
 import tvae_core
 from tvae_core import bounds, data, estimators, models, provenance, training
 from tvae_core.provenance import code_hash
+from tvae_core.recipes import ESTIMATORS
 
 ROOTS = {
     "adadelta, elbo": (
@@ -85,6 +86,16 @@ def test_what_a_function_was_made_with_counts():
         partial(bounds.renyi, alpha=0),
     )
     assert len({code_hash(estimators.reparameterized(bound)) for bound in made_with}) == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["log_w.unflatten(0, (-1, m))", "log_w.logsumexp(0)", "surrogate +"]
+)
+def test_both_sides_of_a_pair_count(source, line):
+    before = code_hash(ESTIMATORS["piwae-4"])
+    module = "estimators" if line == "surrogate +" else "bounds"
+    edit(source / f"{module}.py", line, f"{line} + 0 *" if module == "estimators" else f"+{line}")
+    assert code_hash(ESTIMATORS["piwae-4"]) != before
 
 
 def test_a_function_of_no_definition_of_ours_is_reached_by_nothing():

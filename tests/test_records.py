@@ -425,10 +425,13 @@ def test_every_run_can_be_built_in_every_profile(name):
         ("vae", lambda p: p.log_lik.mean(0) - p.kl.sum(-1)),
         ("multi", lambda p: p.log_w.mean(0)),
         ("iwae", lambda p: p.log_w.exp().mean(0).log()),
+        ("piwae-4", lambda p: p.log_w.exp().mean(0).log()),
+        ("miwae-4", lambda p: p.log_w.view(2, 4, 3).exp().mean(0).log().mean(0)),
+        ("ciwae-0.5", lambda p: (p.log_w.mean(0) + p.log_w.exp().mean(0).log()) / 2),
     ],
 )
 def test_an_objective_is_what_its_name_says(objective, value):
-    particles = LinearGaussian(shift=0.5).particles(LinearGaussian().images(3).x, 4)
+    particles = LinearGaussian(shift=0.5).particles(LinearGaussian().images(3).x, 8)
     estimate = ESTIMATORS[objective](particles)
     torch.testing.assert_close(estimate, value(particles))
 

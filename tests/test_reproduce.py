@@ -10,7 +10,7 @@ import pytest
 
 from tvae_core import experiments, reproduce, training
 from tvae_core.experiments import PROFILES
-from tvae_core.recipes import RECIPES, RUNS, Config
+from tvae_core.recipes import HELD_OUT, RECIPES, RUNS, Config
 from tvae_core.reproduce import Task, clock, share, tasks, worker
 
 SMALL = ("--only", "plain-vae", "--only", "plain-multi1", "--seeds", "2", "--epochs", "1")
@@ -50,20 +50,34 @@ def test_an_ablation_differs_from_the_modern_run_in_one_choice():
         assert len(changed) == (0 if name in modern else 1), (name, changed)
 
 
-@pytest.mark.parametrize(("objective", "estimator"), [("iwae", "stl"), ("multi", "dreg")])
+@pytest.mark.parametrize(
+    ("objective", "estimator"), [("iwae", "stl"), ("multi", "dreg"), ("miwae-4", "dreg")]
+)
 def test_a_bound_is_not_trained_under_the_name_of_another(objective, estimator):
     with pytest.raises(ValueError, match=f"no estimator of the gradient of '{objective}'"):
         Config("plain", objective, 5, estimator=estimator)
 
 
-def test_ablations_run_on_held_out_training_images(capsys, monkeypatch):
+def test_the_ways_to_spend_16_draws_differ_in_objective_and_estimator_alone():
+    for model in ("plain", "affine"):
+        settings = [c.settings() for c in RECIPES["gradients"].values() if c.model == model]
+        ways = {(s.pop("objective"), s.pop("estimator", None)) for s in settings}
+        assert len(ways) == len(settings) == 6
+        assert all(s == settings[0] for s in settings)
+        base = RUNS[f"{model}-iwae5-modern"].settings()
+        del base["objective"], base["estimator"]
+        assert {**base, "k": 16} == settings[0]
+
+
+@pytest.mark.parametrize("recipe", HELD_OUT)
+def test_recipes_are_compared_on_held_out_training_images(recipe, capsys, monkeypatch):
     monkeypatch.setenv("TVAE_PROFILE", "paper")
     monkeypatch.setattr(reproduce, "try_out", lambda job: reproduce.Pace(0.01, 0.01))
-    reproduce.main(["--recipe", "ablation", "--only", "plain-*-modern", "--dry-run"])
+    reproduce.main(["--recipe", recipe, "--only", "plain-iwae*", "--dry-run"])
     assert "profile validation" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        reproduce.main(["--recipe", "ablation", "--recipe", "study", "--dry-run"])
-    assert "goes alone" in capsys.readouterr().err
+        reproduce.main(["--recipe", recipe, "--recipe", "study", "--dry-run"])
+    assert "goes without others" in capsys.readouterr().err
 
 
 def test_a_cpu_takes_one_seed_at_a_time_and_a_gpu_all_of_them():

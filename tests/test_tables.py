@@ -1,6 +1,7 @@
 """The statistics of the book's tables, on records whose answer is known."""
 
 import dataclasses
+import json
 import statistics
 
 import make_tables
@@ -78,6 +79,24 @@ def test_a_difference_has_the_error_of_pairs_and_of_seeds(recorded):
     assert statistics.stdev(means) == pytest.approx(
         statistics.mean(e**2 for e in errors) ** 0.5, rel=0.15
     )
+
+
+def test_the_package_tells_what_the_runs_on_held_out_images_gave(recorded):
+    base, other = "plain-iwae16-reparameterized", "plain-miwae16-reparameterized"
+    recorded(base, torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
+    recorded(other, torch.tensor([[98.0, 100.0], [100.0, 102.0], [102.0, 104.0]]))
+    told = json.loads(make_tables.validation_summary())
+    assert set(told) == {base, other}
+    assert results.Validation(**told[base]).gap is None
+    one = results.Validation(**told[other])
+    assert (one.nll, one.base, one.images) == ([99.0, 101.0, 103.0], base, 2)
+    mean, error = one.gap
+    assert mean == -1
+    # Each run's seeds have a variance of 4; every image has the same gap.
+    assert error == pytest.approx((4 / 3 + 4 / 3) ** 0.5)
+    table = make_tables.gradients_table()
+    assert table.rows[1][1:3] == ["102.00 ± 2.00", ""]
+    assert table.rows[3][1:] == ["101.00 ± 2.00", "-1.00 ± 1.63", *[make_tables.UNKNOWN] * 2]
 
 
 def test_models_measured_on_different_images_are_not_compared(recorded):

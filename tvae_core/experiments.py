@@ -48,12 +48,12 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 50: 1}, 50, 100),
-    "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 50: 1}, 200, 5_000),
-    "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 50: 50}, 10_000, 5_000),
+    "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 16: 1, 50: 1}, 50, 100),
+    "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 16: 3, 50: 1}, 200, 5_000),
+    "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 16: 50, 50: 50}, 10_000, 5_000),
     # Where recipes are compared and chosen: the test set stays unseen.
     "validation": Profile(
-        "validation", "mnist", 55_000, {1: 15, 5: 15, 50: 15}, 1_000, 1_000, held_out=5_000
+        "validation", "mnist", 55_000, {1: 15, 5: 15, 16: 15, 50: 15}, 1_000, 1_000, held_out=5_000
     ),
 }
 # The paper profile without a GPU.

@@ -32,7 +32,7 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.results import MEASURED, load_pretrained, recorded
+from tvae_core.results import MEASURED, build, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
@@ -80,6 +80,7 @@ class Kind(NamedTuple):
     code: tuple[Callable[..., Any], ...]
     defaults: dict[str, Any]
     models: list[str] = MODELS
+    untrained: bool = False  # of the model as training finds it
 
 
 def image_blocks(options: Options) -> list[slice]:
@@ -182,6 +183,13 @@ def measure_snr(
     return {"estimator": name, "k": k, "snr": snr}
 
 
+def measure_start(
+    model: VAE, images: Images, part: tuple[str, int], options: Options
+) -> dict[str, Any]:
+    """The same as snr, of the untrained model."""
+    return measure_snr(model, images, part, options)
+
+
 def _ais(options: Options) -> dict[str, Any]:
     return {
         "n_distributions": options.distributions,
@@ -238,6 +246,14 @@ KINDS = {
         (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
         {"images": 20},
     ),
+    "start": Kind(
+        snr_parts,
+        measure_start,
+        ("repeats",),
+        (gradients.gradient_snr, *SNR_ESTIMATORS.values(), build),
+        {"images": 20},
+        untrained=True,
+    ),
 }
 
 
@@ -253,6 +269,9 @@ def measure(kind: str, name: str, images: Images, options: Options, folder: Path
     how, path = KINDS[kind], folder / f"{kind}-{name}.json"
     run = load_pretrained(name)
     model = run.model
+    if how.untrained:
+        with seeded(0):
+            model = build(run.record.config).to(images.pixels.device)
     binary = run.record.config["binarization"] != "none" and kind != "pixels"
     seen = data.binarize_fixed(images) if binary else images
     fixed = {
@@ -322,7 +341,7 @@ def _weights_hash(model: VAE) -> str:
 def columns(record: dict[str, Any]) -> dict[str, Tensor]:
     """The rows of a record's parts put together: images are the last axis; None becomes NaN.
 
-    For kinds with image blocks; the parts of "snr" are each its own.
+    For kinds with image blocks; the parts of "snr" and "start" are each its own.
     """
 
     def filled(value: Any) -> Any:
@@ -353,7 +372,7 @@ def summary(record: dict[str, Any]) -> str:
     """A few lines of what came out."""
     head = f"{record['kind']}, {record['model']}, {record['data']['n']} images"
     head += f", {record['seconds'] / record['data']['n']:.2f} s an image"
-    if record["kind"] == "snr":
+    if record["kind"] in ("snr", "start"):
         lines = [
             f"  {part['estimator']:22} k={part['k']:<3}"
             + "".join(f"  {block} {value['whole']:.3f}" for block, value in part["snr"].items())

@@ -11,6 +11,7 @@ import torch
 from cycler import cycler
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 # Okabe & Ito's palette, told apart with any common colour vision and in gray; most legible first.
@@ -176,4 +177,19 @@ def nll_against_k(ax: Axes, ks: Sequence[int], nll_at: Sequence[float], label: s
     ax.set_ylabel("estimated NLL (nats)")
     if label:
         ax.legend()
+    return ax
+
+
+def against_draws(ax: Axes, curves: Mapping[str, Mapping[int, float]], title: str = "") -> Axes:
+    """Signal to noise against the number of draws, {label: {k: value}}, both axes logarithmic."""
+    for label, curve in curves.items():
+        ax.plot(list(curve), [float(value) for value in curve.values()], label=label)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    # Few decades are spanned, often less than one: name some steps between its ends.
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set(title=title, xlabel="draws k")
     return ax

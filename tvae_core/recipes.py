@@ -11,14 +11,20 @@ from typing import Any
 from tvae_core import bounds, estimators, training
 from tvae_core.estimators import Estimator
 
+_iwae = estimators.reparameterized(bounds.iwae)
+_miwae4 = estimators.reparameterized(functools.partial(bounds.miwae, m=4))
 # The first three are the study's objectives: "vae" has its KL in closed form, "multi" and "iwae"
-# estimate it from their draws. The others are gradients of the ELBO and of the IWAE bound.
+# estimate it from their draws. Then the gradients of the ELBO and of the IWAE bound, and other
+# objectives. A bound's option is part of its name, as a record tells the name alone.
 ESTIMATORS: dict[str, Estimator] = {
     "vae": estimators.analytic_kl,
     "multi": estimators.reparameterized(bounds.elbo),
-    "iwae": estimators.reparameterized(bounds.iwae),
+    "iwae": _iwae,
     "stl": estimators.stl,
     "dreg": estimators.dreg,
+    "miwae-4": _miwae4,
+    "piwae-4": estimators.paired(encoder=_miwae4, decoder=_iwae),
+    "ciwae-0.5": estimators.reparameterized(functools.partial(bounds.ciwae, beta=0.5)),
 }
 OPTIMIZERS: dict[str, training.Recipe] = {
     "adadelta": training.adadelta,
@@ -26,6 +32,8 @@ OPTIMIZERS: dict[str, training.Recipe] = {
     "adam-one-cycle": training.adam_one_cycle,
 }
 DECODERS = ("plain", "affine", "tps")
+# What may train an objective in place of its own gradient: other estimates of the same one.
+GRADIENTS = {"vae": ("stl",), "multi": ("stl",), "iwae": ("dreg",)}
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Config:
     stretch: int | None = None  # times the profile's number of epochs
 
     def __post_init__(self) -> None:
-        known = {"iwae": (None, "dreg")}.get(self.objective, (None, "stl"))
+        known = (None, *GRADIENTS.get(self.objective, ()))
         if self.estimator not in known:
             raise ValueError(
                 f"{self.estimator!r} is no estimator of the gradient of {self.objective!r}: "
@@ -118,7 +126,7 @@ def _modern_run(model: str, objective: str, k: int, **changes: Any) -> Config:
     options = {
         **MODERN,
         **(MODERN_WARP if model != "plain" else {}),
-        "estimator": MODERN_ESTIMATOR[objective],
+        "estimator": MODERN_ESTIMATOR.get(objective),
         **changes,
     }
     return Config(model, objective, k, **options)
@@ -159,6 +167,25 @@ def _ablations() -> dict[str, Config]:
     return runs
 
 
+def _gradients() -> dict[str, Config]:
+    """Six ways to spend 16 draws an image: 4 groups of 4, one of 16, or 16 ELBOs."""
+    ways = (
+        ("iwae", None),
+        ("iwae", "dreg"),
+        ("miwae-4", None),
+        ("ciwae-0.5", None),
+        ("piwae-4", None),
+        ("multi", "stl"),
+    )
+    return {
+        f"{model}-{objective.partition('-')[0]}16-{estimator or 'reparameterized'}": _modern_run(
+            model, objective, 16, estimator=estimator
+        )
+        for model in ("plain", "affine")
+        for objective, estimator in ways
+    }
+
+
 # What `python -m tvae_core.reproduce` knows as a recipe: a name for several runs.
 RECIPES: dict[str, dict[str, Config]] = {
     "study": _study(),
@@ -166,5 +193,8 @@ RECIPES: dict[str, dict[str, Config]] = {
     "modern": _modern(),
     "long": _modern("long", stretch=LONG),
     "ablation": _ablations(),
+    "gradients": _gradients(),
 }
+# The recipes that train and test on training images (profile validation).
+HELD_OUT = ("ablation", "gradients")
 RUNS = {name: config for runs in RECIPES.values() for name, config in runs.items()}

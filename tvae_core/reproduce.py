@@ -23,10 +23,8 @@ from tqdm.auto import tqdm
 from tvae_core import data, evaluation, experiments
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
-from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
 from tvae_core.runtime import is_live, seeded, timed
-
-ABLATION = "ablation"  # the recipe that trains and tests on training images: profile validation
 
 
 class Task(NamedTuple):
@@ -127,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     profile = experiments.current_profile()
-    if ABLATION in chosen.recipe and profile.name == "paper":
+    if {*chosen.recipe} <= {*HELD_OUT} and profile.name == "paper":
         profile = experiments.PROFILES["validation"]
     if chosen.epochs:
         profile = dataclasses.replace(profile, epochs=dict.fromkeys(profile.epochs, chosen.epochs))
@@ -185,7 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--recipe",
         choices=RECIPES,
         action="append",
-        help=f"default: all but {ABLATION}; may be repeated",
+        help=f"default: all but {' and '.join(HELD_OUT)}; may be repeated",
     )
     add("--only", metavar="PATTERN", action="append", help="runs by name, as 'affine-*'")
     add("--seeds", type=_seeds, default=(0, 1, 2), help="a number, 3, or a list, 0,4 (default: 3)")
@@ -193,9 +191,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="name the recipes and their runs, and stop")
     add("--dry-run", action="store_true", help="show the plan, and stop")
     chosen = parser.parse_args(arguments)
-    chosen.recipe = chosen.recipe or [recipe for recipe in RECIPES if recipe != ABLATION]
-    if ABLATION in chosen.recipe and len(chosen.recipe) > 1:
-        parser.error(f"--recipe {ABLATION} goes alone: it keeps away from the test images")
+    chosen.recipe = chosen.recipe or [recipe for recipe in RECIPES if recipe not in HELD_OUT]
+    apart = [recipe for recipe in chosen.recipe if recipe in HELD_OUT]
+    if apart and len(apart) < len(chosen.recipe):
+        parser.error(
+            f"--recipe {' or '.join(apart)} goes without others: it keeps away from the test images"
+        )
     names = [name for recipe in chosen.recipe for name in RECIPES[recipe]]
     for pattern in chosen.only or []:
         if not any(fnmatchcase(name, pattern) for name in names):

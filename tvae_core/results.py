@@ -23,6 +23,7 @@ WARPED_OPTIONS = ("pose_std", "resample", "padding")
 PACKAGE = Path(str(resources.files("tvae_core")))
 FOLDER = PACKAGE / "pretrained"
 SEEDS = FOLDER / "seeds.json"
+VALIDATION = FOLDER / "validation.json"
 MEASURED = PACKAGE / "measured"  # records of `tvae_core.measure`
 
 
@@ -73,6 +74,32 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
     check_known("run", name, summary)
     values: list[float] = summary[name][field]
     return values
+
+
+class Validation(NamedTuple):
+    """A run on held-out training images: what came out, over seeds.
+
+    `gap` is the mean NLL less that of the run `base` on the same images, and its standard error
+    over seeds and images; None for `base` itself, and where that has no record.
+    """
+
+    nll: list[float]  # of each seed, seed 0 first
+    base: str
+    gap: list[float] | None
+    epochs: int
+    samples: int  # importance samples an image
+    images: int
+
+
+def validated(name: str) -> Validation:
+    """What a run of the recipes on held-out training images has given.
+
+    Raises:
+        ValueError: an unknown name (the known are listed).
+    """
+    summary = json.loads(VALIDATION.read_text())
+    check_known("run on held-out images", name, summary)
+    return Validation(**summary[name])
 
 
 def measured(kind: str, model: str) -> dict[str, Any]:

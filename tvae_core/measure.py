@@ -32,7 +32,7 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
-from tvae_core.results import MEASURED, build, load_pretrained, recorded
+from tvae_core.results import MEASURED, Run, build, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
@@ -257,6 +257,14 @@ KINDS = {
 }
 
 
+def measured_model(kind: str, run: Run) -> VAE:
+    """What a kind looks at: the trained model, or the one that training started from."""
+    if not KINDS[kind].untrained:
+        return run.model
+    with seeded(0):
+        return build(run.record.config).to(pick_device())
+
+
 def measure(kind: str, name: str, images: Images, options: Options, folder: Path) -> dict[str, Any]:
     """Measure what is still missing of one record, and return it.
 
@@ -268,10 +276,7 @@ def measure(kind: str, name: str, images: Images, options: Options, folder: Path
     """
     how, path = KINDS[kind], folder / f"{kind}-{name}.json"
     run = load_pretrained(name)
-    model = run.model
-    if how.untrained:
-        with seeded(0):
-            model = build(run.record.config).to(images.pixels.device)
+    model = measured_model(kind, run)
     binary = run.record.config["binarization"] != "none" and kind != "pixels"
     seen = data.binarize_fixed(images) if binary else images
     fixed = {

@@ -121,6 +121,7 @@ def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
     page.goto(f"{root}{name}.html")
     page.add_style_tag(content=STILL)
     page.evaluate(SETTLE)
+    start_explorers(page)
     # Once is enough, and the server stands for both.
     themes = THEMES if root.startswith("http") and not phone else ()
     if phone:
@@ -136,6 +137,14 @@ def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
         found.violations[theme] = Axe().run(page, options=AXE).response["violations"]
     context.close()
     return found
+
+
+def start_explorers(page: Page) -> None:
+    """Bring every explorer to life, which by itself happens when it comes near the screen."""
+    for explorer in page.locator("tvae-explorer").all():
+        explorer.scroll_into_view_if_needed()
+        explorer.and_(page.locator("[ready]")).wait_for()
+    page.evaluate("scrollTo(0, 0)")
 
 
 def keep_screenshot(page: Page, kind: str, name: str) -> None:

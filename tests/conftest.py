@@ -1,7 +1,20 @@
-"""What the laws of tvae_core run under."""
+"""What the laws of tvae_core run under, and what several of them look at."""
 
+import pytest
 import torch
+
+from tvae_core import models
+from tvae_core.data import Images
+from tvae_core.runtime import seeded
 
 # Their tensors are tiny: a second thread would only wait for the first. And sums in one order
 # make results the same bit for bit.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny() -> tuple[models.VAE, Images]:
+    with seeded(0):
+        model = models.build("affine", (4, 6), dim_z=3, hidden=(8,))
+        pixels = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8)
+    return model, Images(pixels, None, "noise")

@@ -8,7 +8,7 @@ import torch
 from linear_gaussian import LinearGaussian
 from test_evaluation import Table
 
-from tvae_core import data, diagnostics, evaluation, models
+from tvae_core import data, diagnostics, evaluation
 from tvae_core.data import Images
 from tvae_core.networks import PixelBernoulli, PixelContinuousBernoulli
 from tvae_core.runtime import seeded
@@ -92,14 +92,6 @@ def test_the_curve_s_end_is_the_nll_of_evaluation():
     assert curve.ess[-1].mean() == pytest.approx(nll.ess.mean().item(), rel=0.05)
 
 
-@pytest.fixture
-def tiny() -> tuple[models.VAE, Images]:
-    with seeded(0):
-        model = models.build("affine", (4, 6), dim_z=3, hidden=(8,))
-        pixels = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8)
-    return model, Images(pixels, None, "noise")
-
-
 @pytest.mark.parametrize(("n", "rows"), [(30, 1), (30, 100), (5000, 200)])
 def test_each_image_is_encoded_once_and_what_is_decoded_at_once_is_bounded(tiny, n, rows):
     model, images = tiny
@@ -129,32 +121,6 @@ def test_numbers_of_draws_that_do_not_increase_are_refused(tiny, table, ks):
 def test_fewer_weights_than_the_curve_needs_are_refused(table):
     with pytest.raises(ValueError, match=r"ks\[-1\] = 158 draws, got 157"):
         diagnostics.curve_of(table, (1, 158))
-
-
-# Latents in use.
-
-
-def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
-    model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
-    model.W[:, 2] = 0  # a latent that no image shows
-    images = model.images(300)
-    used = diagnostics.units(model, images, rows=70)
-    q = model.posterior(images.x)
-    torch.testing.assert_close(used.variance, q.mean.var(0))
-    kl = (q.mean**2 + q.stddev**2 - 1) / 2 - q.stddev.log()
-    torch.testing.assert_close(used.kl, kl.mean(0))
-    assert used.active.tolist() == [True, True, False, True]
-    z, u = model.split(used.active)
-    assert (len(z), len(u)) == (1, 3)
-    terms = evaluation.elbo_terms(model, images)
-    assert used.kl[:1].sum() == pytest.approx(terms.kl_z.mean())
-    assert used.kl[1:].sum() == pytest.approx(terms.kl_u.mean())
-
-
-def test_one_image_has_no_variance(tiny):
-    model, images = tiny
-    with pytest.raises(ValueError, match="at least 2"):
-        diagnostics.units(model, images[:1])
 
 
 # Gray pixels.

@@ -50,28 +50,6 @@ def test_nll_falls_with_more_draws_in_expectation():
         assert gap.mean() > 3 * gap.std() / math.sqrt(len(gap)), k
 
 
-def test_a_latent_that_ignores_the_image_is_unused():
-    """One latent's mean and scale are made constant; the others stay as they were."""
-    with seeded(0):
-        model = models.build("affine", size=(4, 4), dim_z=3, dim_u=2, hidden=(8,))
-        images = Images((255 * torch.rand(50, 1, 4, 4)).to(torch.uint8), None, "noise")
-    before = evaluation.latent_use(model, images)
-    with torch.no_grad():
-        for weight in (model.encoder.mu_z.weight, model.encoder.log_sigma.weight):
-            weight[1] = 0
-        model.encoder.mu_z.bias[1] = model.encoder.log_sigma.bias[1] = 0
-    after = evaluation.latent_use(model, images, rows=7)
-    assert before.kl.shape == before.variance.shape == (5,)
-    assert before.kl.min() > 0
-    assert before.variance.min() > 0
-    assert after.kl[1] == after.variance[1] == 0
-    others = [0, 2, 3, 4]
-    for a, b in zip(before, after, strict=True):
-        torch.testing.assert_close(a[others], b[others], rtol=1e-5, atol=1e-7)
-    q = model.posterior(images.x)
-    torch.testing.assert_close(after.variance.float(), q.mean.var(0), rtol=1e-4, atol=1e-7)
-
-
 # Against the whole sum, with draws that do not depend on how they are asked for.
 
 
@@ -125,14 +103,6 @@ def test_streamed_in_chunks_equals_the_whole_at_once(table, rows):
     torch.testing.assert_close(result.ess.double(), ess, rtol=1e-3, atol=0)
     se = relative_sd / math.sqrt(N_DRAWS)
     torch.testing.assert_close(result.se.double(), se, rtol=1e-3, atol=0)
-
-
-@pytest.fixture
-def tiny() -> tuple[models.VAE, Images]:
-    with seeded(0):
-        model = models.build("affine", (4, 6), dim_z=3, hidden=(8,))
-        pixels = torch.randint(0, 256, (5, 1, 4, 6), dtype=torch.uint8)
-    return model, Images(pixels, None, "noise")
 
 
 @pytest.mark.parametrize(
@@ -220,3 +190,51 @@ def test_mean_se_is_the_mean_and_the_sample_deviation_over_root_n():
     mean, se = evaluation.mean_se(torch.tensor([1.0, 2.0, 4.0]))
     assert mean == pytest.approx(7 / 3)
     assert se == pytest.approx(math.sqrt(((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2 / 3))
+
+
+# Latents in use.
+
+
+def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
+    model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
+    model.W[:, 2] = 0  # a latent that no image shows
+    images = model.images(300)
+    used = evaluation.units(model, images, rows=70)
+    q = model.posterior(images.x)
+    torch.testing.assert_close(used.variance, q.mean.var(0))
+    kl = (q.mean**2 + q.stddev**2 - 1) / 2 - q.stddev.log()
+    torch.testing.assert_close(used.kl, kl.mean(0))
+    assert used.active.tolist() == [True, True, False, True]
+    z, u = model.split(used.active)
+    assert (len(z), len(u)) == (1, 3)
+    terms = evaluation.elbo_terms(model, images)
+    assert used.kl[:1].sum() == pytest.approx(terms.kl_z.mean())
+    assert used.kl[1:].sum() == pytest.approx(terms.kl_u.mean())
+
+
+def test_one_image_has_no_variance(tiny):
+    model, images = tiny
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluation.units(model, images[:1])
+
+
+def test_a_latent_that_ignores_the_image_is_unused():
+    """One latent's mean and scale are made constant; the others stay as they were."""
+    with seeded(0):
+        model = models.build("affine", size=(4, 4), dim_z=3, dim_u=2, hidden=(8,))
+        images = Images((255 * torch.rand(50, 1, 4, 4)).to(torch.uint8), None, "noise")
+    before = evaluation.units(model, images)
+    with torch.no_grad():
+        for weight in (model.encoder.mu_z.weight, model.encoder.log_sigma.weight):
+            weight[1] = 0
+        model.encoder.mu_z.bias[1] = model.encoder.log_sigma.bias[1] = 0
+    after = evaluation.units(model, images, rows=7)
+    assert before.kl.shape == before.variance.shape == (5,)
+    assert before.kl.min() > 0
+    assert before.variance.min() > 0
+    assert after.kl[1] == after.variance[1] == 0
+    others = [0, 2, 3, 4]
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a[others], b[others], rtol=1e-5, atol=1e-7)
+    q = model.posterior(images.x)
+    torch.testing.assert_close(after.variance.float(), q.mean.var(0), rtol=1e-4, atol=1e-7)

@@ -125,7 +125,7 @@ class Table(NamedTuple):
     rows: Rows
     runs: list[str]  # whose records it reads
     folder: str = "records"
-    spread: bool = True  # it holds means over seeds, with their standard deviation
+    over: str = "Mean over {} ± their standard deviation."  # how it deals with the seeds
 
     @property
     def full_caption(self) -> str:
@@ -145,10 +145,9 @@ class Table(NamedTuple):
         if not counts:
             return ""
         least, most = counts[0], counts[-1]
-        number = f"{least} to {most} seeds" if least < most else f"{most} seeds"
-        if most == 1:
+        if most == 1 and self.over:
             return "One seed."
-        return f"Mean over {number} ± their standard deviation." if self.spread else f"{number}."
+        return self.over.format(f"{least} to {most} seeds" if least < most else f"{most} seeds")
 
     def _stale(self) -> str:
         read = self._read()
@@ -212,7 +211,7 @@ def gaps_table(suffix: str, caption: str) -> Table:
         cells = [difference(f"{a}-{name}{suffix}", f"{b}-{name}{suffix}") for a, b in pairs]
         rows.append([words, *cells])
     return Table(
-        f"{caption} ± is the standard error over seeds and images.", rows, runs, spread=False
+        f"{caption} ± is the standard error over seeds and images.", rows, runs, over="{}."
     )
 
 
@@ -242,7 +241,8 @@ def whole_table() -> Table:
         row = [plus_minus(record.recon), f"{record.kl_z[0]:.2f}", f"{record.kl_u[0]:.2f}"]
         row += [plus_minus(record.nll), f"{record.nll_mc_se:.3f}", f"{record.ess_median:.0f}"]
         rows.append([f"`{name}`", *row])
-    return Table("Seed 0 on all 10,000 test images. Mean ± standard error over images.", rows, runs)
+    caption = "Seed 0 on all 10,000 test images. Mean ± standard error over images."
+    return Table(caption, rows, runs, over="")
 
 
 def runs_table() -> Table:
@@ -284,7 +284,7 @@ def protocol_table() -> Table:
         ["PyTorch", values(lambda r: r.versions["torch"])],
         ["Python", values(lambda r: r.versions["python"])],
     ]
-    return Table("What the runs share.", rows, runs, spread=False)
+    return Table("What the runs share.", rows, runs, over="{}.")
 
 
 def speed_tables() -> dict[str, Table]:
@@ -371,7 +371,7 @@ def ablation_table() -> Table:
         rows,
         runs,
         folder="validation",
-        spread=False,
+        over="{}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""How far an importance-sampled NLL can be trusted, which latents a model uses, and gray pixels.
+"""How far an importance-sampled NLL can be trusted, and a density of gray pixels.
 
 Like `evaluation`, this knows nothing of how a model was trained.
 """
@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 from tqdm.auto import tqdm
 
 from tvae_core.data import Images
@@ -22,7 +21,6 @@ from tvae_core.runtime import is_live
 
 ROWS = 1_000  # (image, draw) pairs decoded at once
 KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
-ACTIVE = 0.01  # the least variance of an active unit's mean (Burda et al. 2016)
 
 
 class NLLCurve(NamedTuple):
@@ -133,36 +131,6 @@ def _jackknife(
     without = blocks.scatter(1, place, -math.inf).logsumexp(1) - total
     change = change.scatter(1, place, without.unsqueeze(1))
     return (k - 1) * (math.log((k - 1) / k) - change.mean(1))
-
-
-class Units(NamedTuple):
-    """Each latent's use, z first: `model.split` cuts the fields into z's and u's.
-
-    `variance` is that of the posterior mean over images, and a unit is active where it exceeds 0.01
-    (Burda et al. 2016). `kl` is KL(q || p) of the latent, a mean over images, in nats.
-    """
-
-    variance: Float[Tensor, "D"]
-    kl: Float[Tensor, "D"]
-
-    @property
-    def active(self) -> Bool[Tensor, "D"]:
-        return self.variance > ACTIVE
-
-
-@torch.inference_mode()
-def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
-    """The use that a model makes of its latents on these images.
-
-    Raises:
-        ValueError: fewer than two images, which have no variance.
-    """
-    if len(images) < 2:
-        raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
-    posteriors = [model.posterior(p.float() / 255) for p in images.pixels.split(rows)]
-    means = torch.cat([q.mean for q in posteriors]).cpu().double()
-    kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
-    return Units(means.var(0), kls.mean(0))
 
 
 def with_gray_density(model: VAE) -> VAE:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import kl_divergence
 from tqdm.auto import tqdm
@@ -21,6 +21,7 @@ from tvae_core.runtime import is_live
 
 NLL_SAMPLES = 5_000
 ROWS = 1_000  # (image, draw) pairs decoded at once; bounds the memory whatever K is
+ACTIVE = 0.01  # the least variance of an active unit's mean (Burda et al. 2016)
 
 
 class Terms(NamedTuple):
@@ -35,15 +36,19 @@ class Terms(NamedTuple):
         return self.recon + self.kl_z + self.kl_u
 
 
-class LatentUse(NamedTuple):
-    """What each of D latent dimensions tells about the images; z first, then u.
+class Units(NamedTuple):
+    """Each latent's use, z first: `model.split` cuts the fields into z's and u's.
 
-    `kl` is the mean over images of KL(q || p), in nats. `variance` is that of the posterior means
-    over the images; Burda et al. 2016 (section 5.2) call a latent active where it exceeds 0.01.
+    `variance` is that of the posterior mean over images, and a unit is active where it exceeds 0.01
+    (Burda et al. 2016). `kl` is KL(q || p) of the latent, a mean over images, in nats.
     """
 
-    kl: Float[Tensor, "D"]
     variance: Float[Tensor, "D"]
+    kl: Float[Tensor, "D"]
+
+    @property
+    def active(self) -> Bool[Tensor, "D"]:
+        return self.variance > ACTIVE
 
 
 class NLL(NamedTuple):
@@ -76,11 +81,18 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
 
 
 @torch.inference_mode()
-def latent_use(model: VAE, images: Images, rows: int = ROWS) -> LatentUse:
-    """How much each latent is used, over all images."""
-    q = [model.posterior(batch.float() / 255) for batch in images.pixels.split(rows)]
-    kl = torch.cat([kl_divergence(each, model.prior) for each in q]).double().mean(0)
-    return LatentUse(kl.cpu(), torch.cat([each.mean for each in q]).double().var(0).cpu())
+def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
+    """The use that a model makes of its latents on these images.
+
+    Raises:
+        ValueError: fewer than two images, which have no variance.
+    """
+    if len(images) < 2:
+        raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
+    posteriors = [model.posterior(p.float() / 255) for p in images.pixels.split(rows)]
+    means = torch.cat([q.mean for q in posteriors]).cpu().double()
+    kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
+    return Units(means.var(0), kls.mean(0))
 
 
 @torch.inference_mode()

@@ -12,11 +12,9 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +29,14 @@ from tvae_core.provenance import code_hash
 from tvae_core.recipes import OPTIMIZERS, RUNS, Config
 from tvae_core.records import RunRecord, load_record
 from tvae_core.results import Run, build, load_pretrained, load_weights
-from tvae_core.runtime import check_known, device_name, pick_device, seeded, write_atomically
+from tvae_core.runtime import (
+    check_known,
+    device_name,
+    pick_device,
+    seeded,
+    versions,
+    write_atomically,
+)
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class Job(NamedTuple):
         return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
 
     def folder(self, seed: int) -> Path:
-        key = _hash(self.settings, _describe(self.images), seed)
+        key = _hash(self.settings, describe(self.images), seed)
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
     def batches(self, stack: int | None = None) -> data.Batches:
@@ -204,7 +209,7 @@ class Job(NamedTuple):
 
     def record_path(self, seed: int, test: Images) -> Path:
         """Where the record of this run on these test images is, or will be."""
-        key = _hash(_describe(self._seen(test)), self.profile.nll_samples)
+        key = _hash(describe(self._seen(test)), self.profile.nll_samples)
         return self.folder(seed) / f"record-{key}.json"
 
     def _seen(self, test: Images) -> Images:
@@ -241,10 +246,9 @@ class Job(NamedTuple):
                 "seed": seed,
                 "profile": self.profile.name,
                 "config": self.settings,
-                "data": {"train": _describe(self.images)},
+                "data": {"train": describe(self.images)},
                 "code_hash": code,
-                "versions": {p: metadata.version(p) for p in ("torch", "numpy", "tvae-core")}
-                | {"python": platform.python_version()},
+                "versions": versions(),
                 "device": machine,
                 "seconds": {"train": sum(row["seconds"] for row in curves) / len(seeds)},
                 "curves": curves,
@@ -280,7 +284,7 @@ class Job(NamedTuple):
                 measured = _measure(model, seen, samples)
             seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
             config = {**kept["config"], "nll_samples": samples}
-            images = {**kept["data"], "test": _describe(seen)}
+            images = {**kept["data"], "test": describe(seen)}
             kept |= {"seconds": seconds, "config": config, "data": images}
             record = RunRecord(**kept, **measured)
             record.save(path)
@@ -310,7 +314,8 @@ def _binarized(images: Images) -> Images:
 
 
 @functools.lru_cache(maxsize=8)
-def _describe(images: Images) -> dict[str, Any]:
+def describe(images: Images) -> dict[str, Any]:
+    """How records name a set of images."""
     return {"name": images.name, "n": len(images), "sha256": images.sha256()}
 
 
@@ -321,7 +326,7 @@ def _hash(*parts: Any) -> str:
 def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The measured fields of a record."""
     terms = evaluation.elbo_terms(model, test)
-    use = evaluation.latent_use(model, test)
+    use = evaluation.units(model, test)
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
     result = evaluation.nll(model, test, nll_samples, ks)
     return {

@@ -15,12 +15,10 @@ import dataclasses
 import hashlib
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +31,7 @@ from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
 from tvae_core.results import MEASURED, Run, build, load_pretrained, recorded
-from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
+from tvae_core.runtime import device_name, pick_device, seeded, versions, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
 VAES = ["plain-vae", "affine-vae", "tps-vae"]
@@ -138,7 +136,7 @@ def _reach(model: VAE, x: Tensor, latents: Tensor) -> Tensor:
 
 def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
     """Variance of the mean and KL of each latent, z first."""
-    used = diagnostics.units(model, images[part])
+    used = evaluation.units(model, images[part])
     return {"dim_z": model.dim_z, "variance": numbers(used.variance), "kl": numbers(used.kl)}
 
 
@@ -222,6 +220,13 @@ def numbers(values: Tensor) -> list[Any]:
 
 
 CHAINS = ("distributions", "chains", "leapfrog", "start")
+SNR = Kind(
+    snr_parts,
+    measure_snr,
+    ("repeats",),
+    (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
+    {"images": 20},
+)
 KINDS = {
     "nll": Kind(
         image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 1_000}
@@ -229,7 +234,7 @@ KINDS = {
     "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
     "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
     "units": Kind(
-        one_part, measure_units, (), (diagnostics.units,), {"images": 10_000}, [*VAES, *MODELS]
+        one_part, measure_units, (), (evaluation.units,), {"images": 10_000}, [*VAES, *MODELS]
     ),
     "pixels": Kind(
         image_blocks,
@@ -239,21 +244,8 @@ KINDS = {
         {"images": 500, "draws": IS_SAMPLES},
         ["plain-vae", "plain-vae-binarized"],
     ),
-    "snr": Kind(
-        snr_parts,
-        measure_snr,
-        ("repeats",),
-        (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
-        {"images": 20},
-    ),
-    "start": Kind(
-        snr_parts,
-        measure_start,
-        ("repeats",),
-        (gradients.gradient_snr, *SNR_ESTIMATORS.values(), build),
-        {"images": 20},
-        untrained=True,
-    ),
+    "snr": SNR,
+    "start": SNR._replace(measure=measure_start, code=(*SNR.code, build), untrained=True),
 }
 
 
@@ -277,20 +269,18 @@ def measure(kind: str, name: str, images: Images, options: Options, folder: Path
     how, path = KINDS[kind], folder / f"{kind}-{name}.json"
     run = load_pretrained(name)
     model = measured_model(kind, run)
-    binary = run.record.config["binarization"] != "none" and kind != "pixels"
-    seen = data.binarize_fixed(images) if binary else images
+    seen = data.binarize_fixed(images) if run.record.binary and kind != "pixels" else images
     fixed = {
         "kind": kind,
         "model": name,
         "options": {key: getattr(options, key) for key in how.options},
-        "data": {"name": seen.name, "n": len(seen), "sha256": seen.sha256()},
+        "data": experiments.describe(seen),
         "weights": _weights_hash(model),
         "code_hash": code_hash(how.measure, *how.code),
     }
     record: dict[str, Any] = {
         **fixed,
-        "versions": {p: metadata.version(p) for p in ("torch", "tvae-core")}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "device": device_name(seen.pixels.device),
         "seconds": 0.0,
         "parts": [],
@@ -386,7 +376,7 @@ def summary(record: dict[str, Any]) -> str:
         return "\n".join([head, *lines])
     if record["kind"] == "units":
         (part,) = record["parts"]
-        active = [variance > diagnostics.ACTIVE for variance in part["variance"]]
+        active = [variance > evaluation.ACTIVE for variance in part["variance"]]
         z, u = active[: part["dim_z"]], active[part["dim_z"] :]
         return f"{head}\n  active: {sum(z)} of {len(z)} in z, {sum(u)} of {len(u)} in u"
     lines = []

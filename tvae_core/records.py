@@ -19,7 +19,7 @@ class RunRecord:
     recon, kl_z, kl_u and nll are [mean, standard error over test images]. `nll_mc_se` is the
     Monte-Carlo standard error of the mean NLL. `nll_at` pairs `nll_ks`; the values per image allow
     paired comparisons of models on the same images. Those per latent, z first, then u, are
-    `evaluation.LatentUse`.
+    `evaluation.Units`.
     """
 
     name: str
@@ -44,6 +44,11 @@ class RunRecord:
     recon_per_image: list[float] = field(default_factory=list)
     kl_per_latent: list[float] = field(default_factory=list)
     variance_per_latent: list[float] = field(default_factory=list)
+
+    @property
+    def binary(self) -> bool:
+        """Whether the model was trained on binary pixels."""
+        return bool(self.config["binarization"] != "none")
 
     def save(self, path: Path) -> None:
         """Write as JSON, a field a line, atomically."""

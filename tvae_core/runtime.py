@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import IO
 
@@ -118,3 +120,9 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object])
             f"cannot write {path} ({error.strerror}); free some space or choose "
             "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
         ) from error
+
+
+def versions() -> dict[str, str]:
+    """Of what a number may depend on, as records tell it."""
+    found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
+    return {**found, "python": platform.python_version()}

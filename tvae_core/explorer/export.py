@@ -142,8 +142,7 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
 
 def _model_script(name: str) -> str:
     model, record = results.load_pretrained(name)
-    binarized = record.config.get("binarization", "none") != "none"
-    config, weights = describe(model, some_digits(), binarized)
+    config, weights = describe(model, some_digits(), record.binary)
     return _script(name, {**config, "packed": pack(weights)})
 
 

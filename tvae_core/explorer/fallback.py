@@ -59,7 +59,7 @@ def _digits(name: str) -> Figure:
     model, record = results.load_pretrained(name)
     model = model.cpu()
     images = some_digits()[SHOWN]
-    if record.config.get("binarization", "none") != "none":
+    if record.binary:
         images = data.binarize_fixed(images)
     latents = model.posterior(images.x).mean
     output = model.decoder(latents).mean

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 
+from tvae_core import models
 from tvae_core.evaluation import mean_se
 from tvae_core.experiments import code_of
 from tvae_core.recipes import DECODERS, HELD_OUT, RECIPES, RUNS
@@ -213,6 +214,16 @@ def gaps_table(suffix: str, caption: str) -> Table:
     return Table(
         f"{caption} ± is the standard error over seeds and images.", rows, runs, over="{}."
     )
+
+
+def models_table() -> Table:
+    """The three networks."""
+    rows = [["decoder", "latents z", "latents u", "parameters"]]
+    for name in DECODERS:
+        model = models.build(name)
+        parameters = sum(p.numel() for p in model.parameters())
+        rows.append([NAMES[name], str(model.dim_z), str(model.dim_u), f"{parameters:,}"])
+    return Table("The three models, encoder and decoder together.", rows, [])
 
 
 def draws_table() -> Table:
@@ -412,6 +423,7 @@ def gradients_table() -> Table:
 def tables() -> dict[str, Table]:
     gray, five = against_study()
     made = {
+        "models": models_table(),
         "gray": gray,
         "five_draws": five,
         "gaps": gaps_table(

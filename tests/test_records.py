@@ -87,7 +87,6 @@ def test_a_record_is_whole_on_the_disk_before_it_takes_the_old_ones_place(path, 
 
 
 FIELDS = [field.name for field in dataclasses.fields(RunRecord)]
-OPTIONAL = ("recon_per_image", "kl_per_latent", "variance_per_latent")  # older records lack them
 DAMAGE = {
     "empty": lambda text: "",
     "truncated": lambda text: text[: len(text) // 2],
@@ -102,7 +101,6 @@ DAMAGE = {
             {name: value for name, value in json.loads(text).items() if name != field}
         )
         for field in FIELDS
-        if field not in OPTIONAL
     },
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ class RunRecord:
     nll_at: list[float]
     ess_median: float
     nll_per_image: list[float]
-    recon_per_image: list[float] = field(default_factory=list)
-    kl_per_latent: list[float] = field(default_factory=list)
-    variance_per_latent: list[float] = field(default_factory=list)
+    recon_per_image: list[float]
+    kl_per_latent: list[float]
+    variance_per_latent: list[float]
 
     @property
     def binary(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -135,22 +136,26 @@ def _sums() -> dict[str, str]:
 def report(*names: str) -> str:
     """A table of the book's records for some of `RUNS`, with the study's numbers beside them.
 
-    Means over test images +- the standard error over these images; NLL from the record's number
-    of importance samples.
+    Seed 0: means over test images +- the standard error over these images; NLL from the record's
+    number of importance samples. Then the standard deviation of the NLL over seeds, with their
+    number.
     """
     lines = [
-        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'study: recon, NLL':>19}"
+        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
+        f"{'study: recon, NLL':>18}"
     ]
     for name in names:
         record = record_of(name)
-        printed_recon = study.PRINTED[record.config["model"]].recon
         printed_nll = study.nll_of(name)
         printed = "-" if printed_nll is None else f"{printed_nll:.2f}"
         if name.endswith("-vae"):
-            printed = f"{printed_recon:.2f}  {printed}"
+            printed = f"{study.PRINTED[record.config['model']].recon:.2f}  {printed}"
+        values = over_seeds(name)
+        spread = f"{statistics.stdev(values):.2f} ({len(values)})" if len(values) > 1 else "-"
         lines.append(
             f"{name:20} {record.recon[0]:7.2f} +- {record.recon[1]:.2f} {record.kl_z[0]:6.2f} "
-            f"{record.kl_u[0]:6.2f} {record.nll[0]:8.2f} +- {record.nll[1]:.2f} {printed:>19}"
+            f"{record.kl_u[0]:6.2f} {record.nll[0]:8.2f} +- {record.nll[1]:.2f} {spread:>10} "
+            f"{printed:>18}"
         )
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import statistics
 
 import pytest
 import torch
@@ -154,6 +155,35 @@ def test_a_slider_moves_the_output(visit):
     now = shown(page)
     assert same(now[0], canonical)
     assert not same(now[1], output)
+
+
+# Milliseconds from each of 40 changes of the latents to the end of the frame that shows it.
+MOVES = """async element => {
+  const canvases = [...(element.shadowRoot ?? element).querySelectorAll('canvas')];
+  const pixels = () => canvases.map(canvas => canvas.toDataURL()).join();
+  const times = [];
+  for (let i = 0; i < 40; i++) {
+    // Not in step with the frames.
+    await new Promise(done => setTimeout(done, 20 + 16 * Math.random()));
+    const latents = Array.from(element.latents), before = pixels(), start = performance.now();
+    latents[latents.length - 1] = (i % 2 ? 1 : -1) * (0.5 + i / 40);
+    latents[0] = latents.at(-1);
+    element.latents = latents;
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - start);
+    if (pixels() === before) throw new Error('nothing has moved');
+  }
+  return times;
+}"""
+
+
+@pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5"])
+def test_the_first_picture_takes_less_than_a_second_and_a_move_less_than_a_frame(visit, run):
+    page = visit(f'view="pose" model="{run}"', ready=False)
+    element = page.locator("tvae-explorer[ready]")
+    element.wait_for()
+    assert page.evaluate("performance.now()") < 1_000  # since the page was asked for
+    assert statistics.median(element.evaluate(MOVES)) < 16
 
 
 def test_likely_poses_are_short(visit):

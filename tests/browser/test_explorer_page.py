@@ -159,7 +159,7 @@ def test_a_slider_moves_the_output(visit):
 
 # Milliseconds from each of 40 changes of the latents to the end of the frame that shows it.
 MOVES = """async element => {
-  const canvases = [...(element.shadowRoot ?? element).querySelectorAll('canvas')];
+  const canvases = [...element.shadowRoot.querySelectorAll('canvas')];
   const pixels = () => canvases.map(canvas => canvas.toDataURL()).join();
   const times = [];
   for (let i = 0; i < 40; i++) {

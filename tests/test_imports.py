@@ -36,11 +36,13 @@ MAY_IMPORT = {
     # What the runs are, what they gave, how they are made, and the command that makes all.
     "recipes": {"bounds", "estimators", "training"},
     "results": {"runtime", "study", "models", "records"},
-    "experiments": {"runtime", "provenance", "recipes", "results", *PIECES, *BUILT},
-    "reproduce": {"runtime", "recipes", "experiments", "data", "evaluation"},
+    "experiments": {
+        *("runtime", "acceleration", "provenance", "recipes", "results", *PIECES, *BUILT)
+    },
+    "reproduce": {"runtime", "acceleration", "recipes", "experiments", "data", "evaluation"},
     "measure": {
-        *("runtime", "provenance", "results", "experiments", "ais", "diagnostics", "gradients"),
-        *("data", "models", "bounds", "estimators", "evaluation"),
+        *("runtime", "acceleration", "provenance", "results", "experiments", "diagnostics"),
+        *("ais", "gradients", "data", "models", "bounds", "estimators", "evaluation"),
     },
     # Leaves: they may look at all, and nothing of the above at them.
     "plots": {"runtime", *PIECES, *BUILT},

@@ -388,6 +388,22 @@ def test_without_a_compiler_a_fast_run_is_a_plain_one(monkeypatch):
     assert_same_run(train(fast=True), train())
 
 
+def test_subnormal_numbers_are_zero_within_a_block_and_come_back_after_it():
+    smallest = torch.tensor([torch.finfo(torch.float32).smallest_normal])
+
+    def flushed() -> bool:
+        return (smallest / 2).item() == 0
+
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot")
+    assert not flushed()
+    with acceleration.subnormals_flushed():
+        with acceleration.subnormals_flushed():
+            assert flushed()
+        assert flushed()
+    assert not flushed()
+
+
 class Repeated:
     """Stacked batches in which every model of the stack sees the same images."""
 

@@ -22,6 +22,7 @@ import tutorial_style
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvae_core import data, evaluation, load_pretrained, models, training
+from tvae_core.acceleration import subnormals_flushed
 from tvae_core.experiments import PROFILES, Job
 from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
 from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
@@ -51,7 +52,7 @@ def flops_of_epoch(job: Job) -> float:
 
 def our_epoch(job: Job, stack: int | None = None) -> float:
     """Seconds for 60,000 images; a first epoch, in which code is compiled, does not count."""
-    with seeded(0), contextlib.redirect_stdout(io.StringIO()):
+    with seeded(0), subnormals_flushed(), contextlib.redirect_stdout(io.StringIO()):
         model = job.untrained(0)
         rows = training.fit(
             models.stack([model] * stack) if stack else model,

@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from tvae_core import data, evaluation, experiments
+from tvae_core.acceleration import subnormals_flushed
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
@@ -115,6 +116,7 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
+@subnormals_flushed()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every run of a recipe, for several seeds."""
     chosen = _parse(arguments)

@@ -3,19 +3,23 @@
 Usage: python tools/bench.py [--repeats 5]
 
 Both train the same networks on the bundled digits with the study's optimizer, in turns, so that a
-busy moment of the machine meets both. Leave the machine alone meanwhile.
+busy moment of the machine meets both. On a CPU that is done twice: one run on all cores, as a
+reader trains, then one on each core at once, as `reproduce` trains a grid. Leave the machine alone
+meanwhile.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import tutorial_style
@@ -32,6 +36,7 @@ EPOCH = 60_000  # images; times on the bundled digits are told for this many
 RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
 KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
 NLL_IMAGES = 5
+WAYS = ("tutorial", "tvae_core")
 SIDE_BY_SIDE = 5  # seeds trained at once
 
 
@@ -121,7 +126,8 @@ def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, flo
     return {name: statistics.median(seconds[name] for seconds in tries) for name in ways}
 
 
-def measure(repeats: int) -> dict[str, object]:
+def measure(repeats: int) -> dict[str, Any]:
+    """Seconds of training and of the NLL, both ways, with the threads that this process has."""
     device = pick_device()
     data.import_torchvision_datasets()
     digits = data.load("mini", "train").to(device)
@@ -139,26 +145,50 @@ def measure(repeats: int) -> dict[str, object]:
             row = {"model": kind, "k": k, **medians(ways, repeats)}
             row["share of limit"] = flops_of_epoch(job) / row["tvae_core"] / limit
             epochs.append(row)
-            print(row, flush=True)
         ways = nll_ways(kind)
         per_image = {
             name: lambda way=way: timed(lambda: way(NLL_IMAGES, 5_000)) / NLL_IMAGES
             for name, way in ways.items()
         }
         nlls.append({"model": kind, **medians(per_image, repeats)})
-        print(nlls[-1], flush=True)
-    memory = [{"k": k, **{way: peak_of(way, k) for way in ways}} for k in KS]
     return {
         "device": device_name(device),
-        "cores": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "repeats": repeats,
         "matmul_limit_gflops": limit / 1e9,
         "seconds_per_epoch": epochs,
         "seconds_per_nll": nlls,
-        "peak_mb": memory,
+    }
+
+
+def measure_on_each_core(repeats: int, cores: int) -> dict[str, Any]:
+    """The same in as many processes at once as there are cores, one thread each: their means."""
+    command = [sys.executable, __file__, "--repeats", str(repeats), "--worker"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+        for _ in range(cores)
+    ]
+    told = [worker.communicate()[0] for worker in workers]
+    if any(worker.returncode for worker in workers):
+        sys.exit("a worker has failed; see above")
+    found = [json.loads(lines.splitlines()[-1]) for lines in told]
+
+    def means(name: str) -> list[dict[str, Any]]:
+        """Row by row: what is measured as a mean, what it was measured on as it is."""
+        return [
+            {
+                key: statistics.mean(row[key] for row in rows)
+                if isinstance(value, float)
+                else value
+                for key, value in rows[0].items()
+            }
+            for rows in zip(*(one[name] for one in found), strict=True)
+        ]
+
+    return {
+        "device": f"CPU, {cores} runs at once of 1 thread each",
+        "matmul_limit_gflops": sum(one["matmul_limit_gflops"] for one in found),
+        "seconds_per_epoch": means("seconds_per_epoch"),
+        "seconds_per_nll": means("seconds_per_nll"),
     }
 
 
@@ -168,12 +198,26 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak", nargs=2, metavar=("WAY", "K"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.peak:
         return print_peak(chosen.peak[0], int(chosen.peak[1]))
-    record = json.dumps(measure(chosen.repeats), indent=1) + "\n"
-    write_atomically(RECORD, record.encode())
-    print(record)
+    if chosen.worker:
+        return print(json.dumps(measure(chosen.repeats)))
+    cores = torch.get_num_threads()
+    record = measure(chosen.repeats) | {
+        "cores": cores,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "repeats": chosen.repeats,
+        "peak_mb": [{"k": k, **{way: peak_of(way, k) for way in WAYS}} for k in KS],
+    }
+    if pick_device().type == "cpu" and cores > 1:
+        record["on_each_core"] = measure_on_each_core(chosen.repeats, cores)
+    text = json.dumps(record, indent=1) + "\n"
+    write_atomically(RECORD, text.encode())
+    print(text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/ex
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-browser check notebooks reproduce measure bench tables explorer setup-cells linkcheck clean
+.PHONY: help install book test test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ measure: $(READY) ## measure the trained models more closely (hours; ARGS= as fo
 
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py
+
+mutants: $(READY) ## plant mistakes in a copy of tvae_core and see that the tests catch them (minutes)
+	$(BIN)/python tools/mutants.py
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python tools/make_tables.py

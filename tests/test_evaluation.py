@@ -164,6 +164,15 @@ def test_recon_is_the_expected_log_likelihood():
     assert (recon.mean() - expected).abs() < 4 * recon.std() / math.sqrt(len(recon))
 
 
+def test_recon_is_a_mean_over_draws(tiny):
+    model, images = tiny
+    with seeded(2):
+        recon = evaluation.elbo_terms(model, images, draws=7).recon
+    with seeded(2), torch.no_grad():
+        log_lik = model.particles(images.x, 7).log_lik
+    torch.testing.assert_close(recon, -log_lik.mean(0))
+
+
 def test_negative_elbo_is_the_nll_of_one_draw_in_expectation():
     model = LinearGaussian(shift=0.5, widen=1.3)
     copies = model.images(1)[torch.zeros(4000, dtype=torch.long)]

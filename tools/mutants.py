@@ -1,0 +1,345 @@
+"""Plant one mistake after another in a copy of tvae_core, and note which test catches it.
+
+Usage: python tools/mutants.py [--only ais]
+
+Writes results/mutants.csv and exits with 1 if a mistake went unnoticed. Each is a piece of a
+module, put in place of another; the tests of that module then run until the first fails.
+"""
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "results" / "mutants.csv"
+COPIED = ("tvae_core", "tests", "tools", "conftest.py", "pyproject.toml")
+HEAD = ("module", "the mistake", "caught by")
+NOTHING = "nothing"
+FAILED = re.compile(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", re.MULTILINE)  # no parameters
+
+
+class Mutant(NamedTuple):
+    """A piece of a module, which must occur once, and what is put in its place."""
+
+    module: str
+    what: str
+    right: str
+    wrong: str
+
+
+# The tests that each module's mutants meet, in this order.
+TESTS = {
+    "bounds": ("bounds", "estimators"),
+    "particles": ("estimators", "models"),
+    "estimators": ("estimators",),
+    "gradients": ("gradients",),
+    "evaluation": ("evaluation",),
+    "diagnostics": ("diagnostics",),
+    "ais": ("ais",),
+}
+MUTANTS = [
+    Mutant("bounds", "ELBO: mean over images", "return log_w.mean(0)", "return log_w.mean(-1)"),
+    Mutant("bounds", "ELBO: sum for mean", "return log_w.mean(0)", "return log_w.sum(0)"),
+    Mutant(
+        "bounds",
+        "IWAE: no log-sum-exp",
+        "log_w.logsumexp(0) - math.log(len(log_w))",
+        "log_w.exp().mean(0).log()",
+    ),
+    Mutant(
+        "bounds", "IWAE: no 1/K", "log_w.logsumexp(0) - math.log(len(log_w))", "log_w.logsumexp(0)"
+    ),
+    Mutant("bounds", "IWAE: over images", "log_w.logsumexp(0)", "log_w.logsumexp(-1)"),
+    Mutant("bounds", "MIWAE: m and k exchanged", "unflatten(0, (-1, m))", "unflatten(0, (m, -1))"),
+    Mutant("bounds", "MIWAE: bounds exchanged", "elbo(iwae(log_w", "iwae(elbo(log_w"),
+    Mutant(
+        "bounds",
+        "CIWAE: beta and 1 - beta exchanged",
+        "beta * elbo(log_w) + (1 - beta) * iwae(log_w)",
+        "beta * iwae(log_w) + (1 - beta) * elbo(log_w)",
+    ),
+    Mutant("bounds", "CIWAE: a sign", "(1 - beta) * iwae(log_w)", "(1 + beta) * iwae(log_w)"),
+    Mutant("bounds", "Renyi: alpha for 1 - alpha", "iwae((1 - alpha) *", "iwae(alpha *"),
+    Mutant("bounds", "Renyi: not divided", "* log_w) / (1 - alpha)", "* log_w)"),
+    Mutant(
+        "bounds",
+        "Renyi: limit at 0, not at 1",
+        "if alpha == 1:\n        return elbo",
+        "if alpha == 0:\n        return elbo",
+    ),
+    Mutant(
+        "particles",
+        "log w: sign of the price",
+        "self.log_lik - self.beta * (self.log_q - self.log_prior)",
+        "self.log_lik + self.beta * (self.log_q - self.log_prior)",
+    ),
+    Mutant(
+        "particles",
+        "log w: prior forgotten",
+        "(self.log_q - self.log_prior)",
+        "self.log_q",
+    ),
+    Mutant("particles", "path: mean not held", "self.q.loc.detach()", "self.q.loc"),
+    Mutant("particles", "path: deviation not held", "self.q.scale.detach()", "self.q.scale"),
+    Mutant("particles", "path: no price", "self.beta * (log_q - self", "(log_q - self"),
+    Mutant(
+        "estimators",
+        "closed-form KL: sign",
+        "- particles.beta * particles.kl",
+        "+ particles.beta * particles.kl",
+    ),
+    Mutant(
+        "estimators",
+        "STL: score left in",
+        "return bounds.elbo(particles.log_w_path)",
+        "return bounds.elbo(particles.log_w)",
+    ),
+    Mutant("estimators", "DReG: shares not held", "log_w.softmax(0).detach()", "log_w.softmax(0)"),
+    Mutant("estimators", "DReG: shares over images", "log_w.softmax(0)", "log_w.softmax(-1)"),
+    Mutant(
+        "estimators",
+        "DReG: share not squared",
+        "weight = 1 - particles.beta * (1 - shares)",
+        "weight = torch.ones_like(shares)",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: 1 - share for share",
+        "weight = 1 - particles.beta * (1 - shares)",
+        "weight = 1 - particles.beta * shares",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: price of the score forgotten",
+        "weight = 1 - particles.beta * (1 - shares)",
+        "weight = shares",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: value off",
+        "bounds.iwae(log_w.detach()) + surrogate - surrogate.detach()",
+        "bounds.iwae(log_w.detach()) + surrogate",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: another bound's value",
+        "bounds.iwae(log_w.detach())",
+        "bounds.elbo(log_w.detach())",
+    ),
+    Mutant("estimators", "any bound: ratio inverted", "(curvature / slope)", "(slope / curvature)"),
+    Mutant(
+        "estimators",
+        "any bound: a sign",
+        "1 - particles.beta * (curvature",
+        "1 + particles.beta * (curvature",
+    ),
+    Mutant(
+        "estimators",
+        "any bound: score left in",
+        "log_w = particles.log_w_path\n        slope",
+        "log_w = particles.log_w\n        slope",
+    ),
+    Mutant(
+        "estimators",
+        "curvature: all particles at once",
+        "changes.diagonal().movedim(-1, 0)",
+        "changes.sum(0)",
+    ),
+    Mutant(
+        "estimators",
+        "PIWAE: decoder's bound reaches the encoder",
+        "particles.latents.register_hook(torch.zeros_like)",
+        "pass",
+    ),
+    Mutant(
+        "estimators",
+        "PIWAE: log q not held",
+        "log_q=particles.log_q.detach()",
+        "log_q=particles.log_q",
+    ),
+    Mutant(
+        "estimators",
+        "PIWAE: bounds exchanged",
+        "encoder(particles).sum(), ends",
+        "decoder(particles).sum(), ends",
+    ),
+    Mutant(
+        "estimators",
+        "PIWAE: a sign",
+        "value + surrogate - surrogate",
+        "value - surrogate + surrogate",
+    ),
+    Mutant(
+        "gradients",
+        "noise left in the signal",
+        "(mean.square().sum() - noise / repeats)",
+        "mean.square().sum()",
+    ),
+    Mutant("gradients", "variance of R, not R - 1", "spread / (repeats - 1)", "spread / repeats"),
+    Mutant("gradients", "Welford's update", "off * (new - mean)", "off * off"),
+    Mutant(
+        "gradients",
+        "z's rows for u's",
+        '"log_sigma": row < model.dim_z',
+        '"log_sigma": row >= model.dim_z',
+    ),
+    Mutant("evaluation", "NLL: no 1/K", "math.log(drawn) - log_w1", "-log_w1"),
+    Mutant(
+        "evaluation",
+        "NLL: the last chunk alone",
+        "log_w1 = torch.logaddexp(log_w1, log_w.logsumexp(0))",
+        "log_w1 = log_w.logsumexp(0)",
+    ),
+    Mutant("evaluation", "NLL: a chunk too many", "drawn += k", "drawn += per_chunk"),
+    Mutant(
+        "evaluation", "ESS: weights not squared", "(2 * log_w).logsumexp(0)", "log_w.logsumexp(0)"
+    ),
+    Mutant(
+        "evaluation", "recon: one draw of many", "particles.log_lik.mean(0)", "particles.log_lik[0]"
+    ),
+    Mutant("evaluation", "KL: z and u exchanged", "kl_z, kl_u = model", "kl_u, kl_z = model"),
+    Mutant("evaluation", "units: deviation for variance", "means.var(0)", "means.std(0)"),
+    Mutant(
+        "evaluation",
+        "standard error: no root of N",
+        "values.std() / math.sqrt(len(values))",
+        "values.std()",
+    ),
+    Mutant("diagnostics", "NLL(k): no 1/k", "math.log(k) - total,", "-total,"),
+    Mutant("diagnostics", "jackknife: k for k - 1", "(k - 1) * (math.log(", "k * (math.log("),
+    Mutant("diagnostics", "jackknife: a sign", "/ k) - change.mean(1)", "/ k) + change.mean(1)"),
+    Mutant("diagnostics", "delta bias: no 1/k", "(inverse_ess - 1 / k) / 2", "inverse_ess / 2"),
+    Mutant(
+        "diagnostics", "blocks: axes exchanged", "unflatten(0, (-1, k))", "unflatten(0, (k, -1))"
+    ),
+    Mutant("diagnostics", "dominated: the others", "(largest > 0.5)", "(largest <= 0.5)"),
+    Mutant(
+        "ais",
+        "weight: ends exchanged",
+        "log_w = log_w + rise * (point.joint - point.start)\n        point",
+        "log_w = log_w + rise * (point.start - point.joint)\n        point",
+    ),
+    Mutant("ais", "weight: after the move, not before", "if not reverse:", "if reverse:"),
+    Mutant(
+        "ais", "reverse: the path walked forwards", "reversed(times) if reverse else times", "times"
+    ),
+    Mutant("ais", "summary: no 1/C", "sign * (total - math.log(chains))", "sign * total"),
+    Mutant("ais", "summary: reverse weights not inverted", "sign * log_w\n", "log_w\n"),
+    Mutant("ais", "joint: prior forgotten", "prior.log_prob(latents).sum(-1) + model", "model"),
+    Mutant(
+        "ais",
+        "log f: ends exchanged",
+        "(1 - beta) * self.start + beta * self.joint",
+        "beta * self.start + (1 - beta) * self.joint",
+    ),
+    Mutant(
+        "ais",
+        "slope: ends exchanged",
+        "(1 - beta) * self.d_start + beta * self.d_joint",
+        "beta * self.d_start + (1 - beta) * self.d_joint",
+    ),
+    Mutant(
+        "ais", "HMC: all is accepted", "torch.rand_like(rate) < rate", "torch.rand_like(rate) < 1"
+    ),
+    Mutant(
+        "ais",
+        "HMC: sign of the kinetic energy",
+        "- momentum.square().sum(-1) / 2",
+        "+ momentum.square().sum(-1) / 2",
+    ),
+    Mutant("ais", "HMC: rejected for accepted", "proposal.where(torch", "point.where(torch"),
+    Mutant(
+        "ais",
+        "leapfrog: a whole step first",
+        "momentum + step / 2 * width",
+        "momentum + step * width",
+    ),
+    Mutant("ais", "leapfrog: a whole step last", "(step if left else step / 2)", "step"),
+    Mutant(
+        "ais",
+        "leapfrog: momentum not in units of the width",
+        "step * width * momentum",
+        "step * momentum",
+    ),
+    Mutant(
+        "ais",
+        "schedule: not from 0 to 1",
+        "(rising - rising[0]) / (rising[-1] - rising[0])",
+        "rising",
+    ),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", choices=TESTS, help="the mutants of one module, whose rows are replaced"
+    )
+    only = parser.parse_args().only
+    caught = {row[:2]: row[2] for row in _table()} if only else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch)
+        for name in COPIED:
+            copy_of = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy_of(ROOT / name, copy / name)
+        for module in TESTS:
+            if only in (None, module) and (test := first_failure(copy, module)):
+                sys.exit(f"{test} fails without any mutant")
+        for mutant in MUTANTS:
+            if only in (None, mutant.module):
+                key = mutant.module, mutant.what
+                caught[key] = caught_by(copy, mutant) or NOTHING
+                print(*key, caught[key], sep=" | ", flush=True)
+    rows = [(m.module, m.what, caught[m.module, m.what]) for m in MUTANTS]
+    with TABLE.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
+    if missed := [row for row in rows if row[2] == NOTHING]:
+        sys.exit(f"{len(missed)} of {len(rows)} mistakes went unnoticed")
+
+
+def _table() -> list[tuple[str, ...]]:
+    with TABLE.open(newline="") as file:
+        return [tuple(row) for row in csv.reader(file)][1:]
+
+
+def caught_by(copy: Path, mutant: Mutant) -> str | None:
+    """The first test that fails with the mutant in place; the copy is as before afterwards."""
+    path = copy / "tvae_core" / f"{mutant.module}.py"
+    right = path.read_text()
+    if right.count(mutant.right) != 1:
+        sys.exit(f"{mutant.what}: {mutant.right!r} is not once in {mutant.module}")
+    path.write_text(right.replace(mutant.right, mutant.wrong))
+    try:
+        return first_failure(copy, mutant.module)
+    finally:
+        path.write_text(right)
+
+
+def first_failure(copy: Path, module: str) -> str | None:
+    tests = [f"tests/test_{name}.py" for name in TESTS[module]]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-x", "-q", "-rfE", *tests],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode == 0:
+        return None
+    found = FAILED.search(run.stdout)
+    if not found:
+        sys.exit(f"no test failed, but pytest ended with {run.returncode}:\n{run.stdout[-2000:]}")
+    return f"`{found[1]}`"
+
+
+if __name__ == "__main__":
+    main()

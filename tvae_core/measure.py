@@ -227,10 +227,11 @@ SNR = Kind(
     ("repeats",),
     (gradients.gradient_snr, *SNR_ESTIMATORS.values()),
     {"images": 20},
+    ["plain-iwae5", "affine-iwae5"],
 )
 KINDS = {
     "nll": Kind(
-        image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 1_000}
+        image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 500}
     ),
     "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
     "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
@@ -246,7 +247,12 @@ KINDS = {
         ["plain-vae", "plain-vae-binarized"],
     ),
     "snr": SNR,
-    "start": SNR._replace(measure=measure_start, code=(*SNR.code, build), untrained=True),
+    "start": SNR._replace(
+        measure=measure_start,
+        code=(*SNR.code, build),
+        models=["plain-iwae5"],
+        untrained=True,
+    ),
 }
 
 

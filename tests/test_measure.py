@@ -194,7 +194,7 @@ def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_pat
     measure.main(["nll", "--images", "7", "--draws", "9"])
     assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
     assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
-        **{"nll": 1_000, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500},
+        **{"nll": 500, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500},
         **{"snr": 20, "start": 20},
     }
     assert [name for _, name, _, _ in asked[len(KINDS) :]] == KINDS["nll"].models

@@ -118,3 +118,37 @@ def test_a_caption_tells_the_seeds_and_names_what_is_older_than_the_code(recorde
     assert table.full_caption.endswith("Trained by code older than the present one: `tps-vae`.")
     monkeypatch.setattr(make_tables, "current_hashes", lambda name: set())
     assert table.full_caption.endswith("Trained by code older than the present one.")
+
+
+def test_a_better_recipe_stands_beside_the_study_s_and_the_study(recorded):
+    recorded("tps-iwae5", torch.tensor([[92.0, 94.0]]))
+    recorded("tps-iwae5-long", torch.tensor([[84.0, 86.0], [85.0, 87.0]]))
+    rows = make_tables.recipes_table().rows
+    assert rows[0][-2:] == ["modern, 50 epochs", "modern, 200 epochs"]
+    (row,) = (row for row in rows if row[:2] == ["IWAE, k = 5", "thin-plate spline"])
+    assert row[2:] == ["92.16", "93.00", make_tables.UNKNOWN, "85.50 ± 0.71"]
+
+
+def test_a_recipe_without_two_models_has_no_gap_to_show(recorded):
+    recorded("plain-iwae5-modern", torch.tensor([[87.0, 89.0]]))
+    recorded("plain-iwae5-long", torch.tensor([[85.0, 87.0]]))
+    recorded("affine-iwae5-long", torch.tensor([[84.0, 86.0]]))
+    table = make_tables.better_gaps()
+    _, row = table.rows
+    assert row == ["IWAE, k = 5, 200 epochs", "-1.00 ± 0.00", *[make_tables.UNKNOWN] * 2]
+    assert table.any_record
+
+
+def test_both_estimates_of_the_nll_are_compared_on_the_same_images(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_tables, "MEASURED", tmp_path)
+    for model, by_sampling, by_ais in (
+        ("plain", [90.0, 92.0], [89.5, 91.5]),
+        ("tps", [91.0, 92.0], [87.5, 89.5]),
+    ):
+        parts = [{"is_nll": [a], "ais_nll": [b]} for a, b in zip(by_sampling, by_ais, strict=True)]
+        record = {"data": {"n": 2}, "parts": parts}
+        (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record))
+    table = make_tables.annealed_table()
+    assert table.rows[1] == ["`plain-iwae5`", "91.00", "90.50", "", ""]
+    assert table.rows[2] == ["`tps-iwae5`", "91.50", "88.50", "+0.50 ± 0.50", "-2.00 ± 0.00"]
+    assert "same 2 images" in table.caption

@@ -35,6 +35,7 @@ from tvae_core.results import MEASURED, Run, build, load_pretrained, recorded
 from tvae_core.runtime import device_name, pick_device, seeded, versions, write_atomically
 
 MODELS = ["plain-iwae5", "affine-iwae5", "tps-iwae5"]
+CONVERGED = [f"{name}-long" for name in MODELS]
 VAES = ["plain-vae", "affine-vae", "tps-vae"]
 # What the gradient lab compares, each asked for k draws in all. Those named miwae8 have k / 8 in
 # each of 8 groups, and are left out where 8 does not divide k.
@@ -233,7 +234,14 @@ KINDS = {
     "nll": Kind(
         image_blocks, measure_nll, ("block", "draws"), (diagnostics.nll_curve,), {"images": 500}
     ),
-    "ais": Kind(image_blocks, measure_ais, ("block", *CHAINS), (ais.ais, evaluation.nll), {}),
+    "ais": Kind(
+        image_blocks,
+        measure_ais,
+        ("block", *CHAINS),
+        (ais.ais, evaluation.nll),
+        {},
+        [*MODELS, *CONVERGED],
+    ),
     "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), (ais.bdmc, evaluation.nll), {}),
     "units": Kind(
         one_part, measure_units, (), (evaluation.units,), {"images": 10_000}, [*VAES, *MODELS]

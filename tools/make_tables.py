@@ -256,18 +256,18 @@ def better_gaps() -> Table:
 OPTIONS = {
     "batch_size": ("images in a batch", ""),
     "optimizer": ("optimizer", ""),
-    "peak": ("learning rate at its peak", "1"),
-    "warm_up": ("epochs until the KL counts in full", "0"),
-    "start": ("bias of the decoder's last layer at the start", "near 0"),
-    "estimator": ("gradient of the IWAE bound", "reparameterized"),
+    "peak": ("highest learning rate", "1"),
+    "warm_up": ("epochs of warm-up", "0"),
+    "start": ("first bias of the pixels", "near 0"),
+    "estimator": ("gradient", "reparameterized"),
     "resample": ("what is warped", "probabilities"),
     "padding": ("outside the frame", "paper"),
-    "pose_std": ("deviation of W at the start, θ = W u + b", "0.1"),
+    "pose_std": ("deviation of the first W", "0.1"),
 }
 SAID = {
-    "adadelta": "AdaDelta, rate falling as (1 - t)^0.9",
+    "adadelta": "AdaDelta, falling rate",
     "adam-one-cycle": "Adam, one cycle",
-    "mean": "logit of the mean image",
+    "mean": "the mean image's",
     "dreg": "DReG",
 }
 

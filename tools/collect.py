@@ -3,9 +3,9 @@
 Usage: TVAE_RUNS=FOLDER python tools/collect.py
 
 Records of whole runs go to results/records/RUN-seedSEED-IMAGES.json, those of runs on held-out
-training images to results/validation/. Of seed 0 the record on most test images also goes to
-tvae_core/pretrained, and for the runs in SHIPPED float16 weights beside it. What is there already
-of runs that FOLDER does not hold stays.
+training images to results/validation/. Of seed 0 the record on those test images that all seeds
+share, the fewest, also goes to tvae_core/pretrained, and for the runs in SHIPPED float16 weights
+beside it. What is there already of runs that FOLDER does not hold stays.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SHIPPED = {*SHOWN, "plain-vae-binarized", *CONVERGED}
 
 
 def main() -> None:
-    largest: dict[str, tuple[int, Path]] = {}
+    common: dict[str, tuple[int, Path]] = {}
     for path in sorted(runs_folder().glob("*/record-*.json")):
         record = load_record(path)
         if record.name not in RUNS or record.profile not in FOLDERS:
@@ -40,9 +40,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / f"{record.name}-seed{record.seed}-{n}.json")
         if record.seed == 0 and record.profile == "paper":
-            largest[record.name] = max(largest.get(record.name, (0, path)), (n, path))
+            common[record.name] = min(common.get(record.name, (n, path)), (n, path))
         print(f"{record.name}, {record.profile}, seed {record.seed}, {n:,} test images")
-    for name, (_, path) in largest.items():
+    for name, (_, path) in common.items():
         shutil.copy(path, PACKAGE / f"{name}.json")
         if name in SHIPPED:
             weights = safetensors.torch.load_file(path.with_name("weights.safetensors"))

@@ -156,3 +156,34 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
     row = ["`tps-iwae5`", "92.00", "3.00 ± 0.50", "89.00", f"-2.00 ± {error:.2f}"]
     assert table.rows[2] == row
     assert "on 2 images" in table.caption
+
+
+def test_the_results_page_is_right_about_the_warp():
+    """Ahead on the study's recipe by more than three standard errors, and near convergence not."""
+    gaps = {row[0]: row[-1].split(" ± ") for row in make_tables.annealed_table().rows[1:]}
+    for model in ("affine", "tps"):
+        lead, error = map(float, gaps[f"`{model}-iwae5`"])
+        assert lead < -3 * error
+        lead, error = map(float, gaps[f"`{model}-iwae5-long`"])
+        assert lead > -error
+
+
+def test_the_page_on_ablations_is_right_about_its_choices():
+    """Every choice is a gain for both models, or within two standard errors of none."""
+    rows = {row[0]: row[1:] for row in make_tables.ablation_table().rows[2:]}
+    lost = {
+        (what, model): tuple(map(float, cell.split(" ± ")))
+        for what, words in make_tables.CHOICES.items()
+        for model, cell in zip(("plain", "affine"), rows[words], strict=True)
+        if cell
+    }
+    for loss, error in lost.values():
+        assert loss > -2 * error
+    for what in ("adadelta", "no-warm-up"):
+        assert lost[what, "plain"][0] > lost[what, "affine"][0] + 1
+    for model in ("plain", "affine"):
+        losses = {what: loss for (what, of), (loss, _) in lost.items() if of == model}
+        assert min(losses["adadelta"], losses["lower-peak"]) > losses["constant-rate"]
+        assert max(losses["zero-start"], losses["reparameterized"]) < 1
+    assert min(lost["probs", "affine"][0], lost["large-pose", "affine"][0]) > 1
+    assert max(lost["border", "affine"][0], lost["small-pose", "affine"][0]) < 0.5

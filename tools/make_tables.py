@@ -10,6 +10,7 @@ python tools/make_tables.py --check    # change nothing; exit with 1 if somethin
 import argparse
 import csv
 import functools
+import inspect
 import io
 import json
 import math
@@ -100,8 +101,7 @@ def gap(a: str, b: str, field: str = "nll", folder: str = "records") -> tuple[fl
     first, second = seeds_of(a, folder), seeds_of(b, folder)
     if first is None or second is None:
         return None
-    tested = {r.data["test"]["sha256"] for r in (*first.records, *second.records)}
-    assert len(tested) == 1, f"{a} and {b} were measured on different images"
+    _check_same_images(first, second)
     gaps = first.per_image(field).mean(0) - second.per_image(field).mean(0)
     mean, images = mean_se(gaps)
     runs = [s.of(field) for s in (first, second)]
@@ -109,10 +109,22 @@ def gap(a: str, b: str, field: str = "nll", folder: str = "records") -> tuple[fl
     return mean, (images**2 + seeds) ** 0.5
 
 
+def _check_same_images(*runs: Seeds) -> None:
+    tested = {record.data["test"]["sha256"] for seeds in runs for record in seeds.records}
+    names = sorted({record.name for seeds in runs for record in seeds.records})
+    assert len(tested) <= 1, f"{' and '.join(names)} were measured on different images"
+
+
 def difference(a: str, b: str, field: str = "nll", folder: str = "records") -> str:
     """The same as text."""
     found = gap(a, b, field, folder)
     return f"{found[0]:+.2f} ± {found[1]:.2f}" if found else UNKNOWN
+
+
+def printed_nll(name: str) -> str:
+    """The study's NLL of a run."""
+    value = nll_of(name)
+    return UNKNOWN if value is None else f"{value:.2f}"
 
 
 def plus_minus(value: Sequence[float]) -> str:
@@ -177,10 +189,10 @@ def against_study() -> tuple[Table, Table]:
     for model, row in PRINTED.items():
         run = f"{model}-vae"
         ours = [over_seeds(run, "recon"), over_seeds(run)]
-        gray.append([NAMES[model], f"{row.recon:.2f}", ours[0], f"{row.nll:.2f}", ours[1]])
-        ours = [over_seeds(f"{model}-{objective}5") for objective in ("iwae", "multi")]
-        printed = [f"{row.headed_multi5:.2f}", f"{row.headed_iwae5:.2f}"]
-        five.append([NAMES[model], printed[0], ours[0], printed[1], ours[1]])
+        gray.append([NAMES[model], f"{row.recon:.2f}", ours[0], printed_nll(run), ours[1]])
+        five.append([NAMES[model]])
+        for name in (f"{model}-iwae5", f"{model}-multi5"):
+            five[-1] += [printed_nll(name), over_seeds(name)]
     return (
         Table(
             "Reconstruction loss and NLL on gray pixels, one draw.",
@@ -253,23 +265,26 @@ def better_gaps() -> Table:
     )
 
 
-# The options of a run, and in words what each is in the study; a flag's other value is in SAID.
+_WARPED = inspect.signature(models.WarpedDecoder).parameters
+# The options of a run, and what each is where a config leaves it to the study's.
 OPTIONS = {
-    "batch_size": ("images in a batch", ""),
-    "optimizer": ("optimizer", ""),
-    "peak": ("highest learning rate", "1"),
-    "warm_up": ("epochs of warm-up", "0"),
+    "batch_size": ("images in a batch", None),
+    "optimizer": ("optimizer", None),
+    "peak": ("highest learning rate", 1),
+    "warm_up": ("epochs of warm-up", 0),
     "start": ("first bias of the pixels", "near 0"),
     "estimator": ("gradient", "reparameterized"),
-    "resample": ("what is warped", "probabilities"),
-    "padding": ("outside the frame", "paper"),
-    "pose_std": ("deviation of the first W", "0.1"),
+    "resample": ("what is warped", _WARPED["resample"].default),
+    "padding": ("outside the frame", _WARPED["padding"].default),
+    "pose_std": ("deviation of the first W", _WARPED["pose_std"].default),
 }
 SAID = {
     "adadelta": "AdaDelta, falling rate",
     "adam-one-cycle": "Adam, one cycle",
     "mean": "the mean image's",
     "dreg": "DReG",
+    "probs": "probabilities",
+    "zeros": "paper",
 }
 
 
@@ -278,8 +293,9 @@ def settings_table() -> Table:
     recipes = [RUNS[run_name("affine", "iwae5", recipe)] for recipe in ("", "modern")]
     rows = [["choice", "study", "modern"]]
     for option, (words, default) in OPTIONS.items():
-        values = [getattr(config, option) for config in recipes]
-        rows.append([words, *(default if v is None else SAID.get(v, str(v)) for v in values)])
+        given = (getattr(config, option) for config in recipes)
+        values = (default if value is None else value for value in given)
+        rows.append([words, *(SAID.get(value, str(value)) for value in values)])
     return Table("The two recipes, on binary pixels that are drawn anew each time.", rows, [])
 
 
@@ -291,9 +307,7 @@ def recipes_table() -> Table:
     for objective, words in OBJECTIVES.items():
         for model in DECODERS:
             names = [run_name(model, objective, recipe) for recipe in ("", *BETTER)]
-            printed = nll_of(names[0])
-            study = UNKNOWN if printed is None else f"{printed:.2f}"
-            rows.append([words, NAMES[model], study, *map(over_seeds, names)])
+            rows.append([words, NAMES[model], printed_nll(names[0]), *map(over_seeds, names)])
             runs += names
     return Table("NLL on binary pixels: the study's recipe, and the modern one.", rows, runs)
 
@@ -306,10 +320,10 @@ def annealed_table() -> Table:
     """
     rows = [["run", "NLL", "too high by", "corrected", "corrected, less plain"]]
     images = set()
-    for kind in (("iwae5", ""), *(("iwae5", recipe) for recipe in BETTER)):
-        found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for recipe in ("", *BETTER):
+        plain = None
         for model in DECODERS:
-            name = run_name(model, *kind)
+            name = run_name(model, "iwae5", recipe)
             path, seeds = MEASURED / f"ais-{name}.json", seeds_of(name)
             if not path.exists() or seeds is None:
                 continue
@@ -317,15 +331,16 @@ def annealed_table() -> Table:
             images.add(record["data"]["n"])
             by = columns(record)
             nll, excess = seeds.per_image("nll")[0], by["is_nll"] - by["ais_nll"]
-            found[model] = nll, excess
             row = [f"`{name}`", f"{nll.mean():.2f}", plus_minus(mean_se(excess))]
-            row.append(f"{nll.mean() - excess.mean():.2f}")
-            gap = ""
-            if model != "plain" and "plain" in found:
-                parts = [mean_se(a - b) for a, b in zip(found[model], found["plain"], strict=True)]
-                (sampled, se), (more, se_more) = parts
-                gap = f"{sampled - more:+.2f} ± {math.hypot(se, se_more):.2f}"
-            rows.append([*row, gap])
+            row += [f"{nll.mean() - excess.mean():.2f}", ""]
+            if model == "plain":
+                plain = seeds, nll, excess
+            elif plain:
+                _check_same_images(plain[0], seeds)
+                sampled, se = mean_se(nll - plain[1])
+                more, se_more = mean_se(excess - plain[2])
+                row[-1] = f"{sampled - more:+.2f} ± {math.hypot(se, se_more):.2f}"
+            rows.append(row)
     return Table(
         "What a warp gains in IWAE training, k = 5. The NLL by 5,000 importance samples is an "
         "upper estimate; by how much it is too high AIS has found on "

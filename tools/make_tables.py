@@ -296,7 +296,9 @@ def settings_table() -> Table:
         given = (getattr(config, option) for config in recipes)
         values = (default if value is None else value for value in given)
         rows.append([words, *(SAID.get(value, str(value)) for value in values)])
-    return Table("The two recipes, on binary pixels that are drawn anew each time.", rows, [])
+    return Table(
+        "The two recipes as run here, on binary pixels that are drawn anew each time.", rows, []
+    )
 
 
 def recipes_table() -> Table:

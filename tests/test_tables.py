@@ -158,6 +158,28 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
     assert "on 2 images" in table.caption
 
 
+T_95 = 2.8  # standard errors that 95 % takes with three runs each: Student's t, 4 degrees of freedom
+
+
+def test_the_results_page_is_right_about_the_study_s_claims():
+    """Which gaps are beyond the luck of training."""
+
+    def beyond_luck(a: str, b: str, field: str = "nll") -> bool:
+        """Whether a is lower than b, by more than that."""
+        mean, error = make_tables.gap(a, b, field)
+        return mean < -T_95 * error
+
+    for model in ("affine", "tps"):
+        assert beyond_luck(f"{model}-vae", "plain-vae", "recon")
+        for objective in ("vae", "vae-binarized", "multi5"):
+            assert beyond_luck(f"{model}-{objective}", f"plain-{objective}")
+        assert not beyond_luck(f"{model}-iwae5", "plain-iwae5")
+    for objective in ("vae", "vae-binarized", "multi5", "iwae5"):
+        assert not beyond_luck(f"tps-{objective}", f"affine-{objective}")
+    for model in ("plain", "affine", "tps"):
+        assert beyond_luck(f"{model}-iwae5", f"{model}-multi5")
+
+
 def test_the_results_page_is_right_about_the_warp():
     """Ahead on the study's recipe by more than three standard errors, and near convergence not."""
     gaps = {row[0]: row[-1].split(" ± ") for row in make_tables.annealed_table().rows[1:]}

@@ -321,7 +321,7 @@ def annealed_table() -> Table:
     on a few of them, varies little between images.
     """
     rows = [["run", "NLL", "too high by", "corrected", "corrected, less plain"]]
-    images = set()
+    runs, images = [], set()
     for recipe in ("", *BETTER):
         plain = None
         for model in DECODERS:
@@ -329,27 +329,28 @@ def annealed_table() -> Table:
             path, seeds = MEASURED / f"ais-{name}.json", seeds_of(name)
             if not path.exists() or seeds is None:
                 continue
+            runs.append(name)
             record = json.loads(path.read_text())
             images.add(record["data"]["n"])
             by = columns(record)
-            nll, excess = seeds.per_image("nll")[0], by["is_nll"] - by["ais_nll"]
-            row = [f"`{name}`", f"{nll.mean():.2f}", plus_minus(mean_se(excess))]
-            row += [f"{nll.mean() - excess.mean():.2f}", ""]
+            excess = by["is_nll"] - by["ais_nll"]
+            corrected = statistics.mean(seeds.of("nll")) - excess.mean()
+            row = [f"`{name}`", over_seeds(name), plus_minus(mean_se(excess)), f"{corrected:.2f}"]
             if model == "plain":
-                plain = seeds, nll, excess
-            elif plain:
-                _check_same_images(plain[0], seeds)
-                sampled, se = mean_se(nll - plain[1])
-                more, se_more = mean_se(excess - plain[2])
-                row[-1] = f"{sampled - more:+.2f} ± {math.hypot(se, se_more):.2f}"
+                plain = name, excess
+                row.append("")
+            elif plain and (sampled := gap(name, plain[0])):
+                more, se_more = mean_se(excess - plain[1])
+                row.append(f"{sampled[0] - more:+.2f} ± {math.hypot(sampled[1], se_more):.2f}")
             rows.append(row)
     return Table(
         "What a warp gains in IWAE training, k = 5. The NLL by 5,000 importance samples is an "
         "upper estimate; by how much it is too high AIS has found on "
-        f"{' or '.join(map(str, sorted(images)))} images. Seed 0; ± is the standard error over "
-        "images.",
+        f"{' or '.join(map(str, sorted(images)))} images, for seed 0. ± is the standard error over "
+        "seeds and images, and with the NLL the standard deviation over seeds.",
         rows,
-        [],
+        runs,
+        over="{}.",
     )
 
 

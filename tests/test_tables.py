@@ -1,6 +1,7 @@
 """The statistics of the book's tables, on records whose answer is known."""
 
 import dataclasses
+import functools
 import json
 import statistics
 
@@ -14,11 +15,13 @@ from tvae_core.experiments import code_of
 from tvae_core.recipes import RUNS
 
 
+BASE = results.record_of("plain-vae")
+code_of_run = functools.cache(lambda name: code_of(RUNS[name]))
+
+
 def seeds(name: str, values: torch.Tensor, test: str = "these") -> Seeds:
     """Records of values (S, N): the NLL of N images under S seeds."""
-    base = dataclasses.replace(
-        results.record_of("plain-vae"), name=name, code_hash=code_of(RUNS[name])
-    )
+    base = dataclasses.replace(BASE, name=name, code_hash=code_of_run(name))
     images = {**base.data, "test": {"name": "mnist", "n": values.shape[1], "sha256": test}}
     rows = enumerate(values.tolist())
     return Seeds(
@@ -47,6 +50,17 @@ def test_over_seeds_is_a_mean_and_the_deviation_of_runs(recorded):
     recorded("plain-vae", torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
     assert over_seeds("plain-vae") == "102.00 ± 2.00"
     assert over_seeds("tps-vae") == make_tables.UNKNOWN
+
+
+def test_latents_in_use_are_counted_for_each_seed(recorded):
+    recorded("plain-vae", torch.tensor([[99.0], [101.0]]))
+    (group,) = make_tables.records("records")["plain-vae"].values()
+    variances = ([0.9, 0.02, 0.009, 0.0], [0.9, 0.0, 0.0, 0.0])
+    group.records[:] = [
+        dataclasses.replace(record, variance_per_latent=list(values))
+        for record, values in zip(group.records, variances, strict=True)
+    ]
+    assert json.loads(make_tables.seeds_summary())["plain-vae"]["active"] == [2, 1]
 
 
 def test_one_seed_has_no_deviation(recorded):

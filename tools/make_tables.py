@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 
 from tvae_core import models
-from tvae_core.evaluation import mean_se
+from tvae_core.evaluation import ACTIVE, mean_se
 from tvae_core.experiments import PROFILES, code_of
 from tvae_core.measure import columns
 from tvae_core.recipes import DECODERS, HELD_OUT, RECIPES, RUNS
@@ -50,6 +50,10 @@ class Seeds(NamedTuple):
     def of(self, field: str) -> list[float]:
         """A mean over test images, for each seed."""
         return [getattr(record, field)[0] for record in self.records]
+
+    def active(self) -> list[int]:
+        """The number of latents in use, for each seed."""
+        return [sum(v > ACTIVE for v in r.variance_per_latent) for r in self.records]
 
     def per_image(self, field: str) -> torch.Tensor:
         """(S, N) values of test images."""
@@ -610,7 +614,10 @@ def as_directive(name: str, table: Table) -> str:
 def seeds_summary() -> str:
     """What the package tells about other seeds than the one it ships."""
     found = {name: seeds for name in RUNS if (seeds := seeds_of(name))}
-    summary = {name: {f: s.of(f) for f in ("recon", "nll")} for name, s in found.items()}
+    summary = {
+        name: {"recon": seeds.of("recon"), "nll": seeds.of("nll"), "active": seeds.active()}
+        for name, seeds in found.items()
+    }
     return json.dumps(summary, indent=1) + "\n"
 
 

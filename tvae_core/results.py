@@ -69,6 +69,9 @@ def recorded() -> list[str]:
 def over_seeds(name: str, field: str = "nll") -> list[float]:
     """Mean "recon" or "nll" of each seed of a run, seed 0 first, all on the same test images.
 
+    Or "active", the number of latents in use: those whose posterior mean has a variance over these
+    images above `evaluation.ACTIVE`.
+
     Raises:
         ValueError: an unknown name (the known are listed).
     """
@@ -79,7 +82,7 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
 
 
 def gap_over_seeds(a: str, b: str, field: str = "nll") -> tuple[float, float]:
-    """Mean "recon" or "nll" of run `a` less that of run `b`, and its standard error over seeds.
+    """Mean of a field over seeds, of run `a` less of run `b`, and its standard error over seeds.
 
     Both means are over the same test images, so this error is the luck of training alone. Three
     seeds a run tell it roughly: a gap is then beyond luck, at 95 %, if it is 2.8 errors wide and

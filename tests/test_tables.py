@@ -14,7 +14,6 @@ from tvae_core import results
 from tvae_core.experiments import code_of
 from tvae_core.recipes import DECODERS, RUNS
 
-
 BASE = results.record_of("plain-vae")
 code_of_run = functools.cache(lambda name: code_of(RUNS[name]))
 
@@ -172,7 +171,9 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
     assert "on 2 images" in table.caption
 
 
-T_95 = 2.8  # standard errors that 95 % takes with three runs each: Student's t, 4 degrees of freedom
+T_95 = (
+    2.8  # standard errors that 95 % takes with three runs each: Student's t, 4 degrees of freedom
+)
 
 
 def test_the_results_page_is_right_about_the_study_s_claims():

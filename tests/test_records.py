@@ -541,12 +541,15 @@ def test_a_record_holds_the_hash_of_the_code_as_it_was_at_the_start(
 
 def test_a_gap_over_seeds_has_the_error_of_training(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "SEEDS", tmp_path / "seeds.json")
-    nll = {"plain-vae": [100, 102, 104], "tps-vae": [90, 91, 92], "affine-vae": [91]}
+    nll = {"plain-vae": [100, 102, 104], "tps-vae": [90, 91, 92], "affine-vae": [91, 92]}
     summary = {name: {"nll": values, "recon": []} for name, values in nll.items()}
     results.SEEDS.write_text(json.dumps(summary))
     gap, error = results.gap_over_seeds("tps-vae", "plain-vae")
     assert (gap, error) == (-11, pytest.approx((4 / 3 + 1 / 3) ** 0.5))
-    with pytest.raises(ValueError, match="'affine-vae' has one seed"):
+    assert results.Gap(-2.9, 1).beyond_luck
+    assert results.Gap(2.9, 1).beyond_luck
+    assert not results.Gap(-2.7, 1).beyond_luck
+    with pytest.raises(ValueError, match="'affine-vae' has 2 of the three seeds"):
         results.gap_over_seeds("affine-vae", "plain-vae")
     with pytest.raises(ValueError, match="unknown run 'tps'; known: plain-vae"):
         results.gap_over_seeds("tps", "plain-vae")

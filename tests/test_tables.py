@@ -171,18 +171,13 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
     assert "on 2 images" in table.caption
 
 
-T_95 = (
-    2.8  # standard errors that 95 % takes with three runs each: Student's t, 4 degrees of freedom
-)
-
-
 def test_the_results_page_is_right_about_the_study_s_claims():
     """Which gaps are beyond the luck of training."""
 
     def beyond_luck(a: str, b: str, field: str = "nll") -> bool:
         """Whether a is lower than b, by more than that."""
-        mean, error = make_tables.gap(a, b, field)
-        return mean < -T_95 * error
+        gap = results.Gap(*make_tables.gap(a, b, field))
+        return gap.mean < 0 and gap.beyond_luck
 
     for model in ("affine", "tps"):
         assert beyond_luck(f"{model}-vae", "plain-vae", "recon")

@@ -81,22 +81,40 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
     return values
 
 
-def gap_over_seeds(a: str, b: str, field: str = "nll") -> tuple[float, float]:
+# Standard errors that a gap must span to be beyond luck, at 95 %, with three runs on either side
+# (Student's t with 4 degrees of freedom); with more it takes fewer, down to 2.
+T_95 = 2.8
+
+
+class Gap(NamedTuple):
+    """How far two runs lie apart: a difference of means over seeds, and its standard error."""
+
+    mean: float
+    error: float
+
+    @property
+    def beyond_luck(self) -> bool:
+        """Whether the luck of training is an unlikely reason for it."""
+        return abs(self.mean) > T_95 * self.error
+
+
+def gap_over_seeds(a: str, b: str, field: str = "nll") -> Gap:
     """Mean of a field over seeds, of run `a` less of run `b`, and its standard error over seeds.
 
-    Both means are over the same test images, so this error is the luck of training alone. Three
-    seeds a run tell it roughly: a gap is then beyond luck, at 95 %, if it is 2.8 errors wide and
-    not 2 (Student's t with 4 degrees of freedom).
+    Both means are over the same test images, so this error is the luck of training alone.
 
     Raises:
-        ValueError: an unknown name (the known are listed), or a run with one seed.
+        ValueError: an unknown name (the known are listed), or a run with fewer than three seeds.
     """
     runs = {name: over_seeds(name, field) for name in (a, b)}
     for name, values in runs.items():
-        if len(values) < 2:
-            raise ValueError(f"{name!r} has one seed; the luck of training takes at least two")
+        if len(values) < 3:
+            raise ValueError(
+                f"{name!r} has {len(values)} of the three seeds that luck takes to tell"
+            )
     squared_error = sum(statistics.variance(values) / len(values) for values in runs.values())
-    return statistics.mean(runs[a]) - statistics.mean(runs[b]), math.sqrt(squared_error)
+    mean = statistics.mean(runs[a]) - statistics.mean(runs[b])
+    return Gap(mean, math.sqrt(squared_error))
 
 
 class Validation(NamedTuple):

@@ -1,10 +1,13 @@
-"""Measure tvae_core against tutorial-style code, side by side, on this machine: results/bench.json.
+"""Measure tvae_core against tutorial-style code, side by side, on this machine.
+
+Written to results/bench.json, or on a machine with a GPU to results/bench_gpu.json.
 
 Usage: python tools/bench.py [--repeats 5]
 
 Both train the same networks on the bundled digits with the study's optimizer, in turns, so that a
 busy moment of the machine meets both. On a CPU that is done twice: one run on all cores, as a
-reader trains, then one on each core at once, as `reproduce` trains a grid. Leave the machine alone
+reader trains, then one on each core at once, as `reproduce` trains a grid. On a GPU a third way is
+measured, several seeds side by side, of which the time of one is told. Leave the machine alone
 meanwhile.
 """
 
@@ -29,19 +32,27 @@ from tvae_core import data, evaluation, load_pretrained, models, training
 from tvae_core.acceleration import subnormals_flushed
 from tvae_core.experiments import PROFILES, Job
 from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
-from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
+from tvae_core.runtime import (
+    device_name,
+    pick_device,
+    rows_at_once,
+    seeded,
+    timed,
+    write_atomically,
+)
 
-RECORD = Path(__file__).resolve().parents[1] / "results" / "bench.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 EPOCH = 60_000  # images; times on the bundled digits are told for this many
 RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
 KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
-NLL_IMAGES = 5
+NLL_IMAGES = {"cpu": 5, "cuda": 100}
 WAYS = ("tutorial", "tvae_core")
 SIDE_BY_SIDE = 5  # seeds trained at once
 
 
-def matmul_limit(device: torch.device, size: int = 1024) -> float:
+def matmul_limit(device: torch.device) -> float:
     """FLOP/s of large float32 matrix products: what the networks' layers could reach at best."""
+    size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device)
     return 2 * size**3 / min(timed(lambda: a @ a) for _ in range(30))
 
@@ -82,7 +93,7 @@ def tutorial_epoch(job: Job) -> float:
     return seconds * EPOCH / len(job.images)
 
 
-def nll_ways(kind: str) -> dict[str, Callable[[int, int], object]]:
+def nll_ways(kind: str, rows: int = evaluation.ROWS) -> dict[str, Callable[[int, int], object]]:
     """Both ways to the NLL of the first n bundled test digits from k draws, on equal weights."""
     model = load_pretrained(f"{kind}-iwae5").model
     tutorial = tutorial_style.load_from(tutorial_style.TransformerVAE(kind), model)
@@ -90,24 +101,24 @@ def nll_ways(kind: str) -> dict[str, Callable[[int, int], object]]:
     digits = data.binarize_fixed(data.load("mini", "test")).to(pick_device())
     return {
         "tutorial": lambda n, k: tutorial_style.nll(tutorial, digits[:n].x, k),
-        "tvae_core": lambda n, k: evaluation.nll(model, digits[:n], k),
+        "tvae_core": lambda n, k: evaluation.nll(model, digits[:n], k, rows=rows),
     }
 
 
 def peak_of(way: str, k: int) -> float:
-    """MB that the NLL of one image takes at its peak, in a process of its own."""
+    """MB that the NLL of one image takes at its peak: on a CPU in a process of its own."""
+    if torch.cuda.is_available():
+        nll = nll_ways("plain")[way]
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        nll(1, k)
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     command = [sys.executable, __file__, "--peak", way, str(k)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def print_peak(way: str, k: int) -> None:
     nll = nll_ways("plain")[way]
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        nll(1, k)
-        print((torch.cuda.max_memory_allocated() - before) / 1e6)
-        return
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
     nll(1, k)
@@ -132,6 +143,7 @@ def measure(repeats: int) -> dict[str, Any]:
     data.import_torchvision_datasets()
     digits = data.load("mini", "train").to(device)
     limit = matmul_limit(device)
+    n = NLL_IMAGES[device.type]
     epochs, nlls = [], []
     for kind in DECODERS:
         for k, run in RUN_OF.items():
@@ -143,12 +155,12 @@ def measure(repeats: int) -> dict[str, Any]:
             if device.type == "cuda":
                 ways["side by side"] = lambda job=job: our_epoch(job, SIDE_BY_SIDE) / SIDE_BY_SIDE
             row = {"model": kind, "k": k, **medians(ways, repeats)}
-            row["share of limit"] = flops_of_epoch(job) / row["tvae_core"] / limit
+            if device.type == "cpu":  # a GPU's steps round to TF32, which has another limit
+                row["share of limit"] = flops_of_epoch(job) / row["tvae_core"] / limit
             epochs.append(row)
-        ways = nll_ways(kind)
         per_image = {
-            name: lambda way=way: timed(lambda: way(NLL_IMAGES, 5_000)) / NLL_IMAGES
-            for name, way in ways.items()
+            name: lambda way=way: timed(lambda: way(n, 5_000)) / n
+            for name, way in nll_ways(kind, rows_at_once(device)).items()
         }
         nlls.append({"model": kind, **medians(per_image, repeats)})
     return {
@@ -216,7 +228,8 @@ def main() -> None:
     if pick_device().type == "cpu" and cores > 1:
         record["on_each_core"] = measure_on_each_core(chosen.repeats, cores)
     text = json.dumps(record, indent=1) + "\n"
-    write_atomically(RECORD, text.encode())
+    name = "bench_gpu.json" if pick_device().type == "cuda" else "bench.json"
+    write_atomically(RESULTS / name, text.encode())
     print(text)
 
 

@@ -6,6 +6,9 @@ share of the runs, on any file system that all of them see:
 
     torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
     sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
+
+A GPU trains all seeds of a run side by side. Several workers may share one GPU: then one computes
+while another compiles (TVAE_COMPILE=1) or reads and writes.
 """
 
 from __future__ import annotations
@@ -13,19 +16,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from tvae_core import data, evaluation, experiments
-from tvae_core.acceleration import subnormals_flushed
+from tvae_core import data, evaluation, experiments, models
+from tvae_core.acceleration import Recorded, subnormals_flushed
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
-from tvae_core.runtime import is_live, seeded, timed
+from tvae_core.runtime import is_live, rows_at_once, seeded, timed
 
 
 class Task(NamedTuple):
@@ -83,31 +87,47 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
 
 
 class Pace(NamedTuple):
-    """Seconds of a training step, and of the NLL of ten images, as tried on this machine."""
+    """Seconds of a training step, and of the NLL of an image, as tried on this machine."""
 
     step: float
-    ten_images: float
+    image: float
 
-    def seconds(self, job: Job, n_test: int) -> float:
-        """What training one seed of a job and measuring it will take, roughly."""
-        steps = job.settings["epochs"] * len(job.batches())
-        return steps * self.step + n_test / 10 * self.ten_images
+    def seconds(self, job: Job, trainings: int, n_tests: int) -> float:
+        """What so many trainings of a job and the NLL of so many images will take, roughly."""
+        steps = trainings * job.settings["epochs"] * len(job.batches())
+        return steps * self.step + n_tests * self.image
 
 
-def try_out(job: Job) -> Pace:
-    """A few steps and a few images of a job; takes seconds, and leaves nothing behind."""
+def try_out(job: Job, stack: int | None) -> Pace:
+    """A few steps and a few images of a job; takes seconds, and leaves nothing behind.
+
+    The step is that of `stack` models side by side, or of one.
+    """
+    cuda = job.images.pixels.is_cuda
     with seeded(0):
-        model = job.untrained(0)
-        x = next(iter(job.batches()))
+        alone = job.untrained(0)
+        model = models.stack([alone] * stack) if stack else alone
+        x = next(iter(job.batches(stack)))
+        opt, _ = job.config.recipe(model, 1, 1)
 
-        def step() -> None:
-            (-job.config.gradient(model.particles(x, job.config.k)).mean()).backward()
+        def step(x: Tensor, update: Callable[[], object] = opt.step) -> Tensor:
+            loss = -job.config.gradient(model.particles(x, job.config.k)).mean()
+            opt.zero_grad()
+            loss.backward()
+            update()
+            return loss.detach()
+
+        take = Recorded(step) if cuda else step
+        for _ in range(4):  # a GPU records the fourth
+            take(x)
+        few = job.images[: 100 if cuda else 10]
+        rows = rows_at_once(few.pixels.device)
 
         def score() -> None:
-            evaluation.nll(model, job.images[:10], job.profile.nll_samples)
+            evaluation.nll(alone, few, job.profile.nll_samples, rows=rows)
 
-        step()
-        return Pace(*(min(timed(act) for _ in range(3)) for act in (step, score)))
+        seconds = [min(timed(act) for _ in range(3)) for act in (lambda: take(x), score)]
+    return Pace(seconds[0], seconds[1] / len(few))
 
 
 def clock(seconds: float) -> str:
@@ -154,10 +174,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return all(path.exists() for path in paths)
 
     todo = [task for task in mine if not finished(task)]
-    paces = {name: try_out(jobs[name]) for name in dict.fromkeys(task.name for task in todo)}
+    stack = len(chosen.seeds) if side_by_side and len(chosen.seeds) > 1 else None
+    names = dict.fromkeys(task.name for task in todo)
+    paces = {name: try_out(jobs[name], stack) for name in names}
     seconds = {
-        task: len(task.seeds)
-        * paces[task.name].seconds(jobs[task.name], sum(map(len, tests(task))))
+        task: paces[task.name].seconds(
+            jobs[task.name],
+            1 if side_by_side else len(task.seeds),
+            len(task.seeds) * sum(map(len, tests(task))),
+        )
         for task in todo
     }
     for task in mine:

@@ -63,12 +63,28 @@ def pick_device() -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a reader calls the device: the GPU's product name, or the CPU with its threads."""
+    """What a reader calls the device: the GPU's product name, or the CPU with its threads.
+
+    Of a GPU also how many of torchrun's workers share it.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // torch.cuda.device_count()
+        shared = f", shared by {share} workers" if share > 1 else ""
+        return torch.cuda.get_device_name(device) + shared
     if device.type == "mps":
         return "Apple GPU"
     return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def rows_at_once(device: torch.device) -> int:
+    """(image, draw) pairs to decode at once: what a CPU's caches hold, or a GPU's memory.
+
+    A GPU is busy only with many of them; each takes some ten arrays of an image's size, in all a
+    tenth of the memory.
+    """
+    if device.type != "cuda":
+        return 1_000
+    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
 
 
 def timed(act: Callable[[], object]) -> float:

@@ -175,8 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     todo = [task for task in mine if not finished(task)]
     stack = len(chosen.seeds) if side_by_side and len(chosen.seeds) > 1 else None
-    names = dict.fromkeys(task.name for task in todo)
-    paces = {name: try_out(jobs[name], stack) for name in names}
+    paces = {name: try_out(jobs[name], stack) for name in {task.name for task in todo}}
     seconds = {
         task: paces[task.name].seconds(
             jobs[task.name],

@@ -39,7 +39,9 @@ MAY_IMPORT = {
     "experiments": {
         *("runtime", "acceleration", "provenance", "recipes", "results", *PIECES, *BUILT)
     },
-    "reproduce": {"runtime", "acceleration", "recipes", "experiments", "data", "evaluation"},
+    "reproduce": {
+        *("runtime", "acceleration", "recipes", "experiments", "data", "models", "evaluation")
+    },
     "measure": {
         *("runtime", "acceleration", "provenance", "results", "experiments", "diagnostics"),
         *("ais", "gradients", "data", "models", "bounds", "estimators", "evaluation"),
@@ -58,6 +60,7 @@ RESERVED = {
     "IPython": set(),
     "torchvision": {"data"},
     "safetensors": {"experiments", "results"},
+    "scipy": {"results"},
 }
 
 

@@ -544,11 +544,13 @@ def test_a_gap_over_seeds_has_the_error_of_training(monkeypatch, tmp_path):
     nll = {"plain-vae": [100, 102, 104], "tps-vae": [90, 91, 92], "affine-vae": [91, 92]}
     summary = {name: {"nll": values, "recon": []} for name, values in nll.items()}
     results.SEEDS.write_text(json.dumps(summary))
-    gap, error = results.gap_over_seeds("tps-vae", "plain-vae")
-    assert (gap, error) == (-11, pytest.approx((4 / 3 + 1 / 3) ** 0.5))
-    assert results.Gap(-2.9, 1).beyond_luck
-    assert results.Gap(2.9, 1).beyond_luck
-    assert not results.Gap(-2.7, 1).beyond_luck
+    gap = results.gap_over_seeds("tps-vae", "plain-vae")
+    assert gap[:2] == (-11, pytest.approx((4 / 3 + 1 / 3) ** 0.5))
+    # Welch's degrees of freedom: (4/3 + 1/3)^2 / ((4/3)^2 / 2 + (1/3)^2 / 2) = 2.94, of which
+    # tables of Student's t give 3.22 as the 97.5 % point.
+    assert gap.margin == pytest.approx(3.22 * gap.error, rel=2e-3)
+    for mean, beyond in ((-2.1, True), (2.1, True), (-1.9, False)):
+        assert results.Gap(mean, 1, 2).beyond_luck == beyond
     with pytest.raises(ValueError, match="'affine-vae' has 2 of the three seeds"):
         results.gap_over_seeds("affine-vae", "plain-vae")
     with pytest.raises(ValueError, match="unknown run 'tps'; known: plain-vae"):

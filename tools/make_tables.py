@@ -80,10 +80,9 @@ def seeds_of(name: str, folder: str = "records") -> Seeds | None:
     return by_size[min(by_size)] if by_size else None
 
 
-def whole(name: str) -> RunRecord | None:
-    """The record on all 10,000 test images of the first seed that has one."""
-    found = records("records").get(name, {}).get(10_000)
-    return found.records[0] if found else None
+def whole(name: str) -> Seeds | None:
+    """A run's records on all 10,000 test images, of the seeds that have one."""
+    return records("records").get(name, {}).get(10_000)
 
 
 # Numbers as text.
@@ -92,9 +91,11 @@ def whole(name: str) -> RunRecord | None:
 def over_seeds(name: str, field: str = "nll", folder: str = "records") -> str:
     """Mean ± standard deviation over seeds."""
     seeds = seeds_of(name, folder)
-    if seeds is None:
-        return UNKNOWN
-    values = seeds.of(field)
+    return UNKNOWN if seeds is None else mean_sd(seeds.of(field))
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """The same of some values."""
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
@@ -385,17 +386,20 @@ def draws_table() -> Table:
 
 
 def whole_table() -> Table:
-    """One seed of each run on all test images."""
-    rows = [["run", "recon", "KL(z)", "KL(u)", "NLL", "Monte-Carlo s.e.", "median ESS"]]
-    runs = [name for name in RUNS if whole(name)]
-    for name in runs:
-        record = whole(name)
-        assert record is not None
-        row = [plus_minus(record.recon), f"{record.kl_z[0]:.2f}", f"{record.kl_u[0]:.2f}"]
-        row += [plus_minus(record.nll), f"{record.nll_mc_se:.3f}", f"{record.ess_median:.0f}"]
-        rows.append([f"`{name}`", *row])
-    caption = "One seed of each run on all 10,000 test images. Mean ± standard error over images."
-    return Table(caption, rows, runs, over="")
+    """On all test images."""
+    rows = [["run", "seeds", "recon", "KL(z)", "KL(u)", "NLL"]]
+    rows[0] += ["s.e. over images", "Monte-Carlo s.e.", "median ESS"]
+    measured = {name: seeds for name in RUNS if (seeds := whole(name))}
+    for name, seeds in measured.items():
+        row = [mean_sd(seeds.of(field)) for field in ("recon", "kl_z", "kl_u", "nll")]
+        first = seeds.records[0]
+        row += [f"{first.nll[1]:.2f}", f"{first.nll_mc_se:.3f}", f"{first.ess_median:.0f}"]
+        rows.append([f"`{name}`", str(len(seeds.records)), *row])
+    caption = (
+        "On all 10,000 test images: mean over seeds ± their standard deviation. The last three "
+        "columns are those of the NLL of one seed."
+    )
+    return Table(caption, rows, list(measured), over="")
 
 
 def runs_table() -> Table:
@@ -407,12 +411,13 @@ def runs_table() -> Table:
         seeds = seeds_of(name)
         assert seeds is not None
         first = seeds.records[0]
-        minutes = statistics.median(r.seconds["train"] for r in seeds.records) / 60
+        alike = [r.seconds["train"] for r in seeds.records if r.device == first.device]
+        minutes = statistics.median(alike) / 60
         row = [str(len(seeds.records)), over_seeds(name, "recon"), over_seeds(name)]
         row += [f"{first.nll[1]:.2f}", f"{first.nll_mc_se:.3f}", str(first.config["epochs"])]
         rows.append([f"`{name}`", *row, f"{minutes:.0f}", first.device])
     return Table(
-        "Every run. Both standard errors are those of the NLL of its first seed.",
+        "Every run. Both standard errors, the minutes and the machine are those of its first seed.",
         rows,
         runs,
     )
@@ -490,6 +495,53 @@ def speed_tables() -> dict[str, Table]:
             f"Peak memory of the NLL of one image. {bench['device']}.", memory, []
         ),
     }
+
+
+SIDE_BY_SIDE = 5  # seeds, as tools/bench.py trains them
+
+
+def gpu_speed_tables() -> dict[str, Table]:
+    """The same on a GPU, where seeds also train side by side, from results/bench_gpu.json."""
+    bench = json.loads((RESULTS / "bench_gpu.json").read_text())
+    training = [["decoder", "k", "tutorial style, s", "tvae_core, s", "times faster"]]
+    training[0] += [f"a seed of {SIDE_BY_SIDE} side by side, s", "times faster"]
+    for found in bench["seconds_per_epoch"]:
+        slow, one, stacked = (found[way] for way in ("tutorial", "tvae_core", "side by side"))
+        row = [f"{slow:.2f}", f"{one:.2f}", f"{slow / one:.0f}"]
+        row += [f"{stacked:.3f}", f"{slow / stacked:.0f}"]
+        training.append([NAMES[found["model"]], str(found["k"]), *row])
+    nll = [["decoder", "tutorial style, ms", "tvae_core, ms", "times faster"]]
+    for found in bench["seconds_per_nll"]:
+        slow, fast = 1e3 * found["tutorial"], 1e3 * found["tvae_core"]
+        nll.append([NAMES[found["model"]], f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.1f}"])
+    where = f"{bench['device']}. Medians of {bench['repeats']}."
+    return {
+        "gpu_training": Table(f"Seconds for an epoch of 60,000 images. {where}", training, []),
+        "gpu_nll": Table(f"Milliseconds for the NLL-5,000 of an image. {where}", nll, []),
+        "gpu_grid": gpu_grid_table(),
+    }
+
+
+def gpu_grid_table() -> Table:
+    """What the study's grid has taken on a GPU, from its records on all test images."""
+    read = [
+        record
+        for name in RECIPES["study"]
+        if (seeds := whole(name))
+        for record in seeds.records
+        if not record.device.startswith("CPU")
+    ]
+    devices = {record.device.partition(",")[0] for record in read}
+    shared = re.search(r"shared by (\d+) workers", read[0].device) if read else None
+    workers = int(shared[1]) if shared else 1
+    minutes = {what: sum(r.seconds[what] for r in read) / 60 for what in ("train", "evaluate")}
+    rows = [["what", "minutes of all workers"]]
+    for what, words in (("train", "training"), ("evaluate", "NLL and all else on 10,000 images")):
+        rows.append([f"{len(read)} runs, {words}", f"{minutes[what]:.1f}"])
+    share = sum(minutes.values()) / workers
+    rows.append([f"a worker's share, of {workers} on one GPU", f"{share:.1f}"])
+    caption = f"What the study's {len({r.name for r in read})} models took, all seeds of each. "
+    return Table(caption + f"{', '.join(sorted(devices))}.", rows, [])
 
 
 # What an ablation takes back, in the order of the table.
@@ -581,6 +633,7 @@ def tables() -> dict[str, Table]:
         "runs": runs_table(),
         "protocol": protocol_table(),
         **speed_tables(),
+        **gpu_speed_tables(),
     }
     return {name: table for name, table in made.items() if table.any_record}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -20,14 +19,11 @@ Step = Callable[..., Tensor]
 def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
     """A faster version of `step(x, update=opt.step)`.
 
-    On CUDA the step is recorded once and replayed, so that launching its kernels costs nothing, and
-    its matrix products round their factors to TF32. With `TVAE_COMPILE=1` it is compiled first, to
-    fewer kernels: that takes a quarter of a minute of a CPU, and pays in runs of 50,000 steps or
-    where several workers share a GPU. On a CPU with a C++ compiler the optimizer's update becomes
-    one pass over the parameters, unless it is one already. Elsewhere it is the plain step.
+    On CUDA the step is `Recorded`. On a CPU with a C++ compiler the optimizer's update becomes one
+    pass over the parameters, unless it is one already. Elsewhere it is the plain step.
     """
     if device == "cuda":
-        return Recorded(step, compiled=os.environ.get("TVAE_COMPILE") == "1")
+        return Recorded(step)
     compiler = shutil.which("g++") or shutil.which("clang++")
     if device != "cpu" or opt.defaults.get("fused") or not compiler:
         return step
@@ -69,15 +65,16 @@ def _tf32() -> Iterator[None]:
 
 
 class Recorded:
-    """A step recorded as a CUDA graph and replayed; batches of another size run plainly."""
+    """A step recorded as a CUDA graph and replayed, so that launching its kernels costs nothing.
 
-    BEFORE = 3  # steps before the recording: the optimizer makes its state, the compiler its code
+    Its matrix products round their factors to TF32. Batches of another size than the first run
+    plainly.
+    """
 
-    def __init__(self, step: Step, compiled: bool = False) -> None:
-        self.plain = self.step = step
-        if compiled:
-            torch.compiler.reset()
-            self.step = torch.compile(step, dynamic=False)
+    BEFORE = 3  # steps before the recording, in which the optimizer makes its state
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
         self.seen = 0
         self.x = torch.empty(0)  # of the batches that are recorded, once there has been one
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -87,10 +84,10 @@ class Recorded:
             self.x = x.clone()
         with _tf32():
             if x.shape != self.x.shape:
-                return self.plain(x)
+                return self.step(x)
             self.seen += 1
             if self.seen <= self.BEFORE:
-                return self._aside(self.plain if self.seen == 1 else self.step, x)
+                return self._aside(x)
             self.x.copy_(x)
             if self.graph is None:
                 self.graph = torch.cuda.CUDAGraph()
@@ -99,12 +96,11 @@ class Recorded:
         self.graph.replay()
         return self.terms.clone()
 
-    @staticmethod
-    def _aside(step: Step, x: Tensor) -> Tensor:
-        """A step on a stream of its own, as recording demands of what it is to reuse."""
+    def _aside(self, x: Tensor) -> Tensor:
+        """The step on a stream of its own, as recording demands of what it is to reuse."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            terms = step(x)
+            terms = self.step(x)
         torch.cuda.current_stream().wait_stream(stream)
         return terms

@@ -7,8 +7,7 @@ share of the runs, on any file system that all of them see:
     torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
     sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
 
-A GPU trains all seeds of a run side by side. Several workers may share one GPU: then one computes
-while another compiles (TVAE_COMPILE=1) or reads and writes.
+A GPU trains all seeds of a run side by side.
 """
 
 from __future__ import annotations

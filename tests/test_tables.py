@@ -56,11 +56,13 @@ def test_latents_in_use_are_counted_for_each_seed(recorded):
     recorded("plain-vae", torch.tensor([[99.0], [101.0]]))
     (group,) = make_tables.records("records")["plain-vae"].values()
     variances = ([0.9, 0.02, 0.009, 0.0], [0.9, 0.0, 0.0, 0.0])
+    kls = ([1.5, 0.09, 0.2, 0.0], [1.5, 0.11, 0.2, 0.0])
     group.records[:] = [
-        dataclasses.replace(record, variance_per_latent=list(values))
-        for record, values in zip(group.records, variances, strict=True)
+        dataclasses.replace(record, variance_per_latent=variance, kl_per_latent=kl)
+        for record, variance, kl in zip(group.records, variances, kls, strict=True)
     ]
-    assert json.loads(make_tables.seeds_summary())["plain-vae"]["active"] == [2, 1]
+    summary = json.loads(make_tables.seeds_summary())["plain-vae"]
+    assert (summary["active"], summary["informative"]) == ([2, 1], [2, 3])
 
 
 def test_one_seed_has_no_deviation(recorded):

@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 NAMES = {"plain": "plain VAE", "affine": "affine", "tps": "thin-plate spline"}
 UNKNOWN = "\N{EN DASH}"
+INFORMATIVE = 0.1  # nats, the least mean KL of a latent that counts as telling something
 Rows = list[list[str]]
 
 
@@ -52,8 +53,12 @@ class Seeds(NamedTuple):
         return [getattr(record, field)[0] for record in self.records]
 
     def active(self) -> list[int]:
-        """The number of latents in use, for each seed."""
+        """The number of active latents, for each seed."""
         return [sum(v > ACTIVE for v in r.variance_per_latent) for r in self.records]
+
+    def informative(self) -> list[int]:
+        """The number of latents that tell more than a tenth of a nat, for each seed."""
+        return [sum(kl > INFORMATIVE for kl in r.kl_per_latent) for r in self.records]
 
     def per_image(self, field: str) -> torch.Tensor:
         """(S, N) values of test images."""
@@ -668,7 +673,12 @@ def seeds_summary() -> str:
     """What the package tells about other seeds than the one it ships."""
     found = {name: seeds for name in RUNS if (seeds := seeds_of(name))}
     summary = {
-        name: {"recon": seeds.of("recon"), "nll": seeds.of("nll"), "active": seeds.active()}
+        name: {
+            "recon": seeds.of("recon"),
+            "nll": seeds.of("nll"),
+            "active": seeds.active(),
+            "informative": seeds.informative(),
+        }
         for name, seeds in found.items()
     }
     return json.dumps(summary, indent=1) + "\n"

@@ -69,8 +69,9 @@ def recorded() -> list[str]:
 def over_seeds(name: str, field: str = "nll") -> list[float]:
     """Mean "recon" or "nll" of each seed of a run, seed 0 first, all on the same test images.
 
-    Or "active", the number of latents in use: those whose posterior mean has a variance over these
-    images above `evaluation.ACTIVE`.
+    Or the number of latents in use, by either of two counts: "active" are those whose posterior
+    mean has a variance over these images above `evaluation.ACTIVE`, "informative" those whose KL, a
+    mean over these images, is above 0.1 nats.
 
     Raises:
         ValueError: an unknown name (the known are listed).

@@ -30,7 +30,7 @@ def code_hash(*roots: Callable[..., Any]) -> str:
         if isinstance(node, tuple):  # imported from another module of ours
             pending.append(node)
             continue
-        found[module, name] = ast.unparse(node)  # ast.dump differs between Pythons
+        found[module, name] = _canonical(node)
         pending += _used(node, module, source(module))
     text = "\n\n".join(f"# {place}\n{code}" for place, code in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -50,6 +50,23 @@ def _places(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
     for cell in getattr(function, "__closure__", None) or ():
         if callable(cell.cell_contents):
             yield from _places(cell.cell_contents)
+
+
+def _canonical(node: Any) -> str:
+    """A node as text, the same from every Python: `ast.dump` and `ast.unparse` differ between them.
+
+    Empty fields stay out, as newer Pythons have more of them, and so does the empty piece that
+    Python 3.12 adds to some f-strings.
+    """
+    if isinstance(node, ast.AST):
+        fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}
+        if isinstance(node, ast.JoinedStr):
+            fields["values"] = [p for p in node.values if getattr(p, "value", None) != ""]
+        parts = (f"{name}={_canonical(value)}" for name, value in fields.items())
+        return f"{type(node).__name__}({', '.join(parts)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_canonical, node))}]"
+    return repr(node)
 
 
 def _definitions(module: str) -> dict[str, Any]:

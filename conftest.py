@@ -11,7 +11,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The kernels inherit it. The profile is `smoke`, so that a notebook takes seconds; the data
     folder is empty and fresh, so that only the bundled digits can be read and nothing depends on
-    what this machine has downloaded; runs go to a fresh folder, so that nothing is resumed. Two
+    what this machine has downloaded; runs go to a fresh folder, so that nothing is resumed. All is
+    computed on the CPU, whose numbers the notebooks hold, and on a GPU only what asks for it. Two
     threads keep the tests from fighting over a small machine. MPLBACKEND is left alone: a kernel
     needs its inline backend to show figures.
     """
@@ -22,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.mkdir(folder)
         os.environ[f"TVAE_{name.upper()}"] = folder
     os.environ["TVAE_PROFILE"] = "smoke"
+    os.environ["TVAE_DEVICE"] = "cpu"
     # Marks of a live session, from the terminal that started the tests: they bring out progress
     # bars and widgets.
     for name in ("JPY_SESSION_NAME", "VSCODE_PID"):

@@ -490,6 +490,7 @@ def test_a_chapter_may_take_the_books_weights_instead_of_training(monkeypatch, c
 
 
 def test_a_profile_is_chosen_by_name_or_by_the_machine(monkeypatch):
+    monkeypatch.delenv("TVAE_DEVICE")
     for gpu in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         for name in ("smoke", "reader"):

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tvae_core.runtime import rng_state, seeded, set_rng_state, write_atomically
+from tvae_core.runtime import (
+    device_name,
+    pick_device,
+    rng_state,
+    seeded,
+    set_rng_state,
+    write_atomically,
+)
 
 
 def test_what_is_drawn_inside_depends_on_the_seed_and_what_is_drawn_after_does_not():
@@ -108,3 +115,46 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(path):
         write_atomically(path, write)
     assert info.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
+
+
+# Devices.
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that makes this a machine with the devices it is given, and TVAE_DEVICE unset."""
+
+    def with_(*devices: str) -> None:
+        monkeypatch.delenv("TVAE_DEVICE", raising=False)
+        for name, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+            monkeypatch.setattr(backend, "is_available", lambda name=name: name in devices)
+
+    return with_
+
+
+@pytest.mark.parametrize(
+    ("devices", "picked"), [((), "cpu"), (("mps",), "mps"), (("mps", "cuda"), "cuda")]
+)
+def test_the_fastest_device_is_picked(machine, devices, picked):
+    machine(*devices)
+    assert pick_device().type == picked
+
+
+def test_a_device_may_be_named(machine, monkeypatch):
+    machine("cuda")
+    monkeypatch.setenv("TVAE_DEVICE", "cpu")
+    assert pick_device().type == "cpu"
+    monkeypatch.setenv("TVAE_DEVICE", "mps")
+    with pytest.raises(ValueError, match="TVAE_DEVICE is 'mps', and PyTorch finds only cuda, cpu"):
+        pick_device()
+    monkeypatch.setenv("TVAE_DEVICE", "gpu")
+    with pytest.raises(ValueError, match=r"unknown device \(TVAE_DEVICE\) 'gpu'; known: cuda"):
+        pick_device()
+
+
+def test_a_shared_gpu_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for workers, name in ((1, "a GPU"), (2, "a GPU"), (8, "a GPU, shared by 4 workers")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(workers))
+        assert device_name(torch.device("cuda")) == name

@@ -73,10 +73,11 @@ def current_profile() -> Profile:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    default = "paper" if torch.cuda.is_available() else "reader"
+    gpu = pick_device().type == "cuda"
+    default = "paper" if gpu else "reader"
     name = os.environ.get("TVAE_PROFILE") or default
     check_known("profile (TVAE_PROFILE)", name, PROFILES)
-    if name == "paper" and not torch.cuda.is_available():
+    if name == "paper" and not gpu:
         return PAPER_ON_CPU
     return PROFILES[name]
 

@@ -28,7 +28,7 @@ from tvae_core.acceleration import Recorded, subnormals_flushed
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
-from tvae_core.runtime import is_live, rows_at_once, seeded, timed
+from tvae_core.runtime import is_live, pick_device, rows_at_once, seeded, timed
 
 
 class Task(NamedTuple):
@@ -74,6 +74,8 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
     def cost(task: Task) -> float:
         config = RUNS[task.name]
         passes = 1 + config.k * (1 if config.model == "plain" else 1.4)
+        if len(task.seeds) > 1:
+            passes += 4  # on a GPU; its many kernels take that long with next to nothing to do
         return len(task.seeds) * config.epochs(profile.epochs) * passes
 
     loads, mine = [0.0] * size, set()
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for recipe, names in RECIPES.items():
             print(f"{recipe}: {', '.join(names)}")
         return
-    if torch.cuda.is_available():
+    if pick_device().type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     profile = experiments.current_profile()
     if {*chosen.recipe} <= {*HELD_OUT} and profile.name == "paper":

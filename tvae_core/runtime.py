@@ -54,12 +54,22 @@ def set_rng_state(state: dict[str, torch.Tensor]) -> None:
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    """The device that `TVAE_DEVICE` names; else CUDA where there is one, Apple's MPS, or the CPU.
+
+    Raises:
+        ValueError: `TVAE_DEVICE` names a device that is unknown, or that this machine lacks.
+    """
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    here = [name for name, available in found.items() if available]
+    name = os.environ.get("TVAE_DEVICE") or here[0]
+    check_known("device (TVAE_DEVICE)", name, found)
+    if name not in here:
+        raise ValueError(f"TVAE_DEVICE is {name!r}, and PyTorch finds only {', '.join(here)} here")
+    return torch.device(name)
 
 
 def device_name(device: torch.device) -> str:

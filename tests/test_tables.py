@@ -276,4 +276,10 @@ def test_the_page_on_ablations_is_right_about_its_choices():
         assert min(losses["adadelta"], losses["lower-peak"]) > losses["constant-rate"]
         assert max(losses["zero-start"], losses["reparameterized"]) < 1
     assert min(lost["probs", "affine"][0], lost["large-pose", "affine"][0]) > 1
+    for what in ("zero-start", "reparameterized"):
+        for model in ("plain", "affine"):
+            loss, error = lost[what, model]
+            assert (loss > 2 * error) == (model == "plain")
+    large, modern = (results.validated(f"affine-iwae5-{n}").nll for n in ("large-pose", "modern"))
+    assert 7.5 < max(large) - statistics.mean(modern) < 8.5
     assert max(lost["border", "affine"][0], lost["small-pose", "affine"][0]) < 0.5

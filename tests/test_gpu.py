@@ -14,7 +14,7 @@ from tvae_core import data, evaluation, experiments, load_pretrained, models, tr
 from tvae_core.acceleration import accelerated
 from tvae_core.experiments import PROFILES, Job
 from tvae_core.recipes import OPTIMIZERS, RUNS
-from tvae_core.runtime import rows_at_once, seeded
+from tvae_core.runtime import seeded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -104,6 +104,7 @@ def test_the_nll_is_the_one_of_a_cpu(name):
     images = data.binarize_fixed(data.load("mini", "test")[:30])
     on_cpu = evaluation.nll(model.cpu(), images, 2_000)
     gpu = images.to("cuda")
-    on_gpu = evaluation.nll(model.cuda(), gpu, 2_000, rows=rows_at_once(gpu.pixels.device))
+    rows = evaluation.rows_at_once(gpu.pixels.device)
+    on_gpu = evaluation.nll(model.cuda(), gpu, 2_000, rows=rows)
     errors = (on_cpu.se.square() + on_gpu.se.square()).sum().sqrt() / len(images)
     assert on_gpu.nll.mean().item() == pytest.approx(on_cpu.nll.mean().item(), abs=4 * errors)

@@ -72,7 +72,7 @@ def test_the_ways_to_spend_16_draws_differ_in_objective_and_estimator_alone():
 @pytest.mark.parametrize("recipe", HELD_OUT)
 def test_ablations_run_on_held_out_training_images(recipe, capsys, monkeypatch):
     monkeypatch.setenv("TVAE_PROFILE", "paper")
-    monkeypatch.setattr(reproduce, "try_out", lambda job, stack: reproduce.Pace(0.01, 0.01))
+    monkeypatch.setattr(reproduce, "try_out", lambda job, seeds: reproduce.Pace(0.01, 0.01))
     reproduce.main(["--recipe", recipe, "--only", "plain-iwae*", "--dry-run"])
     assert "profile validation" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -35,7 +35,6 @@ from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
 from tvae_core.runtime import (
     device_name,
     pick_device,
-    rows_at_once,
     seeded,
     timed,
     write_atomically,
@@ -107,7 +106,7 @@ def nll_ways(kind: str, rows: int = evaluation.ROWS) -> dict[str, Callable[[int,
 
 def peak_of(way: str, k: int) -> float:
     """MB that the NLL of one image takes at its peak: on a CPU in a process of its own."""
-    if torch.cuda.is_available():
+    if pick_device().type == "cuda":
         nll = nll_ways("plain")[way]
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -160,7 +159,7 @@ def measure(repeats: int) -> dict[str, Any]:
             epochs.append(row)
         per_image = {
             name: lambda way=way: timed(lambda: way(n, 5_000)) / n
-            for name, way in nll_ways(kind, rows_at_once(device)).items()
+            for name, way in nll_ways(kind, evaluation.rows_at_once(device)).items()
         }
         nlls.append({"model": kind, **medians(per_image, repeats)})
     return {

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from bench import SIDE_BY_SIDE
 
 from tvae_core import models
 from tvae_core.evaluation import ACTIVE, mean_se
@@ -500,9 +501,6 @@ def speed_tables() -> dict[str, Table]:
             f"Peak memory of the NLL of one image. {bench['device']}.", memory, []
         ),
     }
-
-
-SIDE_BY_SIDE = 5  # seeds, as tools/bench.py trains them
 
 
 def gpu_speed_tables() -> dict[str, Table]:

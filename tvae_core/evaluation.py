@@ -65,6 +65,17 @@ class NLL(NamedTuple):
     nll_at: Float[Tensor, "ks N"]
 
 
+def rows_at_once(device: torch.device) -> int:
+    """(image, draw) pairs to decode at once: what a CPU's caches hold, or a GPU's memory.
+
+    A GPU is busy only with many of them; each takes some ten arrays of an image's size, in all a
+    tenth of the memory.
+    """
+    if device.type != "cuda":
+        return ROWS
+    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
+
+
 @torch.inference_mode()
 def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) -> Terms:
     """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.

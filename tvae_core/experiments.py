@@ -34,7 +34,6 @@ from tvae_core.runtime import (
     check_known,
     device_name,
     pick_device,
-    rows_at_once,
     seeded,
     versions,
     write_atomically,
@@ -331,7 +330,8 @@ def _measure(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     terms = evaluation.elbo_terms(model, test)
     use = evaluation.units(model, test)
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
-    result = evaluation.nll(model, test, nll_samples, ks, rows_at_once(test.pixels.device))
+    rows = evaluation.rows_at_once(test.pixels.device)
+    result = evaluation.nll(model, test, nll_samples, ks, rows)
     return {
         "recon": list(evaluation.mean_se(terms.recon)),
         "kl_z": list(evaluation.mean_se(terms.kl_z)),

@@ -28,7 +28,7 @@ from tvae_core.acceleration import Recorded, subnormals_flushed
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
-from tvae_core.runtime import is_live, pick_device, rows_at_once, seeded, timed
+from tvae_core.runtime import is_live, pick_device, seeded, timed
 
 
 class Task(NamedTuple):
@@ -93,18 +93,19 @@ class Pace(NamedTuple):
     step: float
     image: float
 
-    def seconds(self, job: Job, trainings: int, n_tests: int) -> float:
-        """What so many trainings of a job and the NLL of so many images will take, roughly."""
-        steps = trainings * job.settings["epochs"] * len(job.batches())
+    def seconds(self, job: Job, n_tests: int) -> float:
+        """What training a job and the NLL of so many images will take, roughly."""
+        steps = job.settings["epochs"] * len(job.batches())
         return steps * self.step + n_tests * self.image
 
 
-def try_out(job: Job, stack: int | None) -> Pace:
+def try_out(job: Job, seeds: int) -> Pace:
     """A few steps and a few images of a job; takes seconds, and leaves nothing behind.
 
-    The step is that of `stack` models side by side, or of one.
+    The step is that of so many models side by side.
     """
     cuda = job.images.pixels.is_cuda
+    stack = seeds if seeds > 1 else None
     with seeded(0):
         alone = job.untrained(0)
         model = models.stack([alone] * stack) if stack else alone
@@ -119,10 +120,10 @@ def try_out(job: Job, stack: int | None) -> Pace:
             return loss.detach()
 
         take = Recorded(step) if cuda else step
-        for _ in range(4):  # a GPU records the fourth
+        for _ in range(Recorded.BEFORE + 1 if cuda else 1):
             take(x)
         few = job.images[: 100 if cuda else 10]
-        rows = rows_at_once(few.pixels.device)
+        rows = evaluation.rows_at_once(few.pixels.device)
 
         def score() -> None:
             evaluation.nll(alone, few, job.profile.nll_samples, rows=rows)
@@ -175,13 +176,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return all(path.exists() for path in paths)
 
     todo = [task for task in mine if not finished(task)]
-    stack = len(chosen.seeds) if side_by_side and len(chosen.seeds) > 1 else None
-    paces = {name: try_out(jobs[name], stack) for name in {task.name for task in todo}}
+    at_once = {task.name: len(task.seeds) for task in todo}
+    paces = {name: try_out(jobs[name], seeds) for name, seeds in at_once.items()}
     seconds = {
         task: paces[task.name].seconds(
-            jobs[task.name],
-            1 if side_by_side else len(task.seeds),
-            len(task.seeds) * sum(map(len, tests(task))),
+            jobs[task.name], len(task.seeds) * sum(map(len, tests(task)))
         )
         for task in todo
     }

@@ -86,17 +86,6 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
 
 
-def rows_at_once(device: torch.device) -> int:
-    """(image, draw) pairs to decode at once: what a CPU's caches hold, or a GPU's memory.
-
-    A GPU is busy only with many of them; each takes some ten arrays of an image's size, in all a
-    tenth of the memory.
-    """
-    if device.type != "cuda":
-        return 1_000
-    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
-
-
 def timed(act: Callable[[], object]) -> float:
     """Seconds that a call takes, until the GPU too has done its work."""
     start = time.perf_counter()

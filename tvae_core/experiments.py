@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 
 from tvae_core import data, evaluation, models, training
-from tvae_core.acceleration import subnormals_flushed
+from tvae_core.acceleration import fast_arithmetic
 from tvae_core.data import Images
 from tvae_core.models import VAE
 from tvae_core.provenance import code_hash
@@ -226,7 +226,7 @@ class Job(NamedTuple):
         checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
         stacked = len(seeds) > 1
         code = code_of(config, stacked)  # now, as files may be edited while the run is under way
-        with seeded(seeds[0]), subnormals_flushed():
+        with seeded(seeds[0]), fast_arithmetic():
             alone = [self.untrained(seed) for seed in seeds]
             model = models.stack(alone) if stacked else alone[0]
             history = training.fit(
@@ -282,7 +282,7 @@ class Job(NamedTuple):
             model = load_weights(folder / "weights.safetensors", kept["config"])
             model = model.to(test.pixels.device)
             start = time.perf_counter()
-            with seeded(seed), subnormals_flushed():
+            with seeded(seed), fast_arithmetic():
                 measured = _measure(model, seen, samples)
             seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
             config = {**kept["config"], "nll_samples": samples}

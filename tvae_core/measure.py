@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tvae_core import ais, bounds, data, diagnostics, estimators, evaluation, experiments, gradients
-from tvae_core.acceleration import subnormals_flushed
+from tvae_core.acceleration import fast_arithmetic
 from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
@@ -366,7 +366,7 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
     return {n: torch.cat([tensor(part[n]) for part in record["parts"]], -1) for n in first}
 
 
-@subnormals_flushed()
+@fast_arithmetic()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure each of the models in one way."""
     chosen = _parse(arguments)

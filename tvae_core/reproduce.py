@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tvae_core import data, evaluation, experiments, models
-from tvae_core.acceleration import Recorded, subnormals_flushed
+from tvae_core.acceleration import Recorded, fast_arithmetic
 from tvae_core.data import Images
 from tvae_core.experiments import Job, Profile
 from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
@@ -138,7 +138,7 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
-@subnormals_flushed()
+@fast_arithmetic()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and measure every run of a recipe, for several seeds."""
     chosen = _parse(arguments)

@@ -60,7 +60,7 @@ reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as 
 
 measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
 	for kind in units pixels snr start nll ais bdmc; do \
-	    $(BIN)/python -m tvae_core.measure $$kind $(ARGS) || exit; done
+	    TVAE_PROFILE=paper $(BIN)/python -m tvae_core.measure $$kind $(ARGS) || exit; done
 
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py

@@ -47,7 +47,7 @@ def load_pretrained(name: str) -> Run:
         OSError: a damaged file.
     """
     record = record_of(name)
-    weights = _verified("pretrained model", name, "safetensors")
+    weights = _verified("pretrained model", name, ".safetensors")
     return Run(load_weights(weights, record.config).to(pick_device()), record)
 
 
@@ -58,12 +58,21 @@ def record_of(name: str) -> RunRecord:
         ValueError: an unknown name (the known are listed).
         OSError: a damaged file.
     """
-    return load_record(_verified("record", name, "json"))
+    return load_record(_verified("record", name, ".json"))
 
 
 def recorded() -> list[str]:
     """The runs that the package has a record of."""
-    return [Path(file).stem for file in _sums() if file.endswith(".json")]
+    return _named(".json")
+
+
+def shipped() -> list[str]:
+    """Those whose weights it holds, too."""
+    return _named(".safetensors")
+
+
+def _named(suffix: str) -> list[str]:
+    return [Path(file).stem for file in _sums() if file.endswith(suffix)]
 
 
 def over_seeds(name: str, field: str = "nll") -> list[float]:
@@ -164,10 +173,9 @@ def measured(kind: str, model: str) -> dict[str, Any]:
 
 def _verified(kind: str, name: str, suffix: str) -> Path:
     """A file of the package, after a look at its SHA-256."""
-    sums = _sums()
-    check_known(kind, name, [Path(file).stem for file in sums if file.endswith(suffix)])
-    path = FOLDER / f"{name}.{suffix}"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sums[path.name]:
+    check_known(kind, name, _named(suffix))
+    path = FOLDER / f"{name}{suffix}"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _sums()[path.name]:
         raise OSError(f"{path} is damaged; install tvae_core again")
     return path
 

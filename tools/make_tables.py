@@ -482,9 +482,10 @@ def speed_tables() -> dict[str, Table]:
     memory = [["importance samples K", "tutorial style, MB", "tvae_core, MB"]]
     for row in bench["peak_mb"]:
         memory.append([f"{row['k']:,}", f"{row['tutorial']:.0f}", f"{row['tvae_core']:.0f}"])
-    where = f"{bench['device']}."
+    machine = bench["device"].replace("CPU", bench["processor"])
+    where = f"{machine}."
     if len(modes) > 1:
-        where = f"{bench['device']}, or {bench['cores']} runs at once of one thread each."
+        where = f"{machine}, or {bench['cores']} runs at once of one thread each."
     limit = f"{busiest['matmul_limit_gflops']:.0f} GFLOP/s"
     return {
         "speed_training": Table(
@@ -498,9 +499,7 @@ def speed_tables() -> dict[str, Table]:
             compared("seconds_per_nll", "ms", ("decoder",)),
             [],
         ),
-        "speed_memory": Table(
-            f"Peak memory of the NLL of one image. {bench['device']}.", memory, []
-        ),
+        "speed_memory": Table(f"Peak memory of the NLL of one image. {machine}.", memory, []),
     }
 
 

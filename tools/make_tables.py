@@ -659,7 +659,7 @@ def as_directive(name: str, table: Table) -> str:
     lines = [
         f"```{{csv-table}} {table.full_caption}",
         f":name: tab-{name.replace('_', '-')}",
-        f":class: numbers{' wide' if len(table.rows[0]) > 6 else ''}",
+        f":class: numbers{' wide' if len(table.rows[0]) > 5 else ''}",
         f":file: ../results/{name}.csv",
         ":header-rows: 1",
         "```",

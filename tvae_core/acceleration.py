@@ -45,16 +45,16 @@ def fast_arithmetic() -> Iterator[None]:
     affine warp a step took four times as long. Further threads take the setting over from the one
     that first puts them to work.
 
-    Matrices are multiplied by oneDNN in place of MKL, which uses but half of the width of an AMD
-    processor. torch goes there if asked for "medium" precision. That allows bfloat16 too, and where
-    a processor is quick with it, it would be used; such a processor is left with MKL.
+    Matrices are multiplied by oneDNN in place of MKL, which on an AMD processor took twice as long.
+    torch goes there if asked for "medium" precision. That allows bfloat16 too, and where a
+    processor is quick with it, it would be used; such a processor is left with MKL.
     """
     smallest = torch.tensor([torch.finfo(torch.float32).smallest_normal])
     was_set = bool((smallest / 2 == 0).item())
-    torch.set_flush_denormal(True)
     # On a GPU "medium" would mean TF32.
     medium = not torch.cuda.is_available() and _medium_is_float32()
     with _precision("medium") if medium else contextlib.nullcontext():
+        torch.set_flush_denormal(True)
         try:
             yield
         finally:

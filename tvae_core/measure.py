@@ -2,7 +2,8 @@
 
 Each kind of measurement of each model is one record, FOLDER/KIND-MODEL.json, which grows part by
 part; a command that was stopped goes on from the last whole part. A record of other options is
-never mixed or overwritten.
+never mixed or overwritten. A run whose weights the package does not hold is taken from `TVAE_RUNS`,
+or trained in the profile that `TVAE_PROFILE` names; the book's are of the paper profile.
 
     python -m tvae_core.measure nll --models plain-iwae5 affine-iwae5 tps-iwae5 --images 1000
     python -m tvae_core.measure ais --models affine-iwae5 --images 100 --distributions 1000

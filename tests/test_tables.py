@@ -205,7 +205,8 @@ def test_the_results_page_is_right_about_all_test_images():
     for name, seeds in measured.items():
         few = {record.seed: record for record in make_tables.seeds_of(name).records}
         on_a_gpu = {record.seed for record in few.values() if "CPU" not in record.device}
-        assert on_a_gpu <= {record.seed for record in seeds.records}
+        if name in RECIPES["study"]:
+            assert on_a_gpu <= {record.seed for record in seeds.records}
         for on_all in seeds.records:
             on_some = few[on_all.seed]
             assert on_some.data["test"]["n"] == 2_000
@@ -215,13 +216,14 @@ def test_the_results_page_is_right_about_all_test_images():
 def test_the_results_page_is_right_about_a_gpu_s_runs():
     """No model comes out of it unlike out of a CPU, beyond the luck of training."""
     chances = []
-    for name in RECIPES["study"]:
+    for name in itertools.chain(*(RECIPES[recipe] for recipe in ("study", "modern", "long"))):
         nlls = {True: [], False: []}
         for record in make_tables.seeds_of(name).records:
             nlls["CPU" in record.device].append(record.nll[0])
-        assert min(map(len, nlls.values())) >= 3
-        chances.append(stats.ttest_ind(nlls[True], nlls[False], equal_var=False).pvalue)
-    assert len(chances) == 12
+        assert len(nlls[False]) == 5
+        if len(nlls[True]) >= 3:
+            chances.append(stats.ttest_ind(nlls[True], nlls[False], equal_var=False).pvalue)
+    assert len(chances) == 12 + 9 + 4  # of the nine with 200 epochs only four
     assert min(chances) > 0.05 / len(chances)  # Bonferroni
 
 
@@ -231,7 +233,7 @@ def test_the_results_page_is_right_about_the_better_recipe():
     def nll(name: str) -> float:
         return statistics.mean(results.over_seeds(name))
 
-    least = {"modern": 3.9, "long": 4.4}
+    least = {"modern": 3.8, "long": 4.4}
     for model in DECODERS:
         for objective, plain in (("iwae5", 7.8), ("multi5", 11.8)):
             name = f"{model}-{objective}"
@@ -243,11 +245,11 @@ def test_the_results_page_is_right_about_the_better_recipe():
     def scatter(objective: str, models: Sequence[str]) -> list[float]:
         return [statistics.stdev(results.over_seeds(f"{m}-{objective}")) for m in models]
 
-    assert max(scatter("iwae5-modern", DECODERS)) < 0.2
-    assert max(scatter("iwae5-long", DECODERS)) < 0.1
-    for objective in ("vae-modern", "multi5-modern"):
-        assert max(scatter(objective, ("plain", "tps"))) < 0.2
-        assert scatter(objective, ["affine"]) == [pytest.approx(0.5, abs=0.15)]
+    for recipe in ("modern", "long"):
+        of = {o: scatter(f"{o}-{recipe}", DECODERS) for o in ("vae", "multi5", "iwae5")}
+        assert all(plain < min(0.1, affine) for plain, affine, _ in of.values())
+        assert max(itertools.chain(*of.values())) < 0.6
+        assert of["vae"][1] == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_results_page_is_right_about_the_warp():
@@ -272,12 +274,18 @@ def test_the_results_page_is_right_about_the_warp():
         nats, error = lead(f"{name}-long")
         assert 0.3 < nats / sampled["-long"] < 0.6
         assert (nats > 3 * error) == (name != "affine-iwae5")
-        if name != "affine-iwae5":
-            assert nats == pytest.approx(0.9, abs=0.15)
-    for model in ("affine", "tps"):  # the others have fewer than three runs
-        lost = results.gap_over_seeds(f"{model}-iwae5-modern", "plain-iwae5-modern")
-        assert lost.mean > 0
-        assert lost.beyond_luck
+        if objective == "multi5":
+            assert nats == pytest.approx(1.1, abs=0.25)
+    assert lead("tps-iwae5-long")[0] == pytest.approx(0.75, abs=0.1)
+    for objective in ("vae", "multi5", "iwae5"):
+        for model, recipe in itertools.product(("affine", "tps"), ("modern", "long")):
+            runs = (f"{decoder}-{objective}-{recipe}" for decoder in (model, "plain"))
+            lost = results.gap_over_seeds(*runs)
+            assert lost.mean > 0
+            assert lost.beyond_luck
+        behind = results.gap_over_seeds(f"tps-{objective}-long", f"affine-{objective}-long")
+        assert behind.mean > 0
+        assert behind.beyond_luck == (objective != "vae")
 
 
 def test_the_page_on_ablations_is_right_about_its_choices():

@@ -526,25 +526,27 @@ def gpu_speed_tables() -> dict[str, Table]:
 
 
 def gpu_grid_table() -> Table:
-    """What the study's grid has taken on a GPU, from its records on all test images."""
-    read = [
-        record
-        for name in RECIPES["study"]
-        if (seeds := whole(name))
-        for record in seeds.records
-        if not record.device.startswith("CPU")
-    ]
-    devices = {record.device.partition(",")[0] for record in read}
-    shared = re.search(r"shared by (\d+) workers", read[0].device) if read else None
-    workers = int(shared[1]) if shared else 1
-    minutes = {what: sum(r.seconds[what] for r in read) / 60 for what in ("train", "evaluate")}
-    rows = [["what", "minutes of all workers"]]
-    for what, words in (("train", "training"), ("evaluate", "NLL and all else on 10,000 images")):
-        rows.append([f"{len(read)} runs, {words}", f"{minutes[what]:.1f}"])
-    share = sum(minutes.values()) / workers
-    rows.append([f"a worker's share, of {workers} on one GPU", f"{share:.1f}"])
-    caption = f"What the study's {len({r.name for r in read})} models took, all seeds of each. "
-    return Table(caption + f"{', '.join(sorted(devices))}.", rows, [])
+    """What each recipe has taken on a GPU, from the records of the runs that it has trained."""
+    rows = [["recipe", "GPU", "workers", "runs", "training", "NLL and all else", "test images"]]
+    rows[0] += ["a worker's share"]
+    for recipe in ("study", "modern", "long"):
+        trained = [r for name in RECIPES[recipe] for r in _on_a_gpu(seeds_of(name))]
+        on_all = [r for name in RECIPES[recipe] for r in _on_a_gpu(whole(name))]
+        measured = on_all if len(on_all) == len(trained) else trained
+        (device,) = {record.device for record in trained}
+        shared = re.search(r"shared by (\d+) workers", device)
+        workers = int(shared[1]) if shared else 1
+        train = sum(record.seconds["train"] for record in trained) / 60
+        evaluate = sum(record.seconds["evaluate"] for record in measured) / 60
+        (n,) = {record.data["test"]["n"] for record in measured}
+        row = [recipe, device.partition(",")[0], str(workers), str(len(trained))]
+        row += [f"{train:.1f}", f"{evaluate:.1f}", f"{n:,}", f"{(train + evaluate) / workers:.1f}"]
+        rows.append(row)
+    return Table("What a recipe's runs took on one GPU, in minutes of all its workers.", rows, [])
+
+
+def _on_a_gpu(seeds: Seeds | None) -> list[RunRecord]:
+    return [r for r in seeds.records if not r.device.startswith("CPU")] if seeds else []
 
 
 # What an ablation takes back, in the order of the table.

@@ -7,7 +7,8 @@ share of the runs, on any file system that all of them see:
     torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
     sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
 
-A GPU trains all seeds of a run side by side.
+A GPU trains all seeds of a run side by side. Several workers share one best through NVIDIA's MPS,
+which runs their kernels at the same time: start `nvidia-cuda-mps-control -d` before them.
 """
 
 from __future__ import annotations

@@ -211,6 +211,8 @@ def test_the_results_page_is_right_about_all_test_images():
             on_some = few[on_all.seed]
             assert on_some.data["test"]["n"] == 2_000
             assert abs(on_all.nll[0] - on_some.nll[0]) < on_some.nll[1]
+    for objective, theirs in (("vae", 86.76), ("multi5", 86.47), ("iwae5", 85.54)):
+        assert 0 < statistics.mean(measured[f"plain-{objective}-long"].of("nll")) - theirs < 1
 
 
 def test_the_results_page_is_right_about_a_gpu_s_runs():

@@ -530,8 +530,8 @@ def gpu_grid_table() -> Table:
     rows = [["recipe", "GPU", "workers", "runs", "training", "NLL and all else", "test images"]]
     rows[0] += ["a worker's share"]
     for recipe in ("study", "modern", "long"):
-        trained = [r for name in RECIPES[recipe] for r in _on_a_gpu(seeds_of(name))]
-        on_all = [r for name in RECIPES[recipe] for r in _on_a_gpu(whole(name))]
+        trained = [r for name in RECIPES[recipe] for r in on_a_gpu(seeds_of(name))]
+        on_all = [r for name in RECIPES[recipe] for r in on_a_gpu(whole(name))]
         measured = on_all if len(on_all) == len(trained) else trained
         (device,) = {record.device for record in trained}
         shared = re.search(r"shared by (\d+) workers", device)
@@ -545,7 +545,8 @@ def gpu_grid_table() -> Table:
     return Table("What a recipe's runs took on one GPU, in minutes of all its workers.", rows, [])
 
 
-def _on_a_gpu(seeds: Seeds | None) -> list[RunRecord]:
+def on_a_gpu(seeds: Seeds | None) -> list[RunRecord]:
+    """The records of those seeds that a GPU has trained."""
     return [r for r in seeds.records if not r.device.startswith("CPU")] if seeds else []
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,23 +17,15 @@ Step = Callable[..., Tensor]
 
 
 def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
-    """A faster version of `step(x, update=opt.step)`.
+    """A faster version of `step(x, update=opt.step)`, which sets the gradients and calls `update`.
 
-    On CUDA the step is `Recorded`. On a CPU with a C++ compiler the optimizer's update becomes one
-    pass over the parameters, unless it is one already. Elsewhere it is the plain step.
+    On CUDA it is `Recorded`, on a CPU with a C++ compiler `Compiled`, elsewhere the plain step.
     """
     if device == "cuda":
         return Recorded(step)
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if device != "cpu" or opt.defaults.get("fused") or not compiler:
-        return step
-    torch.compiler.reset()  # or after some runs in one process the compiler gives up
-
-    @torch.compile
-    def update() -> None:
-        opt.step()
-
-    return functools.partial(step, update=update)
+    if device == "cpu" and (shutil.which("g++") or shutil.which("clang++")):
+        return Compiled(step, opt)
+    return step
 
 
 @contextlib.contextmanager
@@ -78,6 +70,63 @@ def _medium_is_float32() -> bool:
     x = torch.full((512, 512), 1 + 2**-12)  # 1 with fewer bits
     with _precision("medium"):
         return bool((x @ x / 512 > 1).all())
+
+
+class Compiled:
+    """A step of which the forward and the backward pass are compiled as one function.
+
+    It is traced down to its single operations, so hooks and estimators of any kind are followed.
+    All tensors that it reads are read anew each time; numbers are taken as they are at the first
+    batch. Unless the optimizer's update is one pass over the parameters already, it is compiled to
+    be one. Batches of another size than the first run plainly, but for the update.
+    """
+
+    def __init__(self, step: Step, opt: torch.optim.Optimizer) -> None:
+        torch.compiler.reset()  # or after some runs in one process the compiler gives up
+        self.step = step
+        self.parameters = [p for group in opt.param_groups for p in group["params"]]
+        self.shape: torch.Size | None = None  # of the batches that the function takes
+
+        @torch.compile
+        def update() -> None:
+            opt.step()
+
+        self.update = opt.step if opt.defaults.get("fused") else update
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.shape is None:
+            self.shape = x.shape
+            self.function = self._compiled(x)
+        if x.shape != self.shape:
+            return self.step(x, update=self.update)
+        with torch.no_grad():
+            terms, *gradients = self.function(x)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.update()
+        return terms
+
+    def _compiled(self, x: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
+        """x to what the step returns, followed by the parameters' gradients."""
+        # Here, as a run that compiles nothing need not wait for the compiler to be imported.
+        from torch._inductor.compile_fx import compile_fx
+        from torch._inductor.decomposition import select_decomp_table
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def function(x: Tensor) -> list[Tensor | None]:
+            return [self.step(x, update=lambda: None), *(p.grad for p in self.parameters)]
+
+        with torch.random.fork_rng([]):  # tracing draws, and the first step is yet to come
+            traced = make_fx(function)(x)
+        for node in reversed(traced.graph.nodes):
+            if "profiler" in str(node.target):  # a mark that `zero_grad` leaves, and no operation
+                traced.graph.erase_node(node)
+        traced.recompile()
+        # torch's own kernel samples a grid three times as fast as what is compiled for it.
+        kernels = select_decomp_table().copy()
+        kernels.pop(torch.ops.aten.grid_sampler_2d.default, None)
+        backend = functools.partial(compile_fx, decompositions=kernels)
+        return torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 
 
 class Recorded:

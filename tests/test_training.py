@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from tvae_core import acceleration, bounds, data, models, training
-from tvae_core.estimators import analytic_kl, dreg, reparameterized
+from tvae_core.estimators import (
+    analytic_kl,
+    doubly_reparameterized,
+    dreg,
+    paired,
+    reparameterized,
+    stl,
+)
 from tvae_core.recipes import OPTIMIZERS
 from tvae_core.runtime import seeded
 
@@ -377,10 +384,55 @@ def test_a_run_killed_in_its_warm_up_resumes_with_the_price_of_its_epoch(tmp_pat
 # Fast steps, and several models side by side.
 
 
-def test_a_compiled_update_gives_the_plain_one_s_result_up_to_rounding():
-    plain, compiled = train(), train(fast=True)
-    for name, parameter in plain[0].items():
-        torch.testing.assert_close(compiled[0][name], parameter, rtol=1e-4, atol=1e-5)
+def assert_close_runs(one, other, **tolerances) -> None:
+    """Up to rounding, and but for the time it took."""
+    for name, parameter in one[0].items():
+        torch.testing.assert_close(other[0][name], parameter, **tolerances)
+    for row, want in zip(other[1], one[1], strict=True):
+        assert {**row, "seconds": 0} == pytest.approx({**want, "seconds": 0}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": training.adam_one_cycle, "estimator": dreg, "warm_up": 3}]
+)
+def test_a_compiled_run_gives_the_plain_one_s_result_up_to_rounding(options):
+    assert_close_runs(train(**options), train(fast=True, **options), rtol=1e-4, atol=1e-5)
+
+
+every_estimator = pytest.mark.parametrize(
+    "estimator",
+    {
+        "analytic_kl": analytic_kl,
+        "reparameterized": reparameterized(bounds.iwae),
+        "stl": stl,
+        "dreg": dreg,
+        "doubly_reparameterized": doubly_reparameterized(bounds.iwae),
+        "paired": paired(reparameterized(bounds.elbo), reparameterized(bounds.iwae)),
+    }.items(),
+    ids=lambda item: item[0],
+)
+
+
+@every_estimator
+def test_what_is_compiled_is_the_step_with_every_estimator(monkeypatch, estimator):
+    """The operations that the compiler is given, hooks and the price of the warm-up among them."""
+    given = []
+
+    def uncompiled(function, **options):
+        given.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", uncompiled)
+    options = {"estimator": estimator[1], "warm_up": 3}
+    assert_close_runs(train(**options), train(fast=True, **options), rtol=1e-5, atol=1e-6)
+    assert any(isinstance(function, torch.fx.GraphModule) for function in given)
+
+
+def test_a_compiled_run_that_was_killed_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(checkpoint, batches=Disturbed(2 * BATCHES + 1, kill), fast=True)
+    assert_same_run(train(checkpoint, seed=99, fast=True), train(fast=True))
 
 
 def test_without_a_compiler_a_fast_run_is_a_plain_one(monkeypatch):

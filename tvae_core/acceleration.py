@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +20,35 @@ Step = Callable[..., Tensor]
 def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
     """A faster version of `step(x, update=opt.step)`, which sets the gradients and calls `update`.
 
-    On CUDA it is `Recorded`, on a CPU with a C++ compiler `Compiled`, elsewhere the plain step.
+    On CUDA it is `Recorded`. On a CPU with a C++ compiler the forward and the backward pass are
+    `Compiled` as one function, and the update as one pass over the parameters, unless it is that
+    already. Elsewhere it is the plain step.
     """
     if device == "cuda":
         return Recorded(step)
-    if device == "cpu" and (shutil.which("g++") or shutil.which("clang++")):
-        return Compiled(step, opt)
-    return step
+    if device != "cpu" or not (shutil.which("g++") or shutil.which("clang++")):
+        return step
+    torch.compiler.reset()  # or after some runs in one process the compiler gives up
+    parameters = [p for group in opt.param_groups for p in group["params"]]
+
+    @Compiled
+    def gradients(x: Tensor) -> list[Tensor | None]:
+        return [step(x, update=lambda: None), *(p.grad for p in parameters)]
+
+    @torch.compile
+    def one_pass() -> None:
+        opt.step()
+
+    update = opt.step if opt.defaults.get("fused") else one_pass
+
+    def compiled_step(x: Tensor) -> Tensor:
+        terms, *found = gradients(x)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            parameter.grad = gradient
+        update()
+        return terms
+
+    return compiled_step
 
 
 @contextlib.contextmanager
@@ -37,9 +60,10 @@ def fast_arithmetic() -> Iterator[None]:
     affine warp a step took four times as long. Further threads take the setting over from the one
     that first puts them to work.
 
-    Matrices are multiplied by oneDNN in place of MKL, which on an AMD processor took twice as long.
-    torch goes there if asked for "medium" precision. That allows bfloat16 too, and where a
-    processor is quick with it, it would be used; such a processor is left with MKL.
+    Matrices are multiplied by oneDNN in place of MKL, which took twice as long on an AMD processor
+    with AVX-512, and as long on one without. torch goes there if asked for "medium" precision. That
+    allows bfloat16 too, and where a processor is quick with it, it would be used; such a processor
+    is left with MKL.
     """
     smallest = torch.tensor([torch.finfo(torch.float32).smallest_normal])
     was_set = bool((smallest / 2 == 0).item())
@@ -73,51 +97,35 @@ def _medium_is_float32() -> bool:
 
 
 class Compiled:
-    """A step of which the forward and the backward pass are compiled as one function.
+    """A function of a batch, compiled for batches of the shape that it meets first.
 
-    It is traced down to its single operations, so hooks and estimators of any kind are followed.
-    All tensors that it reads are read anew each time; numbers are taken as they are at the first
-    batch. Unless the optimizer's update is one pass over the parameters already, it is compiled to
-    be one. Batches of another size than the first run plainly, but for the update.
+    It is traced down to its single operations, so that a backward pass within it, hooks and
+    estimators of any kind are followed, and fused with all else. Tensors that it reads from
+    elsewhere are read anew each time; numbers stay as the first call found them. It draws what the
+    function itself would. Batches of another shape are computed plainly.
     """
 
-    def __init__(self, step: Step, opt: torch.optim.Optimizer) -> None:
-        torch.compiler.reset()  # or after some runs in one process the compiler gives up
-        self.step = step
-        self.parameters = [p for group in opt.param_groups for p in group["params"]]
-        self.shape: torch.Size | None = None  # of the batches that the function takes
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        self.plain = function
+        self.shape: torch.Size | None = None
 
-        @torch.compile
-        def update() -> None:
-            opt.step()
-
-        self.update = opt.step if opt.defaults.get("fused") else update
-
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Any:
         if self.shape is None:
+            self.fused = self._compiled(x)
             self.shape = x.shape
-            self.function = self._compiled(x)
         if x.shape != self.shape:
-            return self.step(x, update=self.update)
-        with torch.no_grad():
-            terms, *gradients = self.function(x)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self.update()
-        return terms
+            return self.plain(x)
+        with torch.no_grad():  # the backward pass is among the operations
+            return self.fused(x)
 
-    def _compiled(self, x: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
-        """x to what the step returns, followed by the parameters' gradients."""
-        # Here, as a run that compiles nothing need not wait for the compiler to be imported.
+    def _compiled(self, x: Tensor) -> Callable[[Tensor], Any]:
+        # Here, as a process that compiles nothing need not wait for the compiler to be imported.
         from torch._inductor.compile_fx import compile_fx
         from torch._inductor.decomposition import select_decomp_table
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        def function(x: Tensor) -> list[Tensor | None]:
-            return [self.step(x, update=lambda: None), *(p.grad for p in self.parameters)]
-
-        with torch.random.fork_rng([]):  # tracing draws, and the first step is yet to come
-            traced = make_fx(function)(x)
+        with torch.random.fork_rng([]):  # tracing draws, and the first call is yet to come
+            traced = make_fx(self.plain)(x)
         for node in reversed(traced.graph.nodes):
             if "profiler" in str(node.target):  # a mark that `zero_grad` leaves, and no operation
                 traced.graph.erase_node(node)

@@ -122,6 +122,7 @@ class Compiled:
         # Here, as a process that compiles nothing need not wait for the compiler to be imported.
         from torch._inductor.compile_fx import compile_fx
         from torch._inductor.decomposition import select_decomp_table
+        from torch._inductor.lowering import make_fallback
         from torch.fx.experimental.proxy_tensor import make_fx
 
         with torch.random.fork_rng([]):  # tracing draws, and the first call is yet to come
@@ -130,9 +131,10 @@ class Compiled:
             if "profiler" in str(node.target):  # a mark that `zero_grad` leaves, and no operation
                 traced.graph.erase_node(node)
         traced.recompile()
-        # torch's own kernel samples a grid three times as fast as what is compiled for it.
-        kernels = select_decomp_table().copy()
-        kernels.pop(torch.ops.aten.grid_sampler_2d.default, None)
+        # torch's own kernel samples a grid three times as fast as what would be compiled for it.
+        sampler = torch.ops.aten.grid_sampler_2d.default
+        make_fallback(sampler, warn=False, override_decomp=True)
+        kernels = {op: code for op, code in select_decomp_table().items() if op is not sampler}
         backend = functools.partial(compile_fx, decompositions=kernels)
         return torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 

@@ -202,8 +202,7 @@ def test_the_results_page_is_right_about_all_test_images():
     measured = {name: seeds for name in RUNS if (seeds := make_tables.whole(name))}
     assert {*RECIPES["study"]} <= set(measured)
     for name, seeds in measured.items():
-        common = make_tables.seeds_of(name)
-        few = {record.seed: record for record in common.records}
+        few = {record.seed: record for record in make_tables.seeds_of(name).records}
         if name in RECIPES["study"]:
             assert len(make_tables.on_a_gpu(seeds)) == 5
         for on_all in seeds.records:
@@ -218,13 +217,14 @@ def test_the_results_page_is_right_about_a_gpu_s_runs():
     """No model comes out of it unlike out of a CPU, beyond the luck of training."""
     chances = []
     for name in itertools.chain(*(RECIPES[recipe] for recipe in ("study", "modern", "long"))):
-        nlls = {True: [], False: []}
-        for record in make_tables.seeds_of(name).records:
-            assert ("CPU" in record.device) == (record.seed < 3)
-            nlls["CPU" in record.device].append(record.nll[0])
-        assert len(nlls[False]) == (9 if name in RECIPES["study"] else 5)
-        if len(nlls[True]) >= 3:
-            chances.append(stats.ttest_ind(nlls[True], nlls[False], equal_var=False).pvalue)
+        seeds = make_tables.seeds_of(name)
+        gpu = {record.seed: record.nll[0] for record in make_tables.on_a_gpu(seeds)}
+        cpu = {r.seed: r.nll[0] for r in seeds.records if r.seed not in gpu}
+        assert max(cpu) < 3 <= min(gpu)
+        assert len(gpu) == (9 if name in RECIPES["study"] else 5)
+        if len(cpu) >= 3:
+            groups = [*cpu.values()], [*gpu.values()]
+            chances.append(stats.ttest_ind(*groups, equal_var=False).pvalue)
     assert len(chances) == 12 + 9 + 4  # of the nine with 200 epochs only four
     assert min(chances) > 0.05 / len(chances)  # Bonferroni
 

@@ -190,16 +190,19 @@ MUTANTS = [
         '"log_sigma": row < model.dim_z',
         '"log_sigma": row >= model.dim_z',
     ),
-    Mutant("evaluation", "NLL: no 1/K", "math.log(drawn) - log_w1", "-log_w1"),
+    Mutant("evaluation", "NLL: no 1/K", "math.log(drawn) - log_sums[0]", "-log_sums[0]"),
     Mutant(
         "evaluation",
         "NLL: the last chunk alone",
-        "log_w1 = torch.logaddexp(log_w1, log_w.logsumexp(0))",
-        "log_w1 = log_w.logsumexp(0)",
+        "torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))",
+        "(powers * log_w).logsumexp(1)",
     ),
     Mutant("evaluation", "NLL: a chunk too many", "drawn += k", "drawn += per_chunk"),
     Mutant(
-        "evaluation", "ESS: weights not squared", "(2 * log_w).logsumexp(0)", "log_w.logsumexp(0)"
+        "evaluation",
+        "ESS: weights not squared",
+        "torch.tensor([1.0, 2.0]",
+        "torch.tensor([1.0, 1.0]",
     ),
     Mutant(
         "evaluation", "recon: one draw of many", "particles.log_lik.mean(0)", "particles.log_lik[0]"

@@ -162,18 +162,17 @@ def _stream(
 ) -> Float[Tensor, "rows B"]:
     """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop."""
     posterior = model.posterior(x)
-    log_w1 = torch.full((len(x),), -math.inf, device=x.device)
-    log_w2 = log_w1.clone()
+    powers = torch.tensor([1.0, 2.0], device=x.device).view(2, 1, 1)
+    log_sums = torch.full((2, len(x)), -math.inf, device=x.device)  # of w and of w^2
     drawn, at = 0, []
     for stop in stops:
         while drawn < stop:
             k = min(per_chunk, stop - drawn)
             log_w = model.particles(x, k, posterior).log_w
-            log_w1 = torch.logaddexp(log_w1, log_w.logsumexp(0))
-            log_w2 = torch.logaddexp(log_w2, (2 * log_w).logsumexp(0))
+            log_sums = torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))
             drawn += k
-        at.append(math.log(drawn) - log_w1)
-    return torch.stack([log_w1, log_w2, *at])
+        at.append(math.log(drawn) - log_sums[0])
+    return torch.stack([*log_sums, *at])
 
 
 def mean_se(values: Float[Tensor, "N"]) -> tuple[float, float]:

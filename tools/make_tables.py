@@ -453,60 +453,67 @@ def protocol_table() -> Table:
 
 
 def speed_tables() -> dict[str, Table]:
-    """Ours against tutorial-style code, from results/bench.json."""
-    bench = json.loads((RESULTS / "bench.json").read_text())
-    modes = {"one run": bench}
-    if "on_each_core" in bench:
-        modes[f"{bench['cores']} at once"] = bench["on_each_core"]
+    """Ours against tutorial-style code on a CPU, from the records in results/bench."""
+    paths = sorted(path for path in (RESULTS / "bench").glob("*.json") if path.stem != "gpu")
+    benches = [json.loads(path.read_text()) for path in paths]
+    machines = [
+        f"{bench['processor']}, {path.stem.upper()}"
+        for path, bench in zip(paths, benches, strict=True)
+    ]
+    (cores,) = {bench["cores"] for bench in benches}
+    modes = {"one run": lambda bench: bench, f"{cores} at once": lambda b: b["on_each_core"]}
 
     def compared(rows_of: str, unit: str, known: Sequence[str]) -> Rows:
-        """Both ways, and how many times ours is faster, in each mode."""
+        """Both ways, and how many times ours is faster, on each machine and in each mode."""
         scale, digits = {"s": (1, 1), "ms": (1e3, 0)}[unit]
-        ways = ("tutorial style", "tvae_core")
-        rows = [list(known)]
+        rows = [["processor", *known]]
         for words in modes:
-            rows[0] += [f"{words}: {way}, {unit}" for way in ways] + ["times faster"]
-        for together in zip(*(mode[rows_of] for mode in modes.values()), strict=True):
-            row = [NAMES[together[0]["model"]], *(str(together[0][name]) for name in known[1:])]
-            for found in together:
-                slow, fast = (scale * found[way] for way in ("tutorial", "tvae_core"))
-                row += [f"{slow:.{digits}f}", f"{fast:.{digits}f}", f"{slow / fast:.1f}"]
-            rows.append(row)
+            rows[0] += [f"{words}: {way}, {unit}" for way in ("tutorial style", "tvae_core")]
+            rows[0] += ["times faster"]
+            rows[0] += ["of the limit"] * (rows_of == "seconds_per_epoch")
+        for machine, bench in zip(machines, benches, strict=True):
+            found = [mode(bench)[rows_of] for mode in modes.values()]
+            for together in zip(*found, strict=True):
+                model, *others = (together[0][name] for name in ("model", *known[1:]))
+                rows.append([machine, NAMES[model], *map(str, others)])
+                for one in together:
+                    slow, fast = (scale * one[way] for way in ("tutorial", "tvae_core"))
+                    rows[-1] += [f"{slow:.{digits}f}", f"{fast:.{digits}f}", f"{slow / fast:.1f}"]
+                    if "share of limit" in one:
+                        rows[-1] += [f"{one['share of limit']:.0%}"]
         return rows
 
-    training = compared("seconds_per_epoch", "s", ("decoder", "k"))
-    training[0] += [f"{words}: of the limit" for words in modes]
-    for row, *found in zip(
-        training[1:], *(mode["seconds_per_epoch"] for mode in modes.values()), strict=True
-    ):
-        row += [f"{one['share of limit']:.0%}" for one in found]
-    memory = [["importance samples K", "tutorial style, MB", "tvae_core, MB"]]
-    for row in bench["peak_mb"]:
-        memory.append([f"{row['k']:,}", f"{row['tutorial']:.0f}", f"{row['tvae_core']:.0f}"])
-    machine = bench["device"].replace("CPU", bench["processor"])
-    where = f"{machine}."
-    if len(modes) > 1:
-        where = f"{machine}, or {bench['cores']} runs at once of one thread each."
-    limits = " and ".join(f"{mode['matmul_limit_gflops']:.0f}" for mode in modes.values())
+    limits = "; ".join(
+        " and ".join(f"{mode(bench)['matmul_limit_gflops']:.0f}" for mode in modes.values())
+        + f" GFLOP/s with {machine.split(', ')[-1]}"
+        for machine, bench in zip(machines, benches, strict=True)
+    )
+    repeats = " and ".join(str(bench["repeats"]) for bench in benches)
+    where = f"{cores} cores: one run on both, or a run on each. Medians of {repeats}."
+    memory = [["processor", "importance samples K", "tutorial style, MB", "tvae_core, MB"]]
+    for machine, bench in zip(machines, benches, strict=True):
+        for row in bench["peak_mb"]:
+            peaks = (f"{row[way]:.0f}" for way in ("tutorial", "tvae_core"))
+            memory.append([machine, f"{row['k']:,}", *peaks])
     return {
         "speed_training": Table(
-            "Seconds for an epoch of 60,000 images, and the share reached of the machine's limit, "
-            f"{limits} GFLOP/s in large matrix products. {where} Medians of {bench['repeats']}.",
-            training,
+            "Seconds for an epoch of 60,000 images, and the share reached of the machine's limit in "
+            f"large matrix products ({limits}). {where}",
+            compared("seconds_per_epoch", "s", ("decoder", "k")),
             [],
         ),
         "speed_nll": Table(
-            f"Milliseconds for the NLL-5,000 of an image. {where} Medians of {bench['repeats']}.",
+            f"Milliseconds for the NLL-5,000 of an image. {where}",
             compared("seconds_per_nll", "ms", ("decoder",)),
             [],
         ),
-        "speed_memory": Table(f"Peak memory of the NLL of one image. {machine}.", memory, []),
+        "speed_memory": Table(f"Peak memory of the NLL of one image, {cores} cores.", memory, []),
     }
 
 
 def gpu_speed_tables() -> dict[str, Table]:
-    """The same on a GPU, where seeds also train side by side, from results/bench_gpu.json."""
-    bench = json.loads((RESULTS / "bench_gpu.json").read_text())
+    """The same on a GPU, where seeds also train side by side, from results/bench/gpu.json."""
+    bench = json.loads((RESULTS / "bench" / "gpu.json").read_text())
     training = [["decoder", "k", "tutorial style, s", "tvae_core, s", "times faster"]]
     training[0] += [f"a seed of {SIDE_BY_SIDE} side by side, s", "times faster"]
     for found in bench["seconds_per_epoch"]:

@@ -1,6 +1,6 @@
-"""The training step, faster: the same numbers up to rounding, for runs that are long enough.
+"""Training and evaluation, faster: the same numbers up to rounding, where there is enough to do.
 
-Code hashes leave this module out, as it says how a step is computed and not what.
+Code hashes leave this module out, as it says how numbers are computed and not which.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
     """
     if device == "cuda":
         return Recorded(step)
-    if device != "cpu" or not (shutil.which("g++") or shutil.which("clang++")):
+    if not can_compile(device):
         return step
-    torch.compiler.reset()  # or after some runs in one process the compiler gives up
     parameters = [p for group in opt.param_groups for p in group["params"]]
 
     @Compiled
@@ -49,6 +48,11 @@ def accelerated(step: Step, opt: torch.optim.Optimizer, device: str) -> Step:
         return terms
 
     return compiled_step
+
+
+def can_compile(device: str) -> bool:
+    """Whether functions can be `Compiled` here: on a CPU with a C++ compiler."""
+    return device == "cpu" and bool(shutil.which("g++") or shutil.which("clang++"))
 
 
 @contextlib.contextmanager
@@ -97,28 +101,29 @@ def _medium_is_float32() -> bool:
 
 
 class Compiled:
-    """A function of a batch, compiled for batches of the shape that it meets first.
+    """A function of tensors, compiled for those of the shapes that it meets first.
 
     It is traced down to its single operations, so that a backward pass within it, hooks and
     estimators of any kind are followed, and fused with all else. Tensors that it reads from
     elsewhere are read anew each time; numbers stay as the first call found them. It draws what the
-    function itself would. Batches of another shape are computed plainly.
+    function itself would. Tensors of other shapes are computed with plainly.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.plain = function
-        self.shape: torch.Size | None = None
+        self.shapes: list[torch.Size] | None = None
 
-    def __call__(self, x: Tensor) -> Any:
-        if self.shape is None:
-            self.fused = self._compiled(x)
-            self.shape = x.shape
-        if x.shape != self.shape:
-            return self.plain(x)
-        with torch.no_grad():  # the backward pass is among the operations
-            return self.fused(x)
+    def __call__(self, *tensors: Tensor) -> Any:
+        shapes = [tensor.shape for tensor in tensors]
+        if self.shapes is None:
+            self.fused = self._compiled(*tensors)
+            self.shapes = shapes
+        if shapes != self.shapes:
+            return self.plain(*tensors)
+        with torch.no_grad():  # a backward pass is among the operations
+            return self.fused(*tensors)
 
-    def _compiled(self, x: Tensor) -> Callable[[Tensor], Any]:
+    def _compiled(self, *tensors: Tensor) -> Callable[..., Any]:
         # Here, as a process that compiles nothing need not wait for the compiler to be imported.
         from torch._inductor.compile_fx import compile_fx
         from torch._inductor.decomposition import select_decomp_table
@@ -126,7 +131,7 @@ class Compiled:
         from torch.fx.experimental.proxy_tensor import make_fx
 
         with torch.random.fork_rng([]):  # tracing draws, and the first call is yet to come
-            traced = make_fx(self.plain)(x)
+            traced = make_fx(self.plain)(*tensors)
         for node in reversed(traced.graph.nodes):
             if "profiler" in str(node.target):  # a mark that `zero_grad` leaves, and no operation
                 traced.graph.erase_node(node)
@@ -135,6 +140,7 @@ class Compiled:
         sampler = torch.ops.aten.grid_sampler_2d.default
         make_fallback(sampler, warn=False, override_decomp=True)
         kernels = {op: code for op, code in select_decomp_table().items() if op is not sampler}
+        torch.compiler.reset()  # or after some functions in one process the compiler gives up
         backend = functools.partial(compile_fx, decompositions=kernels)
         return torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 

@@ -497,8 +497,8 @@ def speed_tables() -> dict[str, Table]:
             memory.append([machine, f"{row['k']:,}", *peaks])
     return {
         "speed_training": Table(
-            "Seconds for an epoch of 60,000 images, and the share reached of the machine's limit in "
-            f"large matrix products ({limits}). {where}",
+            "Seconds for an epoch of 60,000 images, and the share reached of the machine's limit "
+            f"in large matrix products ({limits}). {where}",
             compared("seconds_per_epoch", "s", ("decoder", "k")),
             [],
         ),

@@ -64,8 +64,8 @@ def fast_arithmetic() -> Iterator[None]:
     affine warp a step took four times as long. Further threads take the setting over from the one
     that first puts them to work.
 
-    Matrices are multiplied by oneDNN in place of MKL, which took twice as long on an AMD processor
-    with AVX-512, and as long on one without. torch goes there if asked for "medium" precision. That
+    Matrices are multiplied by oneDNN in place of MKL, which on three AMD processors took twice as
+    long, a tenth longer and as long. torch goes there if asked for "medium" precision. That
     allows bfloat16 too, and where a processor is quick with it, it would be used; such a processor
     is left with MKL.
     """

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "models": {"runtime", "networks", "warps", "particles"},  # no bounds, estimators, training
     "estimators": {"runtime", "particles", "bounds"},
     # No estimators, training or bounds: no knob of training can reach a reported number.
-    "evaluation": {"runtime", "data", "models", "particles"},
+    "evaluation": {"runtime", "acceleration", "data", "models", "particles"},
     # Nor here: these are measurements of a trained model, as evaluation is.
     "ais": {"runtime", "models"},
     "diagnostics": {"runtime", "data", "models", "networks"},

@@ -126,8 +126,8 @@ def nll(
         n_samples: K, the draws per image.
         ks: numbers of draws, increasing and at most K, at which to note the estimate.
         rows: (image, draw) pairs decoded at once.
-        fast: compile what is computed for a chunk, which takes some seconds and pays off from some
-            millions of draws in all: see `acceleration`. Results differ by rounding.
+        fast: on a CPU, compile what is computed for a chunk: see `acceleration`. It takes seconds,
+            and pays off from some millions of draws in all. Results differ by rounding.
 
     Raises:
         ValueError: n_samples < 1, or ks that do not increase from >= 1 to <= K.

@@ -245,7 +245,7 @@ def test_the_results_page_is_right_about_speed(name, least, most):
         times = times_faster(mode["seconds_per_epoch"])
         assert all(least < times[kind, 1] < most for kind in DECODERS)
         assert all(times[kind, 5] > 2 for kind in DECODERS)
-        assert min(times_faster(mode["seconds_per_nll"]).values()) > 2.7
+        assert min(times_faster(mode["seconds_per_nll"]).values()) > (2.8 if name == "avx2" else 3)
     one, each = (
         {row["k"]: row["share of limit"] for row in mode["seconds_per_epoch"][:2]}
         for mode in bench(name)

@@ -20,7 +20,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from bench import SIDE_BY_SIDE
@@ -452,28 +452,29 @@ def protocol_table() -> Table:
     return Table("What the runs share.", rows, runs, over="{}.")
 
 
+def benchmark(name: str) -> dict[str, Any]:
+    """A record of `make bench`."""
+    return json.loads((RESULTS / "bench" / f"{name}.json").read_text())
+
+
 def speed_tables() -> dict[str, Table]:
     """Ours against tutorial-style code on a CPU, from the records in results/bench."""
-    paths = sorted(path for path in (RESULTS / "bench").glob("*.json") if path.stem != "gpu")
-    benches = [json.loads(path.read_text()) for path in paths]
-    machines = [
-        f"{bench['processor']}, {path.stem.upper()}"
-        for path, bench in zip(paths, benches, strict=True)
-    ]
-    (cores,) = {bench["cores"] for bench in benches}
-    modes = {"one run": lambda bench: bench, f"{cores} at once": lambda b: b["on_each_core"]}
+    names = sorted(path.stem for path in (RESULTS / "bench").glob("*.json") if path.stem != "gpu")
+    benches = {name.upper(): benchmark(name) for name in names}
+    (cores,) = {bench["cores"] for bench in benches.values()}
+    machines = {vectors: f"{bench['processor']}, {vectors}" for vectors, bench in benches.items()}
+    modes = {vectors: (bench, bench["on_each_core"]) for vectors, bench in benches.items()}
 
     def compared(rows_of: str, unit: str, known: Sequence[str]) -> Rows:
         """Both ways, and how many times ours is faster, on each machine and in each mode."""
         scale, digits = {"s": (1, 1), "ms": (1e3, 0)}[unit]
         rows = [["processor", *known]]
-        for words in modes:
+        for words in ("one run", f"{cores} at once"):
             rows[0] += [f"{words}: {way}, {unit}" for way in ("tutorial style", "tvae_core")]
             rows[0] += ["times faster"]
             rows[0] += ["of the limit"] * (rows_of == "seconds_per_epoch")
-        for machine, bench in zip(machines, benches, strict=True):
-            found = [mode(bench)[rows_of] for mode in modes.values()]
-            for together in zip(*found, strict=True):
+        for vectors, machine in machines.items():
+            for together in zip(*(mode[rows_of] for mode in modes[vectors]), strict=True):
                 model, *others = (together[0][name] for name in ("model", *known[1:]))
                 rows.append([machine, NAMES[model], *map(str, others)])
                 for one in together:
@@ -484,18 +485,18 @@ def speed_tables() -> dict[str, Table]:
         return rows
 
     limits = "; ".join(
-        " and ".join(f"{mode(bench)['matmul_limit_gflops']:.0f}" for mode in modes.values())
-        + f" GFLOP/s with {machine.split(', ')[-1]}"
-        for machine, bench in zip(machines, benches, strict=True)
+        " and ".join(f"{mode['matmul_limit_gflops']:.0f}" for mode in both)
+        + f" GFLOP/s with {vectors}"
+        for vectors, both in modes.items()
     )
-    tries = " and ".join(str(bench["repeats"]) for bench in benches)
-    nll_tries = " and ".join(str(bench.get("nll_repeats", bench["repeats"])) for bench in benches)
+    tries = " and ".join(str(bench["repeats"]) for bench in benches.values())
+    nll_tries = " and ".join(str(b.get("nll_repeats", b["repeats"])) for b in benches.values())
     where = f"{cores} cores: one run on both, or a run on each. Medians of"
     memory = [["processor", "importance samples K", "tutorial style, MB", "tvae_core, MB"]]
-    for machine, bench in zip(machines, benches, strict=True):
+    for vectors, bench in benches.items():
         for row in bench["peak_mb"]:
             peaks = (f"{row[way]:.0f}" for way in ("tutorial", "tvae_core"))
-            memory.append([machine, f"{row['k']:,}", *peaks])
+            memory.append([machines[vectors], f"{row['k']:,}", *peaks])
     return {
         "speed_training": Table(
             "Seconds for an epoch of 60,000 images, and the share reached of the machine's limit "
@@ -514,7 +515,7 @@ def speed_tables() -> dict[str, Table]:
 
 def gpu_speed_tables() -> dict[str, Table]:
     """The same on a GPU, where seeds also train side by side, from results/bench/gpu.json."""
-    bench = json.loads((RESULTS / "bench" / "gpu.json").read_text())
+    bench = benchmark("gpu")
     training = [["decoder", "k", "tutorial style, s", "tvae_core, s", "times faster"]]
     training[0] += [f"a seed of {SIDE_BY_SIDE} side by side, s", "times faster"]
     for found in bench["seconds_per_epoch"]:

@@ -239,25 +239,29 @@ def times_faster(rows: list[dict]) -> dict[tuple, float]:
     return {(row["model"], row.get("k")): row["tutorial"] / row["tvae_core"] for row in rows}
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("avx2", 3, 4), ("avx512", 2, 3)])
-def test_the_results_page_is_right_about_speed(name, least, most):
+@pytest.mark.parametrize("name", ["avx2", "avx512"])
+def test_the_results_page_is_right_about_speed(name):
     for mode in bench(name):
         times = times_faster(mode["seconds_per_epoch"])
-        assert all(least < times[kind, 1] < most for kind in DECODERS)
-        assert all(times[kind, 5] > 2 for kind in DECODERS)
-        if name == "avx2":
-            assert all(times[kind, 5] < times[kind, 1] for kind in DECODERS)
-        assert min(times_faster(mode["seconds_per_nll"]).values()) > (2.8 if name == "avx2" else 3)
+        assert all(2 < times[kind, 1] < 4 and times[kind, 5] > 2 for kind in DECODERS)
+        assert min(times_faster(mode["seconds_per_nll"]).values()) > 3
     one, each = (
         {row["k"]: row["share of limit"] for row in mode["seconds_per_epoch"][:2]}
         for mode in bench(name)
     )
-    assert min(each.values()) > 0.5 > one[1]
+    assert min(*each.values(), one[5]) > 0.5 > one[1]
     megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"]]
     assert max(megabytes) < 1.1 * min(megabytes)
 
 
 def test_the_results_page_is_right_about_the_two_processors():
+    for mode in bench("avx2"):
+        older = times_faster(mode["seconds_per_epoch"])
+        assert all(older[kind, 5] < older[kind, 1] for kind in DECODERS)
+    older, newer = (
+        times_faster(bench(name)[0]["seconds_per_epoch"]) for name in ("avx2", "avx512")
+    )
+    assert all(newer[kind, 1] < 3 < older[kind, 1] for kind in DECODERS)
     older, newer = (
         [row["tutorial"] for mode in bench(name) for row in mode["seconds_per_epoch"]]
         for name in ("avx2", "avx512")

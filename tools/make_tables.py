@@ -489,8 +489,7 @@ def speed_tables() -> dict[str, Table]:
         + f" GFLOP/s with {vectors}"
         for vectors, both in modes.items()
     )
-    tries = " and ".join(str(bench["repeats"]) for bench in benches.values())
-    nll_tries = " and ".join(str(b.get("nll_repeats", b["repeats"])) for b in benches.values())
+    ((tries, nll_tries),) = {(b["repeats"], b["nll_repeats"]) for b in benches.values()}
     where = f"{cores} cores: one run on both, or a run on each. Medians of"
     memory = [["processor", "importance samples K", "tutorial style, MB", "tvae_core, MB"]]
     for vectors, bench in benches.items():

@@ -190,9 +190,9 @@ def test_the_first_seed_is_measured_on_all_test_images_as_well(runs, monkeypatch
     ("arguments", "message"),
     [
         (["--only", "affin-*"], "--only affin-*: no such run; known: plain-vae, affine-vae"),
-        (["--seeds", "many"], "'many' is neither a number of seeds nor a list"),
-        (["--seeds", "0"], "'0' is neither a number of seeds nor a list"),
-        (["--seeds", "1,-2"], "'1,-2' is neither a number of seeds nor a list"),
+        (["--seeds", "many"], "'many' is neither a number of seeds, as is 3, nor a list"),
+        (["--seeds", "0"], "'0' is neither a number of seeds, as is 3, nor a list"),
+        (["--seeds", "1,-2"], "'1,-2' is neither a number of seeds, as is 3, nor a list"),
         (["--epochs", "0"], "--epochs 0: want at least 1"),
         (["--recipe", "studie"], "invalid choice: 'studie'"),
     ],

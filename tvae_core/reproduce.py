@@ -248,7 +248,9 @@ def _seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a list")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of seeds, as is 3, nor a list, as are 0,4 and 4,"
+        )
     return seeds
 
 

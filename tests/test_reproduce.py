@@ -186,13 +186,16 @@ def test_the_first_seed_is_measured_on_all_test_images_as_well(runs, monkeypatch
     ]
 
 
+NO_SEEDS = "is neither a number of seeds, as is 3, nor a list, as are 0,4 and 4,"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--only", "affin-*"], "--only affin-*: no such run; known: plain-vae, affine-vae"),
-        (["--seeds", "many"], "'many' is neither a number of seeds, as is 3, nor a list"),
-        (["--seeds", "0"], "'0' is neither a number of seeds, as is 3, nor a list"),
-        (["--seeds", "1,-2"], "'1,-2' is neither a number of seeds, as is 3, nor a list"),
+        (["--seeds", "many"], f"'many' {NO_SEEDS}"),
+        (["--seeds", "0"], f"'0' {NO_SEEDS}"),
+        (["--seeds", "1,-2"], f"'1,-2' {NO_SEEDS}"),
         (["--epochs", "0"], "--epochs 0: want at least 1"),
         (["--recipe", "studie"], "invalid choice: 'studie'"),
     ],

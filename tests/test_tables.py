@@ -239,11 +239,18 @@ def times_faster(rows: list[dict]) -> dict[tuple, float]:
     return {(row["model"], row.get("k")): row["tutorial"] / row["tvae_core"] for row in rows}
 
 
-@pytest.mark.parametrize("name", ["avx2", "avx512"])
-def test_the_results_page_is_right_about_speed(name):
-    for mode in bench(name):
+@pytest.mark.parametrize(
+    ("name", "three_times"),  # the decoders that reach it: one run, then a run on each core
+    [("avx2", [{"plain", "affine", "tps"}, {"plain"}]), ("avx512", [set(), set()])],
+)
+def test_the_results_page_is_right_about_speed(name, three_times):
+    for mode, reached in zip(bench(name), three_times, strict=True):
         times = times_faster(mode["seconds_per_epoch"])
-        assert all(2 < times[kind, 1] < 4 and times[kind, 5] > 2 for kind in DECODERS)
+        assert {kind for kind in DECODERS if times[kind, 1] > 3} == reached
+        assert all(2 < times[kind, 1] < 4 for kind in DECODERS)
+        assert all(times[kind, 5] > 2 for kind in DECODERS)
+        if name == "avx2":
+            assert all(times[kind, 5] < times[kind, 1] for kind in DECODERS)
         assert min(times_faster(mode["seconds_per_nll"]).values()) > 3
     one, each = (
         {row["k"]: row["share of limit"] for row in mode["seconds_per_epoch"][:2]}
@@ -255,13 +262,6 @@ def test_the_results_page_is_right_about_speed(name):
 
 
 def test_the_results_page_is_right_about_the_two_processors():
-    for mode in bench("avx2"):
-        older = times_faster(mode["seconds_per_epoch"])
-        assert all(older[kind, 5] < older[kind, 1] for kind in DECODERS)
-    older, newer = (
-        times_faster(bench(name)[0]["seconds_per_epoch"]) for name in ("avx2", "avx512")
-    )
-    assert all(newer[kind, 1] < 3 < older[kind, 1] for kind in DECODERS)
     older, newer = (
         [row["tutorial"] for mode in bench(name) for row in mode["seconds_per_epoch"]]
         for name in ("avx2", "avx512")

@@ -489,7 +489,10 @@ def speed_tables() -> dict[str, Table]:
         + f" GFLOP/s with {vectors}"
         for vectors, both in modes.items()
     )
-    ((tries, nll_tries),) = {(b["repeats"], b["nll_repeats"]) for b in benches.values()}
+    tries, nll_tries = (
+        " and ".join(dict.fromkeys(str(bench[name]) for bench in benches.values()))
+        for name in ("repeats", "nll_repeats")
+    )
     where = f"{cores} cores: one run on both, or a run on each. Medians of"
     memory = [["processor", "importance samples K", "tutorial style, MB", "tvae_core, MB"]]
     for vectors, bench in benches.items():

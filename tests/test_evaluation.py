@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
+from torch._inductor import compile_fx
 
 from tvae_core import acceleration, evaluation, models
 from tvae_core.data import Images
@@ -145,7 +146,7 @@ def test_what_is_compiled_is_a_whole_chunk(tiny, monkeypatch):
             shapes.append((*log_w.shape, tensors[0].shape == self.shapes[0]))
             return log_w
 
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(compile_fx, "compile_fx", lambda function, inputs, **_: function)
     monkeypatch.setattr(evaluation, "Compiled", Watched)
     model, images = tiny
     assert len(images) == 5

@@ -3,11 +3,14 @@ learning rate, the history and the checkpoint are what they say."""
 
 import errno
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor import compile_fx
 
 from tvae_core import acceleration, bounds, data, models, training
 from tvae_core.estimators import (
@@ -411,17 +414,86 @@ ESTIMATORS = {
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
 def test_what_is_compiled_is_the_step_with_every_estimator(monkeypatch, estimator):
-    """The operations that the compiler is given, hooks and the price of the warm-up among them."""
-    given = []
+    """The operations that the compiler is given, hooks, warm-up and the update among them."""
+    options = {"estimator": estimator, "warm_up": 3}
+    plain, given, updates = train(**options), [], []
 
-    def uncompiled(function, **options):
+    def uncompiled(function, inputs, **_):
         given.append(function)
         return function
 
-    monkeypatch.setattr(torch, "compile", uncompiled)
-    options = {"estimator": estimator, "warm_up": 3}
-    assert_close_runs(train(**options), train(fast=True, **options), rtol=1e-5, atol=1e-6)
-    assert any(isinstance(function, torch.fx.GraphModule) for function in given)
+    def counted(opt, closure=None):
+        updates.append(torch.compiler.is_compiling())
+        return step(opt, closure)
+
+    step = torch.optim.Adadelta.step
+    monkeypatch.setattr(torch.optim.Adadelta, "step", counted)
+    monkeypatch.setattr(compile_fx, "compile_fx", uncompiled)
+    assert_close_runs(plain, train(fast=True, **options), rtol=1e-5, atol=1e-6)
+    assert [isinstance(function, torch.fx.GraphModule) for function in given] == [True]
+    # The first step makes the state, the second is traced; an epoch's last batch is smaller.
+    assert updates == [False, True] + [False] * EPOCHS
+
+
+def test_tracing_a_step_draws_nothing_and_changes_nothing(monkeypatch):
+    seen = []
+
+    def look(function, inputs, **_):
+        seen.append([x.clone() for x in everything()])
+        return lambda x: torch.zeros(4)
+
+    def everything():
+        state = [x for kept in opt.state.values() for x in kept.values()]
+        return [*model.parameters(), *state, *(g["lr"] for g in opt.param_groups), rng()]
+
+    rng = torch.get_rng_state
+    monkeypatch.setattr(compile_fx, "compile_fx", look)
+    with seeded(0):
+        model = toy_model()
+        opt, _ = training.adam_one_cycle(model, EPOCHS, BATCHES)
+        options = [dict(group) for group in opt.param_groups]
+
+        def step(x, update=opt.step):
+            opt.zero_grad()
+            (-model.particles(x, 1).log_w.sum()).backward()
+            update()
+            return torch.zeros(4)
+
+        fast = acceleration.accelerated(step, opt, "cpu")
+        x = torch.rand(6, 1, *SIZE)
+        fast(x)
+        before = [x.clone() for x in everything()]
+        fast(x)
+    assert all(map(torch.equal, before, seen[0]))
+    assert [dict(group) for group in opt.param_groups] == options
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+FAULTS = """
+import resource, torch
+from tvae_core import acceleration
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(500_000) for _ in range(10)]
+    del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = [faults() for _ in range(5)]
+acceleration.accelerated(lambda x: x, torch.optim.SGD([torch.zeros(1)]), "cpu")
+after = [faults() for _ in range(5)]
+print(max(before[1:]), after[-1])
+"""
+
+
+def test_memory_that_a_step_frees_is_kept_for_the_next():
+    """A page that comes anew from the system is a fault, and has to be cleared."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    if before < 1000:
+        pytest.skip("this system keeps it anyway")
+    assert after < before / 10
 
 
 def test_a_compiled_run_that_was_killed_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):

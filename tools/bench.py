@@ -3,19 +3,21 @@
 Written to results/bench: on a machine with a GPU to gpu.json, elsewhere to a file that is named
 after the vector instructions that torch uses, as in avx2.json.
 
-Usage: python tools/bench.py [--repeats 5]
+Usage: python tools/bench.py [--repeats 9]
 
 Both train the same networks on the bundled digits with the study's optimizer, in turns, so that a
-busy moment of the machine meets both. On a CPU that is done twice: one run on all cores, as a
-reader trains, then one on each core at once, as `reproduce` trains a grid. On a GPU a third way is
-measured, several seeds side by side, of which the time of one is told. Leave the machine alone
-meanwhile.
+busy moment of the machine meets both, and each in a process of its own. On a CPU that is done
+twice: one run on all cores, as a reader trains, then one on each core at once, as `reproduce` trains
+a grid. On a GPU a third way is measured, several seeds side by side, of which the time of one is
+told. Leave the machine alone meanwhile.
 """
 
 import argparse
 import contextlib
+import functools
 import io
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +50,7 @@ EPOCH = 60_000  # images; times on the bundled digits are told for this many
 RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
 KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
 NLL_IMAGES = {"cpu": 16, "cuda": 100}
-WAYS = ("tutorial", "tvae_core")
-NLL_TRIES = 3  # for one of an epoch, as they are shorter and so scatter more
+NLL_TRIES = 2  # for one of an epoch, as they are shorter and so scatter more
 SIDE_BY_SIDE = 5  # seeds trained at once
 
 
@@ -74,8 +76,20 @@ def flops_of_epoch(job: Job) -> float:
     return counter.get_total_flops() * EPOCH / len(x)
 
 
-def our_epoch(job: Job, stack: int | None = None) -> float:
-    """Seconds for 60,000 images; a first epoch, in which code is compiled, does not count."""
+@functools.cache
+def job_of(run: str) -> Job:
+    """A run on the bundled digits."""
+    data.import_torchvision_datasets()
+    digits = data.load("mini", "train").to(pick_device())
+    return Job(run, RUNS[run], PROFILES["paper"], digits)
+
+
+def our_epoch(run: str, stack: int | None = None) -> float:
+    """Seconds for 60,000 images; a first epoch, in which code is compiled, does not count.
+
+    With a `stack` that many seeds train side by side, of which the time of one is told.
+    """
+    job = job_of(run)
     with seeded(0), fast_arithmetic(), contextlib.redirect_stdout(io.StringIO()):
         model = job.untrained(0)
         rows = training.fit(
@@ -87,10 +101,11 @@ def our_epoch(job: Job, stack: int | None = None) -> float:
             optimizer=OPTIMIZERS[job.config.optimizer],
             fast=True,
         )
-    return rows[-1]["seconds"] * EPOCH / len(job.images)
+    return rows[-1]["seconds"] * EPOCH / len(job.images) / (stack or 1)
 
 
-def tutorial_epoch(job: Job) -> float:
+def tutorial_epoch(run: str) -> float:
+    job = job_of(run)
     with seeded(0):
         model = tutorial_style.TransformerVAE(job.config.model).to(job.images.pixels.device)
         optimizer = torch.optim.Adadelta(model.parameters())
@@ -101,17 +116,30 @@ def tutorial_epoch(job: Job) -> float:
     return seconds * EPOCH / len(job.images)
 
 
-def nll_ways(kind: str, fast: bool) -> dict[str, Callable[[int, int], float]]:
-    """Seconds of both ways for the NLL of the first n bundled test digits from k draws, an image.
+def epoch_at_the_limit(flops: float) -> float:
+    """Seconds for that many FLOPs if all were large matrix products."""
+    return flops / flops_per_second(pick_device())
 
-    Both have equal weights. Of the fast way the first batch, in which code is compiled, does not
-    count.
-    """
+
+@functools.cache
+def trained(kind: str) -> tuple[models.VAE, tutorial_style.TransformerVAE, data.Images]:
+    """Both ways' model with the same weights, and test digits."""
+    device = pick_device()
     model = load_pretrained(f"{kind}-iwae5").model
     tutorial = tutorial_style.load_from(tutorial_style.TransformerVAE(kind), model)
-    tutorial.to(pick_device())
-    digits = data.binarize_fixed(data.load("mini", "test")).to(pick_device())
-    rows = evaluation.rows_at_once(digits.pixels.device)
+    return model, tutorial.to(device), data.binarize_fixed(data.load("mini", "test")).to(device)
+
+
+def tutorial_nll(kind: str, n: int, k: int) -> float:
+    """Seconds an image for the NLL of the first n bundled test digits from k draws."""
+    _, tutorial, digits = trained(kind)
+    return timed(lambda: tutorial_style.nll(tutorial, digits[:n].x, k)) / n
+
+
+@fast_arithmetic()
+def our_nll(kind: str, n: int, k: int, fast: bool = False) -> float:
+    """The same. If `fast`, the first batch, in which code is compiled, does not count."""
+    model, _, digits = trained(kind)
     batches: list[tuple[float, int]] = []  # when each began, and its images
 
     def begin(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -119,38 +147,36 @@ def nll_ways(kind: str, fast: bool) -> dict[str, Callable[[int, int], float]]:
             torch.cuda.synchronize()
         batches.append((time.perf_counter(), len(inputs[0])))
 
-    model.encoder.register_forward_pre_hook(begin)
-
-    @fast_arithmetic()
-    def ours(n: int, k: int) -> float:
-        batches.clear()
+    hook = model.encoder.register_forward_pre_hook(begin)
+    try:
+        rows = evaluation.rows_at_once(digits.pixels.device)
         evaluation.nll(model, digits[:n], k, rows=rows, fast=fast)
-        start, left_out = (batches[1][0], batches[0][1]) if fast else (batches[0][0], 0)
-        return (time.perf_counter() - start) / (n - left_out)
+    finally:
+        hook.remove()
+    start, left_out = (batches[1][0], batches[0][1]) if fast else (batches[0][0], 0)
+    return (time.perf_counter() - start) / (n - left_out)
 
-    def theirs(n: int, k: int) -> float:
-        return timed(lambda: tutorial_style.nll(tutorial, digits[:n].x, k)) / n
 
-    return {"tutorial": theirs, "tvae_core": ours}
+NLL = {"tutorial": tutorial_nll, "tvae_core": our_nll}
 
 
 def peak_of(way: str, k: int) -> float:
     """MB that the NLL of one image takes at its peak: on a CPU in a process of its own."""
     if pick_device().type == "cuda":
-        nll = nll_ways("plain", fast=False)[way]
+        trained("plain")
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        nll(1, k)
+        NLL[way]("plain", 1, k)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     command = [sys.executable, __file__, "--peak", way, str(k)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def print_peak(way: str, k: int) -> None:
-    nll = nll_ways("plain", fast=False)[way]
+    trained("plain")
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
-    nll(1, k)
+    NLL[way]("plain", 1, k)
     print(resident("VmHWM") - before)
 
 
@@ -169,31 +195,39 @@ def processor() -> str:
 
 
 def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median seconds of each way, tried in turns."""
-    tries = [{name: way() for name, way in ways.items()} for _ in range(repeats)]
+    """The median seconds of each way, tried in turns.
+
+    Each has a process of its own, as in use: memory that one has its process keep would serve the
+    other.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(ProcessPoolExecutor(1, spawn)) for name in ways}
+        tries = [
+            {name: processes[name].submit(way).result() for name, way in ways.items()}
+            for _ in range(repeats)
+        ]
     return {name: statistics.median(seconds[name] for seconds in tries) for name in ways}
 
 
 def measure(repeats: int) -> dict[str, Any]:
     """Seconds of training and of the NLL, both ways, with the threads that this process has."""
     device = pick_device()
-    data.import_torchvision_datasets()
-    digits = data.load("mini", "train").to(device)
     n = NLL_IMAGES[device.type]
     epochs, nlls, limits = [], [], []
     for kind in DECODERS:
-        for k, run in RUN_OF.items():
-            job = Job(run.format(kind), RUNS[run.format(kind)], PROFILES["paper"], digits)
+        for k, name in RUN_OF.items():
+            run = name.format(kind)
             ways = {
-                "tutorial": lambda job=job: tutorial_epoch(job),
-                "tvae_core": lambda job=job: our_epoch(job),
+                "tutorial": functools.partial(tutorial_epoch, run),
+                "tvae_core": functools.partial(our_epoch, run),
             }
             if device.type == "cuda":
-                ways["side by side"] = lambda job=job: our_epoch(job, SIDE_BY_SIDE) / SIDE_BY_SIDE
+                ways["side by side"] = functools.partial(our_epoch, run, SIDE_BY_SIDE)
             # The seconds of an epoch at the machine's limit, in turns with the others: a neighbour
             # of a virtual machine slows all of them down.
-            flops = flops_of_epoch(job)
-            ways["limit"] = lambda flops=flops: flops / flops_per_second(device)
+            flops = flops_of_epoch(job_of(run))
+            ways["limit"] = functools.partial(epoch_at_the_limit, flops)
             row = {"model": kind, "k": k, **medians(ways, repeats)}
             limit = row.pop("limit")
             limits.append(flops / limit)
@@ -201,8 +235,8 @@ def measure(repeats: int) -> dict[str, Any]:
                 row["share of limit"] = limit / row["tvae_core"]
             epochs.append(row)
         per_image = {
-            name: lambda way=way: way(n, 5_000)
-            for name, way in nll_ways(kind, fast=device.type == "cpu").items()
+            "tutorial": functools.partial(tutorial_nll, kind, n, 5_000),
+            "tvae_core": functools.partial(our_nll, kind, n, 5_000, fast=device.type == "cpu"),
         }
         nlls.append({"model": kind, **medians(per_image, NLL_TRIES * repeats)})
     return {
@@ -250,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--peak", nargs=2, metavar=("WAY", "K"), help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -266,7 +300,7 @@ def main() -> None:
         "python": platform.python_version(),
         "repeats": chosen.repeats,
         "nll_repeats": NLL_TRIES * chosen.repeats,
-        "peak_mb": [{"k": k, **{way: peak_of(way, k) for way in WAYS}} for k in KS],
+        "peak_mb": [{"k": k, **{way: peak_of(way, k) for way in NLL}} for k in KS],
     }
     if pick_device().type == "cpu" and cores > 1:
         record["on_each_core"] = measure_on_each_core(chosen.repeats, cores)

@@ -166,6 +166,7 @@ class Compiled:
         sampler = torch.ops.aten.grid_sampler_2d.default
         make_fallback(sampler, warn=False, override_decomp=True)
         kernels = {op: code for op, code in select_decomp_table().items() if op is not sampler}
+        kernels[torch.ops.aten.mm.default] = _thin_product
         logging.getLogger("torch._inductor.ir").addFilter(_is_news)
         with torch.no_grad():
             fused = compile_fx.compile_fx(
@@ -175,6 +176,16 @@ class Compiled:
                 config_patches={"cpp_wrapper": True},  # kernels are called from C++
             )
         return cast(Callable[..., Any], fused)
+
+
+def _thin_product(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y, (M, K) and (K, N), as a sum that is fused with what follows, where K is small.
+
+    For the six numbers of a pose a call of the library takes longer.
+    """
+    if len(y) > 8:
+        return NotImplemented
+    return cast(Tensor, sum(x[:, i : i + 1] * y[i] for i in range(len(y))))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -241,7 +241,7 @@ def times_faster(rows: list[dict]) -> dict[tuple, float]:
 
 @pytest.mark.parametrize(
     ("name", "three_times"),  # the decoders that reach it: one run, then a run on each core
-    [("avx2", [{"plain", "affine", "tps"}, {"plain"}]), ("avx512", [set(), set()])],
+    [("avx2", [{"plain", "affine", "tps"}, {"plain"}]), ("avx512", [{"plain", "tps"}, set()])],
 )
 def test_the_results_page_is_right_about_speed(name, three_times):
     for mode, reached in zip(bench(name), three_times, strict=True):
@@ -256,7 +256,8 @@ def test_the_results_page_is_right_about_speed(name, three_times):
         {row["k"]: row["share of limit"] for row in mode["seconds_per_epoch"][:2]}
         for mode in bench(name)
     )
-    assert min(*each.values(), one[5]) > 0.5 > one[1]
+    assert min(*each.values(), one[5]) > 0.5
+    assert (one[1] > 0.5) == (name == "avx512")
     megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"]]
     assert max(megabytes) < 1.1 * min(megabytes)
 
@@ -271,7 +272,19 @@ def test_the_results_page_is_right_about_the_two_processors():
     (plain, *_) = bench("avx512")[1]["seconds_per_epoch"]
     assert (plain["model"], plain["k"]) == ("plain", 1)
     assert 3 * plain["share of limit"] / (plain["tutorial"] / plain["tvae_core"]) > 0.75
-    assert 1 - plain["share of limit"] > 0.4
+    assert 0.3 < 1 - plain["share of limit"] < 1 / 3
+
+
+def test_the_results_page_is_right_about_cores_that_share_no_cache():
+    (row,) = (
+        row
+        for row in bench("avx512")[0]["seconds_per_epoch"]
+        if (row["model"], row["k"]) == ("affine", 1)
+    )
+    apart = row["apart"]
+    assert apart["tries"] > 3
+    assert 4 / 3 < apart["tvae_core"] / row["tvae_core"] < 1.5
+    assert apart["tutorial"] / row["tutorial"] == pytest.approx(8 / 7, abs=0.02)
 
 
 def test_the_results_page_is_right_about_the_better_recipe():

@@ -258,7 +258,8 @@ def test_the_results_page_is_right_about_speed(name, three_times):
     )
     assert min(*each.values(), one[5]) > 0.5
     assert (one[1] > 0.5) == (name == "avx512")
-    megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"]]
+    # 100 draws do not fill a chunk.
+    megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"] if row["k"] > 100]
     assert max(megabytes) < 1.1 * min(megabytes)
 
 

@@ -61,9 +61,9 @@ def _keep_freed_memory() -> None:
     """Have the process keep the memory that a step frees for the next one.
 
     GNU's C library gives free memory at the end of the heap back to the system, which clears each
-    page of it anew when it is wanted again; a step with five draws met a thousand pages and more, and
-    took a fifth longer. The library does so from twice the size of the largest block on
-    that it has seen freed, where blocks of 32 MiB are the largest that count.
+    page of it anew when it is wanted again. A step with five draws met a thousand pages and more,
+    and took a fifth longer. The library does so from twice the size of the largest block on that
+    it has seen freed, where blocks of 32 MiB are the largest that count.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 

@@ -269,7 +269,7 @@ def test_the_results_page_is_right_about_the_two_processors():
         for name in ("avx2", "avx512")
     )
     ratios = [a / b for a, b in zip(older, newer, strict=True)]
-    assert statistics.median(ratios) == pytest.approx(2, abs=0.3)
+    assert 2 < statistics.median(ratios) < 2.5
     (plain, *_) = bench("avx512")[1]["seconds_per_epoch"]
     assert (plain["model"], plain["k"]) == ("plain", 1)
     assert 3 * plain["share of limit"] / (plain["tutorial"] / plain["tvae_core"]) > 0.75

@@ -258,9 +258,11 @@ def test_the_results_page_is_right_about_speed(name, three_times):
     )
     assert min(*each.values(), one[5]) > 0.5
     assert (one[1] > 0.5) == (name == "avx512")
-    # 100 draws do not fill a chunk.
-    megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"] if row["k"] > 100]
+    few, *megabytes = [row["tvae_core"] for row in bench(name)[0]["peak_mb"]]
     assert max(megabytes) < 1.1 * min(megabytes)
+    # 100 draws do not fill a chunk: with AVX-512 that takes less.
+    assert few < 1.1 * min(megabytes)
+    assert (max(megabytes) < 1.1 * few) == (name == "avx2")
 
 
 def test_the_results_page_is_right_about_the_two_processors():

@@ -3,6 +3,7 @@ learning rate, the history and the checkpoint are what they say."""
 
 import errno
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch._inductor import compile_fx
+from torch._inductor.utils import run_and_get_code
 
 from tvae_core import acceleration, bounds, data, models, training
 from tvae_core.estimators import (
@@ -467,6 +469,15 @@ def test_tracing_a_step_draws_nothing_and_changes_nothing(monkeypatch):
     assert all(map(torch.equal, before, seen[0]))
     assert [dict(group) for group in opt.param_groups] == options
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("terms, called", [(40, ["mm"]), (6, [])])
+def test_of_a_layer_the_library_computes_at_most_the_product(terms, called):
+    layer, x = torch.nn.Linear(terms, 30), torch.randn(5, terms)
+    compiled = acceleration.Compiled(lambda x: layer(x).relu())
+    result, code = run_and_get_code(compiled, x)
+    torch.testing.assert_close(result, layer(x).relu())
+    assert re.findall(r"aoti_torch_cpu_(\w+)_out\(", "".join(code)) == called
 
 
 FAULTS = """

@@ -167,13 +167,17 @@ class Compiled:
         make_fallback(sampler, warn=False, override_decomp=True)
         kernels = {op: code for op, code in select_decomp_table().items() if op is not sampler}
         kernels[torch.ops.aten.mm.default] = _thin_product
+        kernels[torch.ops.aten.addmm.default] = _product_and_sum
         logging.getLogger("torch._inductor.ir").addFilter(_is_news)
         with torch.no_grad():
             fused = compile_fx.compile_fx(
                 traced,
                 list(tensors),
                 decompositions=kernels,
-                config_patches={"cpp_wrapper": True},  # kernels are called from C++
+                config_patches={
+                    "cpp_wrapper": True,  # kernels are called from C++
+                    "pattern_matcher": False,  # it would turn a product and a sum back to addmm
+                },
             )
         return cast(Callable[..., Any], fused)
 
@@ -186,6 +190,14 @@ def _thin_product(x: Tensor, y: Tensor) -> Tensor:
     if len(y) > 8:
         return NotImplemented
     return cast(Tensor, sum(x[:, i : i + 1] * y[i] for i in range(len(y))))
+
+
+def _product_and_sum(b: Tensor, x: Tensor, y: Tensor, **scales: float) -> Tensor:
+    """b + x @ y, a linear layer, of which the sum is fused with what follows.
+
+    The library would first copy b to each row of the result.
+    """
+    return NotImplemented if scales else x @ y + b
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -471,7 +471,7 @@ def test_tracing_a_step_draws_nothing_and_changes_nothing(monkeypatch):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("terms, called", [(40, ["mm"]), (6, [])])
+@pytest.mark.parametrize(("terms", "called"), [(40, ["mm"]), (6, [])])
 def test_of_a_layer_the_library_computes_at_most_the_product(terms, called):
     layer, x = torch.nn.Linear(terms, 30), torch.randn(5, terms)
     compiled = acceleration.Compiled(lambda x: layer(x).relu())

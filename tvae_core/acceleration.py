@@ -158,10 +158,6 @@ class Compiled:
         trace = make_fx(self.plain, tracing_mode="fake", _allow_non_fake_inputs=True)
         with torch.compiler._compile_session_context():
             traced = trace(*tensors)
-        for node in reversed(traced.graph.nodes):
-            if "profiler" in str(node.target):  # a mark that optimizers leave, and no operation
-                traced.graph.erase_node(node)
-        traced.recompile()
         # torch's own kernel samples a grid three times as fast as what would be compiled for it.
         sampler = torch.ops.aten.grid_sampler_2d.default
         make_fallback(sampler, warn=False, override_decomp=True)

@@ -39,7 +39,7 @@ import tutorial_style
 from torch.utils.flop_counter import FlopCounterMode
 
 from tvae_core import data, evaluation, load_pretrained, models, training
-from tvae_core.acceleration import fast_arithmetic
+from tvae_core.acceleration import can_compile, fast_arithmetic
 from tvae_core.experiments import PROFILES, Job
 from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
 from tvae_core.runtime import (
@@ -201,27 +201,30 @@ def processor() -> str:
 
 
 @functools.cache
-def compiled(source: str) -> tuple[tempfile.TemporaryDirectory[str], Path]:
-    """A C++ program of this folder, and the folder that goes with the process."""
+def core_to_core_program() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """The compiled program, and the folder that it lies in, which goes with the process."""
+    # Here, as a process whose memory is measured need not import the compiler.
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
     folder = tempfile.TemporaryDirectory()
-    program = Path(folder.name) / "program"
-    source_path = Path(__file__).with_name(source)
-    command = ["g++", "-O2", "-std=c++11", "-pthread", str(source_path), "-o", str(program)]
-    subprocess.run(command, check=True)
-    return folder, program
+    program = Path(folder.name) / "core_to_core"
+    source = Path(__file__).with_name("core_to_core.cpp")
+    options = ["-O2", "-std=c++11", "-pthread", str(source), "-o", str(program)]
+    subprocess.run([get_cpp_compiler(), *options], check=True)
+    return program, folder
 
 
 def core_to_core() -> float:
     """Nanoseconds in which a cache line goes from one core of this process to another and back."""
-    _, program = compiled("core_to_core.cpp")
+    program, _ = core_to_core_program()
     cores = sorted(os.sched_getaffinity(0))[:2]
     command = [str(program), *map(str, cores)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def cores_are_apart() -> bool:
-    """Whether this process computes on cores that share no cache just now."""
-    several = pick_device().type == "cpu" and torch.get_num_threads() > 1
+    """Whether this process computes on cores that share no cache just now, where one can tell."""
+    several = can_compile(pick_device().type) and torch.get_num_threads() > 1
     return several and core_to_core() > SHARED
 
 

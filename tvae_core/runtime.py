@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
+
+# What decoders, objectives and layers are called, and when a latent counts as used. JavaScript
+# reads the same file.
+NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:

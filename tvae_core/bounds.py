@@ -1,4 +1,5 @@
-"""Lower bounds on log p(x) as pure functions of log-weights: particles first, then anything."""
+"""Lower bounds on log p(x) as pure functions of log-weights: particles on the first axis, then
+any axes you like."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from torch import Tensor
 def elbo(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
     """Evidence lower bound, 1/K sum_k log w_k, in nats (Kingma & Welling 2014, eq. 2).
 
-    With K > 1 this is the multi-sample VAE: K draws lower the estimate's noise, and leave the
+    With K > 1 this is the multi-sample VAE: K draws make the estimate less noisy and leave the
     bound where it was. For a tighter bound use `iwae`.
     """
     return log_w.mean(0)
@@ -25,11 +26,12 @@ def iwae(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
 def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
     """The mean of m IWAE bounds of k = K/m draws each, in nats (Rainforth et al. 2018).
 
-    MIWAE(1, k) is the IWAE bound of k draws, MIWAE(m, 1) the ELBO from m draws. The value depends
-    on k alone in expectation; m lowers its noise. Particle i belongs to group i modulo m.
+    MIWAE(1, k) is the IWAE bound of k draws, MIWAE(m, 1) the ELBO from m draws. In expectation the
+    value depends on k alone; a larger m makes it less noisy. Particle i belongs to group i modulo
+    m.
 
     Raises:
-        ValueError: m < 1, or K draws that do not fall into m equal groups.
+        ValueError: m < 1, or K draws that cannot be divided into m equal groups.
     """
     if m < 1 or len(log_w) % m:
         raise ValueError(
@@ -39,9 +41,9 @@ def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
 
 
 def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
-    """beta ELBO + (1 - beta) IWAE of the same draws, in nats (Rainforth et al. 2018).
+    """beta ELBO + (1 - beta) IWAE from the same draws, in nats (Rainforth et al. 2018).
 
-    Its beta is not the price of the latents, `Particles.beta`.
+    This beta mixes two bounds; it is not the KL weight of a warm-up.
 
     Raises:
         ValueError: beta outside [0, 1], where the mixture need not be a lower bound.
@@ -49,15 +51,3 @@ def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
     if not 0 <= beta <= 1:
         raise ValueError(f"CIWAE mixes two bounds and needs 0 <= beta <= 1, got {beta=}")
     return beta * elbo(log_w) + (1 - beta) * iwae(log_w)
-
-
-def renyi(log_w: Float[Tensor, "K *B"], alpha: float) -> Float[Tensor, "*B"]:
-    """Variational Renyi bound, 1/(1 - alpha) log 1/K sum_k w_k^(1 - alpha), in nats.
-
-    From Li & Turner (2016). alpha = 0 is IWAE; the limit alpha -> 1, taken at alpha = 1,
-    is the ELBO; for the same draws the value falls as alpha rises. Below 0 it need not lie below
-    log p(x), not even in expectation.
-    """
-    if alpha == 1:
-        return elbo(log_w)
-    return iwae((1 - alpha) * log_w) / (1 - alpha)

@@ -80,7 +80,7 @@ class Images:
     @property
     def x(self) -> Float[Tensor, "N 1 H W"]:
         """All images as floats in [0, 1]."""
-        return self.pixels.float() / 255
+        return self.pixels / 255
 
     def to(self, device: torch.device | str) -> Images:
         labels = None if self.labels is None else self.labels.to(device)
@@ -304,5 +304,5 @@ class Batches:
         if self.stack is None:
             orders = orders[0]
         for index in orders.to(pixels.device).split(self.batch_size, -1):
-            x = pixels[index].float() / 255
+            x = pixels[index] / 255
             yield torch.bernoulli(x) if self.binarization == "dynamic" else x

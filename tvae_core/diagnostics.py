@@ -87,8 +87,7 @@ def log_weights(
     model: VAE, images: Images, n: int, rows: int = ROWS
 ) -> Iterator[Float[Tensor, "n B"]]:
     """log w of n draws of q for all images, a few images at a time, in float64."""
-    for pixels in images.pixels.split(max(1, rows // n)):
-        x = pixels.float() / 255
+    for x in images.x.split(max(1, rows // n)):
         posterior = model.posterior(x)
         chunk = max(1, rows // len(x))
         drawn = range(0, n, chunk)

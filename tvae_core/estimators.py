@@ -1,12 +1,16 @@
-"""Gradient estimators: how the gradient of a bound is had from particles.
+"""Gradient estimators: how to estimate the gradient of a bound from particles.
 
-Each maps `Particles` to one value per image. The value is an estimate of its bound, and
-`backward()` through it gives that estimator's gradient.
+Each maps `Particles` to one value per image. The value is an estimate of its bound, and calling
+`backward()` on it gives that estimator's gradient.
+
+All of them take a KL weight, which multiplies log q - log p of the latents. Below 1 the value is no
+bound on log p(x); a warm-up starts there (Bowman et al. 2016, section 3.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,109 +21,111 @@ from tvae_core import bounds
 from tvae_core.particles import Particles
 
 Bound = Callable[[Tensor], Tensor]
-Estimator = Callable[[Particles], Tensor]
+Weight = Tensor | float
+
+
+class Estimator(Protocol):
+    """What `training.fit` takes: particles and a KL weight in, one value per image out."""
+
+    def __call__(self, particles: Particles, kl_weight: Weight = 1.0, /) -> Float[Tensor, "*B"]: ...
+
+
+def log_weights(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "K *B"]:
+    """log w_k, with log q - log p of the latents multiplied by the KL weight."""
+    return particles.log_lik - kl_weight * (particles.log_q - particles.log_prior)
+
+
+def path_log_weights(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "K *B"]:
+    """The same values, with the parameters of q held fixed inside log q."""
+    return particles.log_lik - kl_weight * (particles.log_q_path - particles.log_prior)
 
 
 def reparameterized(bound: Bound) -> Estimator:
     """The bound of the log-weights, differentiated through the draws (Kingma & Welling 2014)."""
 
-    def estimate(particles: Particles) -> Float[Tensor, "*B"]:
-        return bound(particles.log_w)
+    def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
+        return bound(log_weights(particles, kl_weight))
 
     return estimate
 
 
-def analytic_kl(particles: Particles) -> Float[Tensor, "*B"]:
+def analytic_kl(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
     """The ELBO with its KL term in closed form (Kingma & Welling 2014, eq. 10).
 
-    Same expectation as `reparameterized(bounds.elbo)`; the KL adds no noise. There is no such
-    closed form for `bounds.iwae`.
+    It has the expectation of `reparameterized(bounds.elbo)`, without the noise of an estimated KL.
+    `bounds.iwae` has no such closed form.
     """
-    return bounds.elbo(particles.log_lik) - particles.beta * particles.kl.sum(-1)
+    return bounds.elbo(particles.log_lik) - kl_weight * particles.kl.sum(-1)
 
 
-def stl(particles: Particles) -> Float[Tensor, "*B"]:
+def stl(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
     """Sticking the landing: the ELBO, its gradient without the score term (Roeder et al. 2017).
 
-    The left-out term has expectation zero, so the gradient stays unbiased, and it vanishes for
-    any draw where q is the exact posterior. For `bounds.iwae` the same cut is biased: use `dreg`.
+    The score term has expectation zero, so the gradient stays unbiased without it, and it vanishes
+    for every draw where q is the exact posterior. Leaving it out of the gradient of `bounds.iwae`
+    gives a biased estimate: use `dreg` there.
     """
-    return bounds.elbo(particles.log_w_path)
+    return bounds.elbo(path_log_weights(particles, kl_weight))
 
 
-def dreg(particles: Particles) -> Float[Tensor, "*B"]:
+def dreg(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
     """The IWAE bound with the doubly reparameterized gradient (Tucker et al. 2019, eq. 8).
 
-    The decoder's gradient is the usual sum_k share_k grad log w_k; the encoder's is
-    sum_k share_k^2 (d log w_k / d latents_k) (d latents_k / d parameters), unbiased, and free of
-    noise where q is the exact posterior. While the price of the latents is beta < 1, so is that of
-    the score, and share_k^2 becomes share_k (1 - beta + beta share_k). Draw fresh particles for
-    each backward pass.
+    With normalised weights v_k = w_k / sum_j w_j, the decoder's gradient is the usual
+    sum_k v_k grad log w_k; the encoder's is
+    sum_k v_k^2 (d log w_k / d latents_k) (d latents_k / d parameters). It is unbiased, and has no
+    noise where q is the exact posterior. With a KL weight b below 1 the score term is multiplied
+    by b as well, and v_k^2 becomes v_k (1 - b + b v_k). Draw fresh particles for each backward
+    pass.
     """
-    log_w = particles.log_w_path
-    shares = log_w.softmax(0).detach()
+    log_w = path_log_weights(particles, kl_weight)
+    normalised = log_w.softmax(0).detach()
     if particles.latents.requires_grad:
-        # What flows on to the encoder has been weighted once, in the sum below.
-        weight = 1 - particles.beta * (1 - shares)
-        particles.latents.register_hook(lambda gradient: weight.unsqueeze(-1) * gradient)
-    surrogate = (shares * log_w).sum(0)
+        # The sum below has weighted what flows on to the encoder once; this is the second factor.
+        factor = 1 - kl_weight * (1 - normalised)
+        particles.latents.register_hook(lambda gradient: factor.unsqueeze(-1) * gradient)
+    surrogate = (normalised * log_w).sum(0)
     return bounds.iwae(log_w.detach()) + surrogate - surrogate.detach()
 
 
 def path_derivative(bound: Bound) -> Estimator:
-    """A bound's gradient without its score term: what sticking the landing does to any bound.
+    """A bound's gradient without its score term: sticking the landing, applied to any bound.
 
-    Biased unless the bound is the ELBO, whatever the number of images or steps: it is here so that
-    the bias can be looked at, not to train with. `sticking_the_landing` refuses those bounds.
+    Biased for every bound except the ELBO, however many images or steps you average over: use it to
+    look at that bias, not to train. For the ELBO it is `stl`.
     """
 
-    def estimate(particles: Particles) -> Float[Tensor, "*B"]:
-        return bound(particles.log_w_path)
+    def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
+        return bound(path_log_weights(particles, kl_weight))
 
     return estimate
 
 
-def sticking_the_landing(bound: Bound) -> Estimator:
-    """`stl`, for a choice of bound and estimator by name: the ELBO has it, and no other bound.
-
-    Raises:
-        ValueError: a bound other than `bounds.elbo`; the message says why.
-    """
-    if bound is not bounds.elbo:
-        raise ValueError(
-            "sticking the landing is biased for any bound but bounds.elbo: the score term that it "
-            "leaves out has expectation zero only if each draw's weight in the gradient does not "
-            "depend on the draw. Use doubly_reparameterized; to look at the bias, path_derivative."
-        )
-    return stl
-
-
 def doubly_reparameterized(bound: Bound) -> Estimator:
-    """A bound with the doubly reparameterized gradient; `dreg` is that of `bounds.iwae`.
+    """A bound with the doubly reparameterized gradient; for `bounds.iwae` it is `dreg`.
 
-    The steps of Tucker et al. (2019) to theirs hold for any smooth function of log-weights. With
+    The derivation of Tucker et al. (2019) holds for any smooth function of log-weights. With
 
         slope_k = d bound / d log w_k   and   curvature_k = d^2 bound / d (log w_k)^2,
 
     the decoder's gradient is the usual sum_k slope_k grad log w_k, and the encoder's is
-    sum_k (slope_k - curvature_k) (d log w_k / d latents_k) (d latents_k / d parameters). That gives
-    share_k^2 for IWAE, 1/K (STL) for the ELBO, share_k^2 / m within each group of MIWAE,
-    beta / K + (1 - beta) share_k^2 for CIWAE, and alpha share_k + (1 - alpha) share_k^2 with shares
-    of w^(1 - alpha) for Renyi. While the price of the latents is below 1, the score has that price
-    and so has the curvature.
+    sum_k (slope_k - curvature_k) (d log w_k / d latents_k) (d latents_k / d parameters). In terms
+    of normalised weights v_k that factor is v_k^2 for IWAE, 1/K (STL) for the ELBO, v_k^2 / m
+    within each group of MIWAE, and beta / K + (1 - beta) v_k^2 for CIWAE. A KL weight below 1
+    multiplies the score term, and so the curvature.
 
-    Costs K^2 numbers per image, beside which a decoder is dear up to hundreds of draws. Draw fresh
+    Costs K^2 numbers per image, which is cheap beside a decoder up to hundreds of draws. Draw fresh
     particles for each backward pass.
     """
 
-    def estimate(particles: Particles) -> Float[Tensor, "*B"]:
-        log_w = particles.log_w_path
+    def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
+        log_w = path_log_weights(particles, kl_weight)
         slope, curvature = slope_and_curvature(bound, log_w.detach())
         if particles.latents.requires_grad:
-            # What flows on to the encoder has met the slope in the sum below. Where a slope has
-            # underflowed to 0, nothing flows.
-            weight = 1 - particles.beta * (curvature / slope).nan_to_num(0.0)
-            particles.latents.register_hook(lambda flow: weight.unsqueeze(-1) * flow)
+            # The sum below has multiplied what flows on to the encoder by the slope. Where a slope
+            # has underflowed to 0, nothing flows.
+            factor = 1 - kl_weight * (curvature / slope).nan_to_num(0.0)
+            particles.latents.register_hook(lambda gradient: factor.unsqueeze(-1) * gradient)
         surrogate = (slope * log_w).sum(0)
         return bound(log_w.detach()) + surrogate - surrogate.detach()
 
@@ -129,9 +135,9 @@ def doubly_reparameterized(bound: Bound) -> Estimator:
 def slope_and_curvature(
     bound: Bound, log_w: Float[Tensor, "K *B"]
 ) -> tuple[Float[Tensor, "K *B"], Float[Tensor, "K *B"]]:
-    """First and second derivative of a bound by each log-weight alone."""
+    """First and second derivative of a bound with respect to each log-weight alone."""
     slope = torch.func.grad(lambda log_w: bound(log_w).sum())
-    # A step along one particle, of all images at once: they do not meet in a bound.
+    # One step along one particle serves all images at once: a bound never mixes images.
     steps = torch.eye(len(log_w), dtype=log_w.dtype, device=log_w.device)
     steps = steps.view(*steps.shape, *[1] * (log_w.ndim - 1)).expand(-1, *log_w.shape)
     at, turn = torch.func.vjp(slope, log_w)[:2]
@@ -147,12 +153,12 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
 
         paired(reparameterized(partial(bounds.miwae, m=m)), reparameterized(bounds.iwae))
 
-    The value is the decoder's. What lies behind q's mean and deviation counts as the encoder, all
-    else as the decoder. Costs a second backward pass through the decoder. Draw fresh particles for
-    each backward pass.
+    The value is the decoder's. Everything behind q's mean and deviation counts as the encoder,
+    everything else as the decoder. Costs a second backward pass through the decoder. Draw fresh
+    particles for each backward pass.
     """
 
-    def estimate(particles: Particles) -> Float[Tensor, "*B"]:
+    def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
         q = particles.q
         encoder_held = particles._replace(
             latents=particles.latents.detach(),
@@ -161,12 +167,12 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
             kl=particles.kl.detach(),
             q=Normal(q.loc.detach(), q.scale.detach(), validate_args=False),
         )
-        value = decoder(encoder_held)
+        value = decoder(encoder_held, kl_weight)
         if not (torch.is_grad_enabled() and particles.latents.requires_grad):
             return value
         ends = [end for end in (q.loc, q.scale) if end.requires_grad]
-        slopes = torch.autograd.grad(encoder(particles).sum(), ends, retain_graph=True)
-        # log_lik hangs on the latents still: what the decoder's bound sends there ends there.
+        slopes = torch.autograd.grad(encoder(particles, kl_weight).sum(), ends, retain_graph=True)
+        # log_lik still depends on the latents: stop the decoder's gradient from going through them.
         particles.latents.register_hook(torch.zeros_like)
         surrogate = torch.zeros_like(value)
         for slope, end in zip(slopes, ends, strict=True):

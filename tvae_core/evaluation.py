@@ -6,7 +6,7 @@ Nothing here knows how a model was trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,14 +15,23 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from tqdm.auto import tqdm
 
-from tvae_core.acceleration import Compiled, can_compile
 from tvae_core.data import Images
 from tvae_core.models import VAE
-from tvae_core.runtime import is_live
+from tvae_core.runtime import NAMES, is_live
+
+# The log-weights of draws for images x, from x and from the mean and deviation of q.
+LogWeights = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 NLL_SAMPLES = 5_000
 ROWS = 1_000  # (image, draw) pairs decoded at once; bounds the memory whatever K is
-ACTIVE = 0.01  # the least variance of an active unit's mean (Burda et al. 2016)
+ACTIVE: float = NAMES["active_variance"]  # of an active latent's mean, at least (Burda et al. 2016)
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error."""
+
+    mean: float
+    se: float
 
 
 class Terms(NamedTuple):
@@ -85,8 +94,8 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
     the images beforehand where the model was trained on binary pixels.
     """
     parts = []
-    for batch in images.pixels.split(max(1, rows // draws)):
-        particles = model.particles(batch.float() / 255, draws)
+    for x in images.x.split(max(1, rows // draws)):
+        particles = model.particles(x, draws)
         kl_z, kl_u = model.split(particles.kl)
         parts.append((-particles.log_lik.mean(0), kl_z.sum(-1), kl_u.sum(-1)))
     return Terms(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
@@ -101,7 +110,7 @@ def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
     """
     if len(images) < 2:
         raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
-    posteriors = [model.posterior(p.float() / 255) for p in images.pixels.split(rows)]
+    posteriors = [model.posterior(x) for x in images.x.split(rows)]
     means = torch.cat([q.mean for q in posteriors]).cpu().double()
     kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
     return Units(means.var(0), kls.mean(0))
@@ -114,7 +123,7 @@ def nll(
     n_samples: int = NLL_SAMPLES,
     ks: Sequence[int] = (),
     rows: int = ROWS,
-    fast: bool = False,
+    accelerate: Callable[[LogWeights], LogWeights] | None = None,
 ) -> NLL:
     """Importance-sampled -log p(x), -log 1/K sum_k w_k (Burda et al. 2016, section 5).
 
@@ -126,8 +135,8 @@ def nll(
         n_samples: K, the draws per image.
         ks: numbers of draws, increasing and at most K, at which to note the estimate.
         rows: (image, draw) pairs decoded at once.
-        fast: on a CPU, compile what is computed for a chunk: see `acceleration`. It takes seconds,
-            and pays off from some millions of draws in all. Results differ by rounding.
+        accelerate: makes a faster version of the function that computes a chunk's log-weights, with
+            the same results up to rounding: see `tvae_core.experiments.acceleration`.
 
     Raises:
         ValueError: n_samples < 1, or ks that do not increase from >= 1 to <= K.
@@ -137,16 +146,19 @@ def nll(
         raise ValueError(f"need 1 <= ks, increasing, <= n_samples; got {ks=}, {n_samples=}")
     per_chunk = min(n_samples, max(1, rows // 4))
     per_batch = max(1, rows // per_chunk)
-    chunk = None
-    if fast and can_compile(images.pixels.device.type):
-        chunk = _compiled_chunk(model, per_chunk)
+
+    def log_w(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """log w of one chunk of draws from q(. | x), a normal with this mean and deviation."""
+        return model.particles(x, per_chunk, Normal(mean, deviation, validate_args=False)).log_w
+
+    fast_log_w = accelerate(log_w) if accelerate is not None else None
     # One tensor for all images, made with the first batch: small ones kept from each batch would
     # lie between the large ones that come and go, and keep that memory from being used again.
     sums = None
     bar = tqdm(total=len(images), desc=f"NLL-{n_samples}", unit="image", disable=not is_live())
     for start in range(0, len(images), per_batch):
         x = images[start : start + per_batch].x
-        batch = _stream(model, x, stops, per_chunk, chunk)
+        batch = _stream(model, x, stops, per_chunk, fast_log_w)
         if sums is None:
             sums = batch.new_empty(len(batch), len(images))
         sums[:, start : start + per_batch] = batch
@@ -164,26 +176,16 @@ def nll(
     )
 
 
-def _compiled_chunk(model: VAE, k: int) -> Compiled:
-    """`model.particles(x, k, q).log_w` as a function of x and of q's mean and deviation."""
-
-    def log_w(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        q = Normal(mean, deviation, validate_args=False)
-        return model.particles(x, k, q).log_w
-
-    return Compiled(log_w)
-
-
 def _stream(
     model: VAE,
     x: Float[Tensor, "B 1 H W"],
     stops: Sequence[int],
     per_chunk: int,
-    chunk: Compiled | None,
+    fast_log_w: LogWeights | None,
 ) -> Float[Tensor, "rows B"]:
     """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop.
 
-    `chunk`, if given, computes the log-weights of `per_chunk` draws.
+    `fast_log_w`, if given, computes the log-weights of `per_chunk` draws.
     """
     posterior = model.posterior(x)
     powers = torch.tensor([1.0, 2.0], device=x.device).view(2, 1, 1)
@@ -192,8 +194,8 @@ def _stream(
     for stop in stops:
         while drawn < stop:
             k = min(per_chunk, stop - drawn)
-            if chunk is not None and k == per_chunk:
-                log_w = chunk(x, posterior.mean, posterior.stddev)
+            if fast_log_w is not None and k == per_chunk:
+                log_w = fast_log_w(x, posterior.mean, posterior.stddev)
             else:
                 log_w = model.particles(x, k, posterior).log_w
             log_sums = torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))
@@ -202,11 +204,11 @@ def _stream(
     return torch.stack([*log_sums, *at])
 
 
-def mean_se(values: Float[Tensor, "N"]) -> tuple[float, float]:
+def mean_se(values: Float[Tensor, "N"]) -> Estimate:
     """Mean over images and its standard error, the sample deviation over sqrt(N).
 
     It says how far another test set of this size would move the mean, not how far another training
     run would.
     """
     values = values.double()
-    return values.mean().item(), (values.std() / math.sqrt(len(values))).item()
+    return Estimate(values.mean().item(), (values.std() / math.sqrt(len(values))).item())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from tvae_core.estimators import Estimator
 from tvae_core.models import VAE
@@ -89,21 +89,21 @@ def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
     "encoder" and "decoder" are whole; "encoder z" and "encoder u" are the rows of the encoder's
     last layers that give q's mean and deviation of z and of u. A plain model has no "encoder u".
     """
-    names = ("encoder", "encoder z", "encoder u", "decoder")
-    masks: dict[str, list[Tensor]] = {name: [] for name in names}
-    for name, parameter in model.named_parameters():
-        part, _, layer = name.rpartition(".")[0].partition(".")
-        row = torch.arange(len(parameter))
-        every, none = row >= 0, row < 0
-        of_z = {"mu_z": every, "log_sigma": row < model.dim_z}
-        of_u = {"mu_u": every, "log_sigma": row >= model.dim_z}
-        inside = {
-            "encoder": every if part == "encoder" else none,
-            "encoder z": of_z.get(layer, none),
-            "encoder u": of_u.get(layer, none),
-            "decoder": every if part == "decoder" else none,
-        }
-        for block, members in masks.items():
-            members.append(inside[block].repeat_interleave(parameter[0].numel()))
-    whole = {name: torch.cat(members) for name, members in masks.items()}
-    return {name: members for name, members in whole.items() if members.any()}
+
+    def mask(rows: dict[int, slice]) -> Bool[Tensor, "P"]:
+        """True at the given rows of each parameter, which is named by its id."""
+        parts = []
+        for parameter in model.parameters():
+            inside = torch.zeros(parameter.shape, dtype=torch.bool)
+            if id(parameter) in rows:
+                inside[rows[id(parameter)]] = True
+            parts.append(inside.flatten())
+        return torch.cat(parts)
+
+    def whole(part: nn.Module) -> dict[int, slice]:
+        return {id(parameter): slice(None) for parameter in part.parameters()}
+
+    masks = {"encoder": mask(whole(model.encoder))}
+    for name, head in model.encoder.heads().items():
+        masks[f"encoder {name}"] = mask({id(p): r for layer, r in head for p in layer.parameters()})
+    return {**masks, "decoder": mask(whole(model.decoder))}

@@ -6,7 +6,6 @@ is the case dim(u) = 0.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from tvae_core.networks import PixelBernoulli, StackedLinear, mlp, near_zero_linear
+from tvae_core.networks import PixelBernoulli, mlp, near_zero_linear
 from tvae_core.particles import Particles
 from tvae_core.runtime import check_known
 from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp
@@ -24,7 +23,11 @@ from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
 LOG_SIGMA_RANGE = (-8.0, 4.0)
 RESAMPLED = ("probs", "logits")
-FLOOR = 1e-6  # of a warped pixel's probability, and what lies outside an image of logits
+FLOOR = 1e-6  # the least probability of a warped pixel, and that of the background of logits
+NO_WARP = (
+    "this model has no warp, so it has no canonical image and no grid; "
+    "build one with build('affine') or build('tps')"
+)
 
 
 class Encoder(nn.Module):
@@ -43,9 +46,17 @@ class Encoder(nn.Module):
         mu = self.mu_z(h)
         if self.mu_u is not None:
             mu = torch.cat([mu, self.mu_u(h).tanh()], -1)
-        # A clamp, so that a run-away output cannot overflow exp; never met in a healthy run.
+        # The clamp keeps exp from overflowing when training diverges; healthy runs never reach it.
         sigma = self.log_sigma(h).clamp(*LOG_SIGMA_RANGE).exp()
         return Normal(mu, sigma, validate_args=False)
+
+    def heads(self) -> dict[str, list[tuple[nn.Linear, slice]]]:
+        """The rows of the last layers that give q's mean and deviation of "z" and, if any, "u"."""
+        dim_z = self.mu_z.out_features
+        heads = {"z": [(self.mu_z, slice(None)), (self.log_sigma, slice(dim_z))]}
+        if self.mu_u is not None:
+            heads["u"] = [(self.mu_u, slice(None)), (self.log_sigma, slice(dim_z, None))]
+        return heads
 
 
 class Decoder(nn.Module):
@@ -60,17 +71,28 @@ class Decoder(nn.Module):
     def forward(self, z: Float[Tensor, "*S D"]) -> PixelBernoulli:
         return PixelBernoulli(self.logits(self.body(z)).unflatten(-1, (1, *self.size)))
 
+    @torch.no_grad()
+    def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
+        """Set the last bias so that the first images are `mean`, with values inside (0, 1)."""
+        self.logits.bias.copy_(torch.logit(mean.flatten()))
+
+    def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Tensor:
+        raise TypeError(NO_WARP)
+
+    def grid(self, latents: Float[Tensor, "*S D"]) -> Tensor:
+        raise TypeError(NO_WARP)
+
 
 class WarpedDecoder(nn.Module):
     """p(x | z, u): the canonical image of z, seen through the grid of u.
 
-    theta = W u + b are the warp's parameters, with W ~ N(0, pose_std^2) and b = 0 at the start, so
-    that early warps lie near the identity. The warp resamples the pixels' probabilities or their
-    logits. Where it looks outside the frame, `padding` "zeros" finds paper, p = 0 (the study's
-    choice, with "probs"), and "border" the edge pixels.
+    theta = W u + b are the warp's parameters. W starts as N(0, pose_std^2) and b as 0, so that
+    early warps are close to the identity. The warp resamples the pixels' probabilities or logits.
+    Where it looks outside the frame, `padding` "zeros" finds empty background, p = 0 (the study's
+    choice, with "probs"), and "border" repeats the edge pixels.
 
     Raises:
-        ValueError: an unknown padding or kind of values to resample (the known are listed).
+        ValueError: an unknown padding or kind of values to resample (the known ones are listed).
     """
 
     def __init__(
@@ -92,18 +114,36 @@ class WarpedDecoder(nn.Module):
         self.pose = near_zero_linear(dim_u, warp.n_params, std=pose_std)
 
     def forward(self, latents: Float[Tensor, "*S D"]) -> PixelBernoulli:
-        z, u = latents[..., : -self.dim_u], latents[..., -self.dim_u :]
+        z, u = self._split(latents)
         image, theta = self.canonical(z), self.pose(u)
         if self.resample == "probs":
             return PixelBernoulli.from_probs(self.warp(image.mean, theta, self.padding), FLOOR)
-        # Logits are counted from paper's, so that zero padding is paper and not p = 1/2.
-        paper = math.log(FLOOR / (1 - FLOOR))
-        return PixelBernoulli(self.warp(image.logits - paper, theta, self.padding) + paper)
+        # Logits are counted from the background's, so that zero padding is empty and not p = 1/2.
+        background = math.log(FLOOR / (1 - FLOOR))
+        warped = self.warp(image.logits - background, theta, self.padding)
+        return PixelBernoulli(warped + background)
+
+    def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
+        """`Decoder.start_at_mean` of the canonical image."""
+        self.canonical.start_at_mean(mean)
+
+    def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
+        """Pixel probabilities before the warp."""
+        return self.canonical(self._split(latents)[0]).mean
+
+    def grid(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S H W 2"]:
+        """Where each pixel of the output looks in the canonical image."""
+        return self.warp.grid(self.pose(self._split(latents)[1]))
+
+    def _split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return latents[..., : -self.dim_u], latents[..., -self.dim_u :]
 
 
 class VAE(nn.Module):
     """Encoder, decoder and the prior N(0, I): all the book's models are this class."""
 
+    encoder: Any  # images to q(z, u | x)
+    decoder: Any  # latents to p(x | latents); it knows whether there is a warp
     _zero: Tensor
 
     def __init__(
@@ -120,16 +160,8 @@ class VAE(nn.Module):
         return Normal(self._zero, self._zero + 1, validate_args=False)
 
     def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
-        """q(z, u | x), batch shape (*B, D).
-
-        Raises:
-            ValueError: x is not a batch of images of this model's size.
-        """
-        if x.ndim < 4 or x.shape[-3:] != (1, *self.size):
-            raise ValueError(
-                f"expected images of shape (B, 1, {self.size[0]}, {self.size[1]}), "
-                f"got {tuple(x.shape)}"
-            )
+        """q(z, u | x), batch shape (*B, D). Raises ValueError for images of another shape."""
+        check_images(x, self.size)
         return self.encoder(x)
 
     def particles(
@@ -137,11 +169,7 @@ class VAE(nn.Module):
     ) -> Particles:
         """k reparameterized draws from q(z, u | x) for each image, with their log-terms.
 
-        The encoder runs once per image, however large k is; give `posterior` to draw again
-        without running it at all.
-
-        Raises:
-            ValueError: k < 1, or x of a wrong shape.
+        The encoder runs once per image, however large k is, or not at all if `posterior` is given.
         """
         if k < 1:
             raise ValueError(f"k, the number of draws per image, must be at least 1, got {k}")
@@ -161,33 +189,24 @@ class VAE(nn.Module):
         return latents[..., : self.dim_z], latents[..., self.dim_z :]
 
     def canonical(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
-        """The upright image: pixel probabilities before the warp.
-
-        Raises:
-            TypeError: the decoder has no warp.
-        """
-        return self._warped_decoder().canonical(self.split(latents)[0]).mean
+        """The image before the warp, as probabilities. Raises TypeError if there is no warp."""
+        return self.decoder.canonical_image(latents)
 
     def grid(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S H W 2"]:
-        """The sampling grid that u stands for.
-
-        Raises:
-            TypeError: the decoder has no warp.
-        """
-        decoder = self._warped_decoder()
-        return decoder.warp.grid(decoder.pose(self.split(latents)[1]))
+        """The sampling grid of u. Raises TypeError if there is no warp."""
+        return self.decoder.grid(latents)
 
     def sample_latents(self, n: int) -> Float[Tensor, "n D"]:
         """n draws from the prior."""
         return self.prior.sample((n, self.dim_z + self.dim_u))
 
-    def _warped_decoder(self) -> WarpedDecoder:
-        if not isinstance(self.decoder, WarpedDecoder):
-            raise TypeError(
-                "this model has no warp, so it has no canonical image and no grid; "
-                "build one with build('affine') or build('tps')"
-            )
-        return self.decoder
+
+def check_images(x: Tensor, size: Size) -> None:
+    """Raise a ValueError unless x is a batch of images of this size."""
+    if x.ndim < 4 or x.shape[-3:] != (1, *size):
+        raise ValueError(
+            f"expected images of shape (B, 1, {size[0]}, {size[1]}), got {tuple(x.shape)}"
+        )
 
 
 MODELS = ("plain", *(name for name in WARPS if name != "identity"))
@@ -229,36 +248,10 @@ def build(
     return VAE(Encoder(size, dim_z, dim_u, hidden), decoder, size, dim_z, dim_u)
 
 
-@torch.no_grad()
 def start_at_mean(model: VAE, mean: Float[Tensor, "1 H W"], floor: float = 1e-3) -> None:
     """Set the decoder's last bias so that its first images are the training images' mean.
 
     `mean` is squeezed into [floor, 1 - floor]: a pixel that is white in all training images must
-    stay within reach of the others'.
+    still be able to turn black.
     """
-    decoder = model.decoder.canonical if isinstance(model.decoder, WarpedDecoder) else model.decoder
-    assert isinstance(decoder, Decoder)
-    decoder.logits.bias.copy_(torch.logit(floor + (1 - 2 * floor) * mean.flatten()))
-
-
-def stack(models: Sequence[VAE]) -> VAE:
-    """S models of one kind as one, which maps images (S, B, 1, H, W): each sees its own.
-
-    All axes that were B become (S, B). Parameters are copied, not shared.
-    """
-    stacked = copy.deepcopy(models[0])
-    for name, module in models[0].named_modules():
-        if isinstance(module, nn.Linear):
-            layers = [model.get_submodule(name) for model in models]
-            stacked.set_submodule(name, StackedLinear(layers))  # type: ignore[arg-type]
-    return stacked
-
-
-def unstack(stacked: VAE) -> list[VAE]:
-    """The models that `stack` put side by side, each alone."""
-    layers = {n: m for n, m in stacked.named_modules() if isinstance(m, StackedLinear)}
-    alone = [copy.deepcopy(stacked) for _ in next(iter(layers.values())).weight]
-    for index, model in enumerate(alone):
-        for name, module in layers.items():
-            model.set_submodule(name, module.layer(index))
-    return alone
+    model.decoder.start_at_mean(floor + (1 - 2 * floor) * mean)

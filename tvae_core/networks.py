@@ -29,30 +29,6 @@ def near_zero_linear(d_in: int, d_out: int, std: float) -> nn.Linear:
     return linear
 
 
-class StackedLinear(nn.Module):
-    """S linear layers side by side, each with its own weights: (..., S, B, in) to (..., S, B, out).
-
-    One product of matrices for all S, where S small products would leave a GPU idle.
-    """
-
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
-
-    def forward(self, x: Float[Tensor, "*K S B in"]) -> Float[Tensor, "*K S B out"]:
-        first = x.movedim(-3, 0)  # S leads; a view of what the layer before gave, so no copy
-        y = torch.baddbmm(self.bias.unsqueeze(1), first.flatten(1, -2), self.weight.mT)
-        return y.unflatten(1, first.shape[1:-1]).movedim(0, -3)
-
-    def layer(self, index: int) -> nn.Linear:
-        """One of the S layers, alone."""
-        weight, bias = self.weight[index].detach(), self.bias[index].detach()
-        linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
-        linear.load_state_dict({"weight": weight, "bias": bias})
-        return linear
-
-
 @dataclass(frozen=True)
 class PixelBernoulli:
     """Independent Bernoulli pixels, p(x | latents).

@@ -13,9 +13,8 @@ class Particles(NamedTuple):
     """K latents for each image of a batch *B, and the log-terms of their weights, in nats.
 
     log_lik = log p(x | latents), log_prior = log p(latents), log_q = log q(latents | x).
-    `kl` is KL(q || p) in closed form, one value per image and latent dimension, and `q` the
-    posterior itself. `beta` multiplies the price log q - log p of the latents. Below 1 a bound is
-    no bound on log p(x); training may start there (Bowman et al. 2016, section 3.1).
+    `kl` is KL(q || p) in closed form, one value per image and latent dimension, and `q` is the
+    posterior itself.
     """
 
     latents: Float[Tensor, "K *B D"]
@@ -24,20 +23,18 @@ class Particles(NamedTuple):
     log_q: Float[Tensor, "K *B"]
     kl: Float[Tensor, "*B D"]
     q: Normal
-    beta: Tensor | float = 1.0
 
     @property
     def log_w(self) -> Float[Tensor, "K *B"]:
         """log p(x, latents) - log q(latents | x)."""
-        return self.log_lik - self.beta * (self.log_q - self.log_prior)
+        return self.log_lik - (self.log_q - self.log_prior)
 
     @property
-    def log_w_path(self) -> Float[Tensor, "K *B"]:
-        """The same values, with the parameters of q held fixed inside log q.
+    def log_q_path(self) -> Float[Tensor, "K *B"]:
+        """The values of log_q, with the parameters of q held fixed inside log q.
 
-        So the gradient reaches the encoder through the latents alone, the "path derivative"
-        (Roeder et al. 2017, eq. 6).
+        Weights that use it send the encoder a gradient through the latents alone: the "path
+        derivative" (Roeder et al. 2017, eq. 6).
         """
         fixed = Normal(self.q.loc.detach(), self.q.scale.detach(), validate_args=False)
-        log_q = fixed.log_prob(self.latents).sum(-1)
-        return self.log_lik - self.beta * (log_q - self.log_prior)
+        return fixed.log_prob(self.latents).sum(-1)

@@ -78,17 +78,10 @@ def pick_device() -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a reader calls the device: the GPU's product name, or the CPU with its threads.
-
-    Of a GPU also how many of torchrun's workers share it.
-    """
+    """What a reader calls the device: "CPU", or the GPU's product name."""
     if device.type == "cuda":
-        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // torch.cuda.device_count()
-        shared = f", shared by {share} workers" if share > 1 else ""
-        return torch.cuda.get_device_name(device) + shared
-    if device.type == "mps":
-        return "Apple GPU"
-    return f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else "CPU"
 
 
 def timed(act: Callable[[], object]) -> float:

@@ -12,15 +12,21 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from tvae_core.acceleration import accelerated
-from tvae_core.particles import Particles
+from tvae_core.estimators import Estimator
 from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
 History = list[dict[str, Any]]
-CHECK_EVERY = 50  # batches between two looks at the loss; each look waits for the device
+CHECK_EVERY = 50  # batches between two checks of the loss; each check waits for the device
 
-# Makes an optimizer and the schedule of its learning rate, which takes a step after each batch.
-Recipe = Callable[[nn.Module, int, int], tuple[torch.optim.Optimizer, Any]]
+# From a model, the number of epochs and the number of batches in each: an optimizer, and the
+# schedule of its learning rate, which takes a step after each batch.
+MakeOptimizer = Callable[[nn.Module, int, int], tuple[torch.optim.Optimizer, Any]]
+
+# From a batch: the loss, and the batch's mean bound, recon, kl_z and kl_u.
+Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+# Takes a whole training step on a batch, as the body of the loop in `fit` does, and returns the
+# same four means.
+Step = Callable[[Tensor], Tensor]
 
 
 def adadelta(
@@ -45,8 +51,8 @@ def adam(
 def adam_one_cycle(
     model: nn.Module, epochs: int, batches: int, peak: float = 2e-3
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam; the learning rate rises to `peak` over a tenth of the steps, then falls to nothing
-    along a cosine (Smith & Topin 2019, with one phase of descent)."""
+    """Adam; the learning rate rises to `peak` over a tenth of the steps, then falls to almost zero
+    along a cosine (Smith & Topin 2019, with a single phase of descent)."""
     opt = _adam(model, peak)
     return opt, torch.optim.lr_scheduler.OneCycleLR(
         opt, peak, total_steps=epochs * batches + 1, pct_start=0.1, cycle_momentum=False
@@ -60,114 +66,103 @@ def _adam(model: nn.Module, value: float) -> torch.optim.Adam:
 
 
 def _rate(model: nn.Module, value: float) -> Tensor:
-    """A learning rate that a recorded or compiled step reads anew each time."""
+    """A learning rate as a tensor, which a compiled step reads again each time."""
     return torch.tensor(value, device="cuda" if next(model.parameters()).is_cuda else "cpu")
 
 
 class Epochs(Protocol):
-    """What `fit` trains on: each iteration is one epoch of batches, `len` is their number."""
+    """What `fit` trains on: each iteration gives one epoch of batches, `len` says how many."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Tensor]: ...
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the last checkpoint is from before."""
+    """The loss became NaN or infinite. The last checkpoint was saved before that happened."""
 
 
 def fit(
     model: Any,
     batches: Epochs,
-    estimator: Callable[[Particles], Tensor],
+    estimator: Estimator,
     *,
     k: int = 1,
     epochs: int = 50,
-    optimizer: Recipe = adadelta,
+    optimizer: MakeOptimizer = adadelta,
     warm_up: int = 0,
     checkpoint: Path | None = None,
-    fast: bool = False,
+    accelerate: Callable[[Loss, torch.optim.Optimizer], Step] | None = None,
 ) -> History:
     """Maximise an estimated bound; return one row per epoch (means over its images, in nats).
 
-    `batches` gives images (B, 1, H, W) and may be iterated once per epoch, like `data.Batches`;
-    `k` is the number of draws per image. Rows hold epoch, bound, recon, kl_z, kl_u,
-    learning_rate and seconds. Over the first `warm_up` epochs the price of the latents rises
-    linearly from 0 to 1 (`Particles.beta`); the bound that is logged always has it whole.
+    `batches` gives images (B, 1, H, W), one epoch per iteration, like `data.Batches`; `k` is the
+    number of draws per image. Rows hold epoch, bound, recon, kl_z, kl_u, learning_rate and seconds.
+    Over the first `warm_up` epochs the KL weight rises linearly from 0 to 1; the bound that is
+    logged always has the full KL.
 
-    Run it inside `with seeded(...)` for a result that depends on the seed alone. With a
-    `checkpoint` path the state is kept after each epoch, and a later call goes on from there to
-    the result of an uninterrupted one (bit for bit on a CPU).
+    Call it inside `with seeded(...)` to get a result that depends on the seed alone. With a
+    `checkpoint` path the state is saved after each epoch, and a later call continues from there to
+    the result of an uninterrupted run (bit for bit on a CPU).
 
-    A stack of S models (`models.stack`) trains on stacked batches; its rows hold lists of S values,
-    which `unstack_history` takes apart.
-
-    `fast` pays off in long runs: see `acceleration`. Results differ by rounding.
+    `accelerate` makes a faster version of the loop's body, with the same results up to rounding:
+    see `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
+    stacked batches; its rows hold lists of S values.
 
     Raises:
         NonFiniteLossError: names the epoch, the batch and the terms.
-        ValueError: a damaged or foreign checkpoint.
+        ValueError: a damaged checkpoint, or one of another run.
     """
-    device = next(model.parameters()).device
     opt, schedule = optimizer(model, epochs, len(batches))
-    beta = torch.ones((), device=device)
+    kl_weight = torch.ones((), device=next(model.parameters()).device)
     history: History = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, model, opt, schedule)
 
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is to rise, and the batch's mean bound, recon, kl_z and kl_u: (4,), or (4, S)."""
+    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the batch's mean bound, recon, kl_z and kl_u: (4,), or (4, S)."""
         particles = model.particles(x, k)
-        objective = estimator(particles._replace(beta=beta) if warm_up else particles).mean(-1)
+        objective = (estimator(particles, kl_weight) if warm_up else estimator(particles)).mean(-1)
         with torch.no_grad():
             bound = objective
             if warm_up:
                 bound = estimator(particles._replace(latents=particles.latents.detach())).mean(-1)
             kls = (kl.sum(-1).mean(-1) for kl in model.split(particles.kl))
             terms = torch.stack([bound, -particles.log_lik.mean((0, -1)), *kls])
-        return objective, terms
+        return -objective.sum(), terms
 
-    def step(x: Tensor, update: Callable[[], object] = opt.step) -> Tensor:
-        objective, terms = forward(x)
-        opt.zero_grad()
-        (-objective.sum()).backward()
-        update()
-        return terms
-
-    take = accelerated(step, opt, device.type) if fast else step
+    fast_step = accelerate(evaluate, opt) if accelerate is not None else None
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
         meter = _Meter(epoch, epochs, len(batches))
         for done, x in enumerate(batches):
             if warm_up:
-                beta.fill_(min(1.0, (epoch - 1 + done / len(batches)) / warm_up))
-            meter.add(x.shape[-4], take(x))
+                kl_weight.fill_(min(1.0, (epoch - 1 + done / len(batches)) / warm_up))
+            if fast_step is not None:
+                terms = fast_step(x)
+            else:
+                loss, terms = evaluate(x)
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
             schedule.step()
+            meter.add(x.shape[-4], terms)
         row = {"epoch": epoch, **meter.close(), "learning_rate": learning_rate}
         history.append({**row, "seconds": time.perf_counter() - start})
-        if epoch % block(epochs) == 0 and not is_live():
+        if epoch % print_every(epochs) == 0 and not is_live():
             print(describe(history[-1]), flush=True)
         if checkpoint is not None:
             _save(checkpoint, model, opt, schedule, history)
     return history
 
 
-def unstack_history(history: History) -> list[History]:
-    """The histories of the models of a stack, one by one."""
-    width = len(history[0]["bound"])
-    return [
-        [{n: v[i] if isinstance(v, list) else v for n, v in row.items()} for row in history]
-        for i in range(width)
-    ]
-
-
-def block(epochs: int) -> int:
-    """Epochs per printed line: ten lines in all."""
+def print_every(epochs: int) -> int:
+    """Epochs between two printed lines, so that there are about ten lines in all."""
     return max(1, epochs // 10)
 
 
 def describe(row: dict[str, Any]) -> str:
-    """One line for one epoch of a history; of a stack, the means over its models."""
+    """One line for one epoch of a history; for a stack of models, their means."""
     bound, recon, kl_z, kl_u = (torch.tensor(row[name]).mean().item() for name in _Meter.NAMES)
     return (
         f"epoch {row['epoch']:3d}: bound {bound:8.2f}, recon {recon:6.2f}, "
@@ -176,7 +171,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 class _Meter:
-    """Means of an epoch's terms, kept on the device and looked at every CHECK_EVERY batches."""
+    """Means of an epoch's terms; they stay on the device and are read every CHECK_EVERY batches."""
 
     NAMES = ("bound", "recon", "kl_z", "kl_u")
 
@@ -196,14 +191,14 @@ class _Meter:
         )
 
     def add(self, count: int, terms: Tensor) -> None:
-        """One batch: its number of images, and their mean terms, (4,) or (4, S)."""
+        """Take in a batch: its number of images, and their mean terms, (4,) or (4, S)."""
         self.pending.append(terms)
         self.counts.append(count)
         if len(self.pending) == CHECK_EVERY:
             self.check()
 
     def check(self) -> None:
-        """Read the pending batches' terms back; stop at the first that is not finite."""
+        """Read the terms of the pending batches; stop at the first that are not finite."""
         if not self.pending:
             return
         terms = torch.stack(self.pending).cpu().double()
@@ -246,7 +241,7 @@ def _save(path: Path, model: nn.Module, opt: Any, schedule: Any, history: Histor
 
 def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not check checksums
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -259,13 +254,13 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
         rates = [group["lr"] for group in opt.param_groups]
         opt.load_state_dict(state["optimizer"])
         for group, rate in zip(opt.param_groups, rates, strict=True):
-            group["lr"] = rate.copy_(group["lr"])  # on its device again
+            group["lr"] = rate.copy_(group["lr"])  # back on its device
         schedule.load_state_dict(state["schedule"])
         history: History = state["history"]
         set_rng_state(state["rng"])
     except OSError:
         raise
-    except Exception as error:  # whatever zip, pickle and torch trip over, it is no checkpoint
+    except Exception as error:  # zip, pickle and torch each fail on damaged files in their own way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"the checkpoint {path} is damaged or belongs to another run ({reason}); "

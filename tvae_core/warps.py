@@ -143,8 +143,9 @@ class Warp(nn.Module):
         self.n_params = len(basis) if n_params is None else n_params
         self.to_theta = to_theta
         # Constants of the architecture, so they stay out of state_dict.
-        self.register_buffer("identity", pixel_centres(self.size).float(), persistent=False)
-        self.register_buffer("basis", basis.float(), persistent=False)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("identity", pixel_centres(self.size).to(dtype), persistent=False)
+        self.register_buffer("basis", basis.to(dtype), persistent=False)
 
     def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
         """Where each output pixel looks in the input.

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from tvae_core import data, models, results
+from tvae_core import data, models
 from tvae_core.data import Images
+from tvae_core.experiments import results
 from tvae_core.models import VAE, Decoder, Encoder, WarpedDecoder
 from tvae_core.runtime import write_atomically
 from tvae_core.warps import WARPS, Warp, make_warp

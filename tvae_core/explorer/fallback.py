@@ -8,7 +8,8 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from tvae_core import data, plots, results
+from tvae_core import data, plots
+from tvae_core.experiments import results
 from tvae_core.explorer.export import some_digits
 
 ALT = {

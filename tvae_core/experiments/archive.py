@@ -1,0 +1,172 @@
+"""All records of the book's runs in a few compact files, which pandas opens as well.
+
+A folder of records holds
+
+runs.json            a run a line: its settings and machine, means, standard errors
+curves.parquet       a row for each epoch of a run's training
+per_image.parquet    a row for each test image of a run, in 1/1000 nat: above_lowest, how far its NLL
+                     is above the lowest that any run gives this image, and nll_less_recon
+lowest.parquet       a row for each image of each test set, in 1/1000 nat: that lowest NLL
+per_latent.parquet   a row for each latent of a run: kl in 1/10,000 nat, variance in 1/100,000
+SHA256SUMS           the hashes of these files
+
+The column `record` is the run's place in runs.json, counted from 0. Losses vary far more between
+images than between runs on the same image, so these differences take less space than the losses,
+and whole numbers much less than text. `results.frame` puts it all together, in nats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tvae_core.experiments.records import RunRecord
+from tvae_core.runtime import write_atomically
+
+RUNS = "runs.json"
+TABLES = ("curves", "per_image", "lowest", "per_latent")
+SUMS = "SHA256SUMS"
+CURVES = ("epoch", "bound", "recon", "kl_z", "kl_u", "learning_rate", "seconds")
+ELSEWHERE = ("curves", "nll_per_image", "recon_per_image", "kl_per_latent", "variance_per_latent")
+
+
+def read(folder: Path) -> list[RunRecord]:
+    """All records of a folder.
+
+    Raises:
+        ImportError: pyarrow, which reads Parquet, is missing; the message says how to install it.
+        OSError: a file is missing or damaged; the message names it.
+    """
+    import numpy as np
+
+    runs = json.loads(_verified(folder, RUNS))
+    columns = {name: _columns(folder, name) for name in TABLES}
+    starts = {
+        name: np.searchsorted(table["record"], range(len(runs) + 1))
+        for name, table in columns.items()
+        if name != "lowest"
+    }
+    low = columns["lowest"]
+    lowest = {test: low["nll"][low["test"] == test] for test in set(low["test"])}
+
+    def of(index: int, table: str, column: str) -> Any:
+        rows = slice(*starts[table][index : index + 2])
+        return columns[table][column][rows]
+
+    records = []
+    for i, fields in enumerate(runs):
+        nll = of(i, "per_image", "above_lowest") + lowest[fields["data"]["test"]["sha256"]]
+        recon = nll - of(i, "per_image", "nll_less_recon")
+        curves = zip(*(of(i, "curves", name).tolist() for name in CURVES), strict=True)
+        fields |= {
+            "curves": [dict(zip(CURVES, row, strict=True)) for row in curves],
+            "nll_per_image": (nll / 1e3).tolist(),
+            "recon_per_image": (recon / 1e3).tolist(),
+            "kl_per_latent": (of(i, "per_latent", "kl") / 1e4).tolist(),
+            "variance_per_latent": (of(i, "per_latent", "variance") / 1e5).tolist(),
+        }
+        records.append(RunRecord.of(fields))
+    return records
+
+
+def write(records: Iterable[RunRecord], folder: Path) -> None:
+    """Replace the records of a folder, sorted by name, profile, seed and number of test images.
+
+    The sums are written last: a folder whose writing was interrupted is not read as whole.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = sorted(records, key=key_of)
+    if len({key_of(record) for record in kept}) < len(kept):
+        raise ValueError("two records have the same name, profile, seed and number of test images")
+
+    def index(counts: Iterable[int]) -> Any:
+        return np.repeat(np.arange(len(kept), dtype=np.int16), list(counts))
+
+    def whole(values: Iterable[Iterable[float]], unit: float) -> Any:
+        return np.concatenate([np.rint(np.multiply(v, unit)).astype(np.int32) for v in values])
+
+    nll = [whole([record.nll_per_image], 1e3) for record in kept]
+    recon = [whole([record.recon_per_image], 1e3) for record in kept]
+    tests = [record.data["test"]["sha256"] for record in kept]
+    lowest = {
+        test: np.min([values for values, of in zip(nll, tests, strict=True) if of == test], 0)
+        for test in sorted(set(tests))
+    }
+    tables = {
+        "curves": {
+            "record": index(len(r.curves) for r in kept),
+            **{name: [row[name] for r in kept for row in r.curves] for name in CURVES},
+        },
+        "per_image": {
+            "record": index(map(len, nll)),
+            "above_lowest": np.concatenate(
+                [values - lowest[test] for values, test in zip(nll, tests, strict=True)]
+            ),
+            "nll_less_recon": np.concatenate(nll) - np.concatenate(recon),
+        },
+        "lowest": {
+            "test": [test for test, values in lowest.items() for _ in values],
+            "nll": np.concatenate(list(lowest.values())),
+        },
+        "per_latent": {
+            "record": index(len(r.kl_per_latent) for r in kept),
+            "kl": whole((r.kl_per_latent for r in kept), 1e4),
+            "variance": whole((r.variance_per_latent for r in kept), 1e5),
+        },
+    }
+    lines = []
+    for record in kept:
+        fields = dataclasses.asdict(record)
+        lines.append(json.dumps({n: v for n, v in fields.items() if n not in ELSEWHERE}))
+    contents = {RUNS: ("[\n" + ",\n".join(lines) + "\n]\n").encode()}
+    for name, columns in tables.items():
+        table, file = pa.table(columns), io.BytesIO()
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=["record", "test"],
+            # Bytes of equal significance lie side by side: the high ones are alike, and compress.
+            column_encoding={
+                n: "BYTE_STREAM_SPLIT" for n in table.column_names if n not in ("record", "test")
+            },
+            row_group_size=len(table) or 1,
+        )
+        contents[f"{name}.parquet"] = file.getvalue()
+    sums = [f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in contents.items()]
+    for name, text in contents.items():
+        write_atomically(folder / name, text)
+    write_atomically(folder / SUMS, "".join(sums).encode())
+
+
+def key_of(record: RunRecord) -> tuple[str, str, int, int]:
+    """What tells records apart: run, profile, seed and number of test images."""
+    return record.name, record.profile, record.seed, record.data["test"]["n"]
+
+
+def _columns(folder: Path, name: str) -> dict[str, Any]:
+    """The columns of a table, as numpy arrays."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError("the records are in Parquet files; run: pip install pyarrow") from error
+    table = pq.read_table(io.BytesIO(_verified(folder, f"{name}.parquet")))
+    return {column: table[column].to_numpy() for column in table.column_names}
+
+
+def _verified(folder: Path, name: str) -> bytes:
+    """A file's content, after its SHA-256 has been checked."""
+    sums = dict(reversed(line.split()) for line in (folder / SUMS).read_text().splitlines())
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sums.get(name):
+        raise OSError(f"{folder / name} is damaged, or was not written to the end; restore it")
+    return content

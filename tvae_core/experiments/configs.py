@@ -1,0 +1,229 @@
+"""What each run of the book is: its model, its objective, how it is trained, and its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tvae_core import bounds, estimators, training
+from tvae_core.estimators import Estimator
+from tvae_core.runtime import NAMES
+
+_iwae = estimators.reparameterized(bounds.iwae)
+_miwae4 = estimators.reparameterized(functools.partial(bounds.miwae, m=4))
+# The first three are the study's objectives: "vae" has its KL in closed form, "multi" and "iwae"
+# estimate it from their draws. Other gradients of the ELBO and of the IWAE bound follow, then other
+# objectives. A bound's option is part of its name, because a record holds only the name.
+ESTIMATORS: dict[str, Estimator] = {
+    "vae": estimators.analytic_kl,
+    "multi": estimators.reparameterized(bounds.elbo),
+    "iwae": _iwae,
+    "stl": estimators.stl,
+    "dreg": estimators.dreg,
+    "miwae-4": _miwae4,
+    "piwae-4": estimators.paired(encoder=_miwae4, decoder=_iwae),
+    "ciwae-0.5": estimators.reparameterized(functools.partial(bounds.ciwae, beta=0.5)),
+}
+OPTIMIZERS: dict[str, training.MakeOptimizer] = {
+    "adadelta": training.adadelta,
+    "adam": training.adam,
+    "adam-one-cycle": training.adam_one_cycle,
+}
+DECODERS = tuple(NAMES["decoders"])
+# The less noisy estimator of the same gradient that may train an objective.
+GRADIENTS = {"vae": "stl", "multi": "stl", "iwae": "dreg"}
+
+
+class RunName(NamedTuple):
+    """A run's name, as in "affine-iwae5-modern": decoder, objective with its k, and variant.
+
+    `k` is left out of an objective with a single draw: "plain-vae". On the study's recipe the
+    variant is empty, except that "vae-binarized" is the VAE on binary pixels.
+    """
+
+    decoder: str
+    objective: str
+    variant: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> RunName:
+        """The parts of a name."""
+        decoder, _, rest = name.partition("-")
+        objective, _, variant = rest.partition("-")
+        return cls(decoder, objective, variant)
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, self))
+
+
+def names_of(*objectives: str, decoders: Iterable[str] = DECODERS, variant: str = "") -> list[str]:
+    """The names of runs of each objective with each decoder, objective by objective."""
+    return [str(RunName(d, o, variant)) for o in objectives for d in decoders]
+
+
+@dataclass(frozen=True)
+class Config:
+    """One model and how it is trained.
+
+    An option that is None is as in the study, and stays out of `settings`: adding an option leaves
+    the keys of old runs unchanged.
+    """
+
+    model: str
+    objective: str  # of ESTIMATORS
+    k: int = 1
+    binarization: str = "none"
+    batch_size: int = 128
+    optimizer: str = "adadelta"
+    peak: float | None = None  # of Adam's learning rate
+    estimator: str | None = None  # of ESTIMATORS; None is the objective's own
+    warm_up: int | None = None  # epochs over which the KL weight rises to 1
+    start: str | None = None  # "mean": the decoder's bias starts at the training images' mean
+    resample: str | None = None  # the next three are options of WarpedDecoder
+    padding: str | None = None
+    pose_std: float | None = None
+    stretch: int | None = None  # times the profile's number of epochs
+
+    def __post_init__(self) -> None:
+        other = GRADIENTS.get(self.objective)
+        if self.estimator not in (None, other):
+            raise ValueError(
+                f"{self.estimator!r} does not estimate the gradient of {self.objective!r}: "
+                f"use one of {(None, other) if other else (None,)}"
+            )
+
+    @property
+    def make_optimizer(self) -> training.MakeOptimizer:
+        """What makes the optimizer and its schedule."""
+        optimizer = OPTIMIZERS[self.optimizer]
+        if self.peak is None:
+            return optimizer
+        return functools.partial(optimizer, peak=self.peak)  # type: ignore[call-arg]
+
+    @property
+    def gradient(self) -> Estimator:
+        """The estimator that trains this model."""
+        return ESTIMATORS[self.estimator or self.objective]
+
+    def epochs(self, by_k: Mapping[int, int]) -> int:
+        """How long it trains under a profile that gives these numbers of epochs to k draws."""
+        return by_k[self.k] * (self.stretch or 1)
+
+    def settings(self) -> dict[str, Any]:
+        """The options that are not None, by name."""
+        options = dataclasses.asdict(self)
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def _study() -> dict[str, Config]:
+    """The study's nine models on its own recipe, and the VAE on binary pixels for comparison."""
+    runs = {}
+    for model in DECODERS:
+        runs[str(RunName(model, "vae"))] = Config(model, "vae")
+    for model in DECODERS:
+        runs[str(RunName(model, "vae", "binarized"))] = Config(model, "vae", 1, "dynamic", 100)
+        for objective in ("multi", "iwae"):
+            runs[str(RunName(model, f"{objective}5"))] = Config(model, objective, 5, "dynamic", 100)
+    return runs
+
+
+def _draws() -> dict[str, Config]:
+    """The plain model with 1 and 50 draws, for chapter 6; with 1 draw both objectives are equal."""
+    return {
+        str(RunName("plain", f"{objective}{k}")): Config("plain", objective, k, "dynamic", 100)
+        for objective, k in (("multi", 1), ("multi", 50), ("iwae", 50))
+    }
+
+
+# Chosen on held-out training images; the page "ablations" shows what each choice gains.
+MODERN = {
+    "binarization": "dynamic",
+    "batch_size": 100,
+    "optimizer": "adam-one-cycle",
+    "peak": 3e-3,
+    "warm_up": 5,
+    "start": "mean",
+}
+MODERN_WARP = {"resample": "logits"}
+LONG = 4  # times the epochs
+
+
+def _modern_run(model: str, objective: str, k: int, **changes: Any) -> Config:
+    options = {
+        **MODERN,
+        **(MODERN_WARP if model != "plain" else {}),
+        "estimator": GRADIENTS.get(objective),
+        **changes,
+    }
+    return Config(model, objective, k, **options)
+
+
+def _modern(suffix: str = "modern", **changes: Any) -> dict[str, Config]:
+    """The study's nine models on a better recipe, all on binary pixels."""
+    kinds = (("vae", 1), ("multi", 5), ("iwae", 5))
+    return {
+        str(RunName(model, f"{objective}{k if k > 1 else ''}", suffix)): _modern_run(
+            model, objective, k, **changes
+        )
+        for objective, k in kinds
+        for model in DECODERS
+    }
+
+
+def _ablations() -> dict[str, Config]:
+    """The modern IWAE, and variants that each undo one of its choices."""
+    changes: dict[str, dict[str, Any]] = {
+        "adadelta": {"optimizer": "adadelta", "peak": None},
+        "constant-rate": {"optimizer": "adam", "peak": 1e-3},
+        "lower-peak": {"peak": 1e-3},
+        "no-warm-up": {"warm_up": None},
+        "zero-start": {"start": None},
+        "reparameterized": {"estimator": None},
+    }
+    warped: dict[str, dict[str, Any]] = {
+        "probs": {"resample": None},
+        "border": {"padding": "border"},
+        "small-pose": {"pose_std": 0.01},
+        "large-pose": {"pose_std": 0.3},
+    }
+    runs = {}
+    for model, choices in (("plain", changes), ("affine", {**changes, **warped})):
+        for what, change in {"modern": {}, **choices}.items():
+            runs[str(RunName(model, "iwae5", what))] = _modern_run(model, "iwae", 5, **change)
+    return runs
+
+
+def _gradients() -> dict[str, Config]:
+    """Six ways to spend 16 draws an image: 4 groups of 4, one of 16, or 16 ELBOs."""
+    ways = (
+        ("iwae", None),
+        ("iwae", "dreg"),
+        ("miwae-4", None),
+        ("ciwae-0.5", None),
+        ("piwae-4", None),
+        ("multi", "stl"),
+    )
+    return {
+        str(
+            RunName(model, f"{objective.partition('-')[0]}16", estimator or "reparameterized")
+        ): _modern_run(model, objective, 16, estimator=estimator)
+        for model in ("plain", "affine")
+        for objective, estimator in ways
+    }
+
+
+# The values of `python -m tvae_core.reproduce --recipe`: a name for each group of runs.
+RECIPES: dict[str, dict[str, Config]] = {
+    "study": _study(),
+    "draws": _draws(),
+    "modern": _modern(),
+    "long": _modern("long", stretch=LONG),
+    "ablation": _ablations(),
+    "gradients": _gradients(),
+}
+# The recipes that train and test on training images (the profile "validation").
+HELD_OUT = ("ablation", "gradients")
+RUNS = {name: config for runs in RECIPES.values() for name, config in runs.items()}

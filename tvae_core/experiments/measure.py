@@ -1,0 +1,503 @@
+"""Measure trained models more closely than their run records do: `python -m tvae_core.measure`.
+
+Each kind of measurement of each model is one record, FOLDER/KIND-MODEL.json, which grows part by
+part; a command that was stopped continues after the last whole part. A record made with other
+options is never mixed with new parts or overwritten. If the package does not hold a run's weights,
+they are taken from `TVAE_RUNS`, or trained with the profile in `TVAE_PROFILE`; the book's records
+used the profile "paper".
+
+    python -m tvae_core.measure nll --models plain-iwae5 affine-iwae5 tps-iwae5 --images 1000
+    python -m tvae_core.measure ais --models affine-iwae5 --images 100 --distributions 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tvae_core import ais, bounds, data, diagnostics, estimators, evaluation, gradients, models
+from tvae_core.data import Images
+from tvae_core.estimators import Estimator
+from tvae_core.experiments import runner
+from tvae_core.experiments.acceleration import fast_arithmetic
+from tvae_core.experiments.configs import names_of
+from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
+from tvae_core.experiments.records import Machine
+from tvae_core.experiments.results import (
+    MEASURED,
+    Run,
+    build,
+    load_pretrained,
+    recorded,
+    shipped,
+)
+from tvae_core.models import VAE
+from tvae_core.runtime import pick_device, seeded, versions, write_atomically
+
+MODELS = names_of("iwae5")
+CONVERGED = names_of("iwae5", variant="long")
+MULTI = names_of("multi5")
+VAES = names_of("vae")
+# The estimators of the gradient lab, each with k draws in total. Those named miwae8 have 8 groups,
+# and are left out where 8 does not divide k.
+miwae8 = partial(bounds.miwae, m=8)
+ciwae = partial(bounds.ciwae, beta=0.5)
+SNR_ESTIMATORS: dict[str, Estimator] = {
+    "elbo": estimators.reparameterized(bounds.elbo),
+    "elbo, stl": estimators.stl,
+    "iwae": estimators.reparameterized(bounds.iwae),
+    "iwae, path derivative": estimators.path_derivative(bounds.iwae),
+    "iwae, dreg": estimators.doubly_reparameterized(bounds.iwae),
+    "miwae8": estimators.reparameterized(miwae8),
+    "miwae8, dreg": estimators.doubly_reparameterized(miwae8),
+    "ciwae": estimators.reparameterized(ciwae),
+    "ciwae, dreg": estimators.doubly_reparameterized(ciwae),
+}
+SNR_KS = (1, 2, 4, 8, 16, 32, 64)
+IS_SAMPLES = evaluation.NLL_SAMPLES  # of the importance sampling that AIS is compared with
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of all kinds; a record holds those that its kind uses. Some kinds have other
+    defaults."""
+
+    images: int = 100
+    block: int = 10  # images in a part
+    draws: int = 50_000
+    distributions: int = 1_000
+    chains: int = 16
+    leapfrog: int = 10
+    start: str = "q"
+    repeats: int = 200
+    rows: int = 1_000
+
+
+class Kind(NamedTuple):
+    """A kind of measurement: its parts, how one is measured, and which options it depends on."""
+
+    parts: Callable[[Options], list[Any]]
+    measure: Callable[[VAE, Images, Any, Options], dict[str, Any]]
+    summary: Callable[[dict[str, Any]], list[str]]
+    options: tuple[str, ...]
+    defaults: dict[str, Any]
+    models: list[str] = MODELS
+    untrained: bool = False  # measures the model before training
+    binarizes: bool = False  # makes gray images binary itself
+
+
+def image_blocks(options: Options) -> list[slice]:
+    starts = range(0, options.images, options.block)
+    return [slice(a, min(a + options.block, options.images)) for a in starts]
+
+
+def one_part(options: Options) -> list[slice]:
+    return [slice(0, options.images)]
+
+
+def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """NLL(k) of each image with bias estimates: lists of images within lists of ks."""
+    ks = [k for k in diagnostics.KS if k <= options.draws]
+    curve = diagnostics.nll_curve(model, images[part], ks, options.rows)
+    rows = {name: getattr(curve, name) for name in curve._fields[1:]}
+    return {name: numbers(row) for name, row in rows.items()}
+
+
+def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """AIS and, on the same images, importance sampling."""
+    annealed = ais.ais(model, images[part].x, **_ais(options))
+    sampled = evaluation.nll(model, images[part], IS_SAMPLES, rows=options.rows)
+    return {
+        **_bound("ais", annealed),
+        "is_nll": numbers(sampled.nll),
+        "is_se": numbers(sampled.se),
+        "is_ess": numbers(sampled.ess),
+    }
+
+
+def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """Both bounds, and importance sampling, for images sampled from the model itself.
+
+    "reach" is the distance of an image's own latents, an exact draw from its posterior, from q's
+    mean: the largest along any latent, in standard deviations of q.
+    """
+    x, latents = ais.simulate(model, part.stop - part.start)
+    lower, upper = ais.bdmc(model, x, latents, **_ais(options))
+    sampled = evaluation.nll(model, data.from_tensor(x), IS_SAMPLES, rows=options.rows)
+    return {
+        **_bound("lower", lower),
+        **_bound("upper", upper),
+        "is_nll": numbers(sampled.nll),
+        "is_se": numbers(sampled.se),
+        "reach": numbers(_reach(model, x, latents)),
+    }
+
+
+@torch.no_grad()
+def _reach(model: VAE, x: Tensor, latents: Tensor) -> Tensor:
+    q = model.posterior(x)
+    return ((latents - q.mean) / q.stddev).abs().amax(-1)
+
+
+def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """Variance of the mean and KL of each latent, z first."""
+    used = evaluation.units(model, images[part])
+    return {"dim_z": model.dim_z, "variance": numbers(used.variance), "kl": numbers(used.kl)}
+
+
+def measure_pixels(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """The NLL of one model on the same images: gray, as a density, and binary in two ways.
+
+    "gray" is the cross-entropy of gray pixels, "density" minus the log-density of the continuous
+    Bernoulli; "fixed" uses the book's binary test set, "redrawn" another binarization of it.
+    """
+
+    def nll(model: VAE, images: Images) -> list[float]:
+        return numbers(evaluation.nll(model, images, options.draws, rows=options.rows).nll)
+
+    gray = images[part]
+    return {
+        "gray": nll(model, gray),
+        "density": nll(diagnostics.with_gray_density(model), gray),
+        "fixed": nll(model, data.binarize_fixed(images)[part]),
+        "redrawn": nll(model, data.binarize_fixed(images, seed=1)[part]),
+        "entropy": numbers(_entropy(gray.x)),
+    }
+
+
+def _entropy(x: Tensor) -> Tensor:
+    """The entropy of each image's gray pixels as Bernoulli probabilities, in nats.
+
+    It is the least possible cross-entropy.
+    """
+    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
+
+
+def snr_parts(options: Options) -> list[tuple[str, int]]:
+    pairs = ((name, k) for k in SNR_KS for name in SNR_ESTIMATORS)
+    return [(name, k) for name, k in pairs if not ("miwae8" in name and k % 8)]
+
+
+def measure_snr(
+    model: VAE, images: Images, part: tuple[str, int], options: Options
+) -> dict[str, Any]:
+    """Signal and noise of each block of parameters, on one batch of all images."""
+    name, k = part
+    estimator = SNR_ESTIMATORS[name]
+    measured = gradients.gradient_snr(model, images.x, estimator, k, options.repeats)
+    snr = {block: {**value._asdict(), "whole": value.whole} for block, value in measured.items()}
+    return {"estimator": name, "k": k, "snr": snr}
+
+
+def measure_start(
+    model: VAE, images: Images, part: tuple[str, int], options: Options
+) -> dict[str, Any]:
+    """The same as snr, for the model before training."""
+    return measure_snr(model, images, part, options)
+
+
+def _ais(options: Options) -> dict[str, Any]:
+    return {
+        "n_distributions": options.distributions,
+        "chains": options.chains,
+        "start": options.start,
+        "leapfrog": options.leapfrog,
+        "rows": options.rows,
+    }
+
+
+def _bound(name: str, bound: ais.AIS) -> dict[str, Any]:
+    """The fields of a bound on log p(x), as an NLL."""
+    return {
+        f"{name}_nll": numbers(-bound.log_p),
+        f"{name}_se": numbers(bound.se),
+        f"{name}_ess": numbers(bound.ess),
+        f"{name}_acceptance": numbers(bound.acceptance),
+    }
+
+
+def numbers(values: Tensor) -> list[Any]:
+    """Values for JSON, rounded to five decimals; NaN becomes None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(plain, value))
+        return None if math.isnan(value) else round(value, 5)
+
+    return plain(values.tolist())
+
+
+def snr_summary(record: dict[str, Any]) -> list[str]:
+    """A line for each estimator and k."""
+    return [
+        f"  {part['estimator']:22} k={part['k']:<3}"
+        + "".join(f"  {block} {value['whole']:.3f}" for block, value in part["snr"].items())
+        for part in record["parts"]
+    ]
+
+
+def units_summary(record: dict[str, Any]) -> list[str]:
+    """How many latents are active."""
+    (part,) = record["parts"]
+    active = [variance > evaluation.ACTIVE for variance in part["variance"]]
+    z, u = active[: part["dim_z"]], active[part["dim_z"] :]
+    return [f"  active: {sum(z)} of {len(z)} in z, {sum(u)} of {len(u)} in u"]
+
+
+def means(record: dict[str, Any]) -> list[str]:
+    """A line for each column: its means over images."""
+    lines = []
+    for name, values in columns(record).items():
+        over_images = values.mean(-1).flatten().tolist()
+        lines.append(f"  {name:17}" + " ".join(f"{mean:9.3f}" for mean in over_images))
+    return lines
+
+
+CHAINS = ("distributions", "chains", "leapfrog", "start")
+SNR = Kind(
+    snr_parts,
+    measure_snr,
+    snr_summary,
+    ("repeats",),
+    {"images": 20},
+    ["plain-iwae5", "affine-iwae5"],
+)
+KINDS = {
+    "nll": Kind(image_blocks, measure_nll, means, ("block", "draws"), {"images": 500}),
+    "ais": Kind(
+        image_blocks,
+        measure_ais,
+        means,
+        ("block", *CHAINS),
+        {},
+        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long")],
+    ),
+    "bdmc": Kind(image_blocks, measure_bdmc, means, ("block", *CHAINS), {}),
+    "units": Kind(one_part, measure_units, units_summary, (), {"images": 10_000}, [*VAES, *MODELS]),
+    "pixels": Kind(
+        image_blocks,
+        measure_pixels,
+        means,
+        ("block", "draws"),
+        {"images": 500, "draws": IS_SAMPLES},
+        ["plain-vae", "plain-vae-binarized"],
+        binarizes=True,
+    ),
+    "snr": SNR,
+    "start": SNR._replace(measure=measure_start, models=["plain-iwae5"], untrained=True),
+}
+# The case that a fingerprint of each kind is computed on.
+TINY = Options(
+    images=2, block=1, draws=20, distributions=3, chains=2, leapfrog=2, repeats=3, rows=30
+)
+
+
+def fingerprint(kind: str) -> str:
+    """How this kind of measurement behaves, as 16 hexadecimal digits.
+
+    It measures two bundled digits on a small affine model with its first parameters: see
+    `tvae_core.experiments.fingerprint`. Of the SNR only the cases of up to 8 draws take part.
+    """
+    how = KINDS[kind]
+    with in_double_precision():
+        model = models.build("affine", dim_z=3, dim_u=2, hidden=(8,))
+        seen = images = digits(TINY.images, "test")
+        if not how.binarizes:
+            seen = data.binarize_fixed(images)
+        parts = [p for p in how.parts(TINY) if isinstance(p, slice) or p[1] <= 8]
+        return digest([how.measure(model, seen, part, TINY) for part in parts])
+
+
+def trained(name: str) -> Run:
+    """The run that ships; if its weights do not, seed 0 of the current profile.
+
+    That one is trained now, unless `TVAE_RUNS` holds it.
+    """
+    if name in shipped():
+        return load_pretrained(name)
+    return runner.run(name, *runner.load_data())
+
+
+def measured_model(kind: str, run: Run) -> VAE:
+    """The model that a kind measures: the trained one, or the one that training started from."""
+    if not KINDS[kind].untrained:
+        return run.model
+    with seeded(0):
+        return build(run.record.config).to(pick_device())
+
+
+def measure(kind: str, name: str, images: Images, options: Options, folder: Path) -> dict[str, Any]:
+    """Measure the missing parts of one record, and return it.
+
+    Parts are seeded by their number, so that a record does not depend on where it was interrupted.
+
+    Raises:
+        ValueError: the folder holds a record of this name with other options, images, weights or
+            behaviour of the code, or a damaged one.
+    """
+    how, path = KINDS[kind], folder / f"{kind}-{name}.json"
+    run = trained(name)
+    model = measured_model(kind, run)
+    seen = data.binarize_fixed(images) if run.record.binary and not how.binarizes else images
+    fixed = {
+        "kind": kind,
+        "model": name,
+        "options": {key: getattr(options, key) for key in how.options},
+        "data": runner.describe(seen),
+        "weights": _weights_hash(model),
+        "fingerprint": fingerprint(kind),
+    }
+    record: dict[str, Any] = {
+        **fixed,
+        "versions": versions(),
+        "machine": dataclasses.asdict(Machine.here(seen.pixels.device)),
+        "seconds": 0.0,
+        "parts": [],
+    }
+    if path.exists():
+        record = _resumed(path, fixed)
+    parts = how.parts(dataclasses.replace(options, images=len(images)))
+    for index in range(len(record["parts"]), len(parts)):
+        start = time.perf_counter()
+        with seeded(index):
+            record["parts"].append(how.measure(model, seen, parts[index], options))
+        record["seconds"] += time.perf_counter() - start
+        write_atomically(path, _json(record).encode())
+        left = record["seconds"] / (index + 1) * (len(parts) - index - 1)
+        print(f"{path.stem}: {index + 1} of {len(parts)} parts, {left / 60:.0f} min left")
+    return record
+
+
+def _json(record: dict[str, Any]) -> str:
+    """JSON with one field, and one part, on each line."""
+    lines = [
+        f'"{name}": {json.dumps(value, allow_nan=False)}'
+        for name, value in record.items()
+        if name != "parts"
+    ]
+    parts = ",\n".join(json.dumps(part, allow_nan=False) for part in record["parts"])
+    return "{\n" + ",\n".join([*lines, f'"parts": [\n{parts}\n]']) + "\n}\n"
+
+
+def _resumed(path: Path, fixed: dict[str, Any]) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        differs = [name for name, value in fixed.items() if record[name] != value]
+        if not isinstance(record["parts"], list) or not isinstance(record["seconds"], float):
+            raise TypeError("no parts")
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole record ({error!r}); delete it") from error
+    if differs:
+        raise ValueError(
+            f"{path} was measured with other {', '.join(differs)}; delete it, or choose another "
+            "--folder"
+        )
+    return record
+
+
+def _weights_hash(model: VAE) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def columns(record: dict[str, Any]) -> dict[str, Tensor]:
+    """The rows of a record's parts joined along the images, the last axis; None becomes NaN.
+
+    For kinds measured in blocks of images; the parts of "snr" and "start" stand alone.
+    """
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(filled, value))
+        return math.nan if value is None else value
+
+    def tensor(values: list[Any]) -> Tensor:
+        return torch.tensor(filled(values), dtype=torch.float64)
+
+    first, *_ = record["parts"]
+    return {n: torch.cat([tensor(part[n]) for part in record["parts"]], -1) for n in first}
+
+
+@fast_arithmetic()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure each of the models in one way."""
+    chosen = _parse(arguments)
+    given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
+    options = Options(**{**KINDS[chosen.kind].defaults, **given})
+    test = data.load("mnist", "test", fallback="mini").to(pick_device())
+    images = runner.spread(test, options.images)
+    for name in chosen.models or KINDS[chosen.kind].models:
+        record = measure(chosen.kind, name, images, options, chosen.folder)
+        print(summary(record))
+
+
+def summary(record: dict[str, Any]) -> str:
+    """The results in a few lines."""
+    head = f"{record['kind']}, {record['model']}, {record['data']['n']} images"
+    head += f", {record['seconds'] / record['data']['n']:.2f} s an image"
+    return "\n".join([head, *KINDS[record["kind"]].summary(record)])
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tvae_core.measure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("kind", choices=KINDS, help="; ".join(map(_describe, KINDS)))
+    add(
+        "--models",
+        nargs="+",
+        choices=recorded(),
+        metavar="MODEL",
+        help="by default those that the book measures in this way",
+    )
+    for name, meaning in NUMBERS.items():
+        add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
+    add("--start", choices=ais.STARTS, default=Options.start, help="where the chains of AIS begin")
+    add(
+        "--folder",
+        type=Path,
+        default=MEASURED,
+        help="of the records (%(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+NUMBERS = {
+    "images": "spread evenly over the test set (see the kinds)",
+    "block": f"images in a part of the record ({Options.block})",
+    "draws": f"of q for each image ({Options.draws}; for pixels {IS_SAMPLES})",
+    "distributions": f"of AIS ({Options.distributions})",
+    "chains": f"of AIS, for each image ({Options.chains})",
+    "leapfrog": f"steps of a transition of AIS ({Options.leapfrog})",
+    "repeats": f"gradients that give a mean and a spread ({Options.repeats})",
+    "rows": f"latents decoded at once ({Options.rows}; more suits a GPU)",
+}
+
+
+def _describe(kind: str) -> str:
+    """The kind's name, what it measures, and on how many images by default."""
+    what = (KINDS[kind].measure.__doc__ or "").partition(".")[0].partition(":")[0]
+    return f"{kind}: {what}; {Options(**KINDS[kind].defaults).images} images"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)

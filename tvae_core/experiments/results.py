@@ -1,0 +1,243 @@
+"""The weights and records that ship with the package: the book's models and its measurements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+
+from tvae_core import models
+from tvae_core.experiments import study
+from tvae_core.experiments.configs import RunName
+from tvae_core.experiments.records import RunRecord, load_record
+from tvae_core.models import VAE
+from tvae_core.runtime import NAMES, check_known, pick_device
+
+WARPED_OPTIONS = ("pose_std", "resample", "padding")
+
+
+SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"
+FOLDER = SHIPPED / "runs"  # weights and records of seed 0
+SEEDS = SHIPPED / "seeds.json"  # what came out for every seed, in short
+VALIDATION = SHIPPED / "validation.json"  # the same for runs on held-out training images
+MEASURED = SHIPPED / "measured"  # records of `tvae_core.measure`
+
+
+INFORMATIVE: float = NAMES["informative_kl"]
+
+
+class Run(NamedTuple):
+    """A trained model and its record."""
+
+    model: VAE
+    record: RunRecord
+
+
+def load_pretrained(name: str) -> Run:
+    """The model that the book shows under this name, and its record (seed 0, paper profile).
+
+    The weights are stored in float16: losses computed with them differ from the record in the
+    second decimal at most.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed).
+        OSError: a damaged file.
+    """
+    record = record_of(name)
+    weights = _verified("pretrained model", name, ".safetensors")
+    return Run(load_weights(weights, record.config).to(pick_device()), record)
+
+
+def record_of(name: str) -> RunRecord:
+    """The record behind the book's numbers for a run of seed 0.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed).
+        OSError: a damaged file.
+    """
+    return load_record(_verified("record", name, ".json"))
+
+
+def recorded() -> list[str]:
+    """The runs that the package has a record of."""
+    return _named(".json")
+
+
+def shipped() -> list[str]:
+    """The runs that the package has weights of."""
+    return _named(".safetensors")
+
+
+def _named(suffix: str) -> list[str]:
+    return [Path(file).stem for file in _sums() if file.endswith(suffix)]
+
+
+def over_seeds(name: str, field: str = "nll") -> list[float]:
+    """A number for each seed of a run, seed 0 first, all on the same test images.
+
+    "recon" and "nll" are means over the images. "active" is the number of latents whose posterior
+    mean has a variance over the images above `evaluation.ACTIVE`, "informative" the number of those
+    whose mean KL is above `INFORMATIVE` nats.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed).
+    """
+    summary = json.loads(SEEDS.read_text())
+    check_known("run", name, summary)
+    values: list[float] = summary[name][field]
+    return values
+
+
+class Gap(NamedTuple):
+    """The difference between two runs: of their means over seeds, with its standard error.
+
+    `margin` is half the width of its 95 % confidence interval.
+    """
+
+    mean: float
+    error: float
+    margin: float
+
+    @property
+    def beyond_luck(self) -> bool:
+        """Whether the luck of training is an unlikely explanation."""
+        return abs(self.mean) > self.margin
+
+
+def gap_over_seeds(a: str, b: str, field: str = "nll") -> Gap:
+    """Mean of a field over the seeds of run `a`, minus that of run `b`, with its error over seeds.
+
+    Both means are over the same test images, so the error is due to the luck of training alone. The
+    interval is that of Welch's t-test: with few seeds it is wider, because few seeds say little
+    about their own scatter.
+
+    Raises:
+        ValueError: an unknown name (the known are listed), or a run with fewer than three seeds.
+    """
+    from scipy import stats  # imported here because it takes half a second
+
+    runs = [over_seeds(name, field) for name in (a, b)]
+    for name, values in zip((a, b), runs, strict=True):
+        if len(values) < 3:
+            raise ValueError(
+                f"{name!r} has {len(values)} seeds; at least three seeds are needed to judge luck"
+            )
+    mean = statistics.mean(runs[0]) - statistics.mean(runs[1])
+    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in runs))
+    interval = stats.ttest_ind(*runs, equal_var=False).confidence_interval(0.95)
+    return Gap(mean, error, float(interval.high - interval.low) / 2)
+
+
+class Validation(NamedTuple):
+    """The results of a run on held-out training images.
+
+    `gap` is the mean NLL minus that of the run `base` on the same images, and its standard error
+    over seeds and images; None for `base` itself, and where `base` has no record.
+    """
+
+    nll: list[float]  # of each seed, seed 0 first
+    base: str
+    gap: list[float] | None
+    epochs: int
+    samples: int  # importance samples an image
+    images: int
+
+
+def validated(name: str) -> Validation:
+    """The results of a run of the recipes on held-out training images.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed).
+    """
+    summary = json.loads(VALIDATION.read_text())
+    check_known("run on held-out images", name, summary)
+    return Validation(**summary[name])
+
+
+def measured(kind: str, model: str) -> dict[str, Any]:
+    """The record of `python -m tvae_core.measure KIND --models MODEL` for a model of the book.
+
+    `measure.columns` joins the parts of such a record.
+
+    Raises:
+        ValueError: nothing of this kind was measured on this model (what was is listed).
+    """
+    name = f"{kind}-{model}"
+    check_known("measurement", name, sorted(path.stem for path in MEASURED.glob("*.json")))
+    record: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_text())
+    return record
+
+
+def _verified(kind: str, name: str, suffix: str) -> Path:
+    """A file of the package, after its SHA-256 has been checked."""
+    check_known(kind, name, _named(suffix))
+    path = FOLDER / f"{name}{suffix}"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _sums()[path.name]:
+        raise OSError(f"{path} is damaged; install tvae_core again")
+    return path
+
+
+def _sums() -> dict[str, str]:
+    """SHA-256 of each file of weights or records."""
+    lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
+
+
+def report(*names: str) -> str:
+    """A table of the book's records for some of `RUNS`, with the study's numbers.
+
+    For seed 0: means over test images +- the standard error over these images; NLL from the
+    record's number of importance samples. Then the standard deviation of the NLL over seeds, and
+    how many seeds there are.
+    """
+    lines = [
+        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
+        f"{'study: recon, NLL':>18}"
+    ]
+    for name in names:
+        record = record_of(name)
+        printed_nll = study.nll_of(name)
+        printed = "-" if printed_nll is None else f"{printed_nll:.2f}"
+        decoder, objective, variant = RunName.of(name)
+        if (objective, variant) == ("vae", ""):
+            printed = f"{study.PRINTED[decoder].recon:.2f}  {printed}"
+        values = over_seeds(name)
+        spread = f"{statistics.stdev(values):.2f} ({len(values)})" if len(values) > 1 else "-"
+        lines.append(
+            f"{name:20} {record.recon.mean:7.2f} +- {record.recon.se:.2f} {record.kl_z.mean:6.2f} "
+            f"{record.kl_u.mean:6.2f} {record.nll.mean:8.2f} +- {record.nll.se:.2f} {spread:>10} "
+            f"{printed:>18}"
+        )
+    return "\n".join(lines)
+
+
+def build(config: Mapping[str, Any]) -> VAE:
+    """The untrained model of a record's configuration."""
+    warped = {name: config[name] for name in WARPED_OPTIONS if name in config}
+    return models.build(config["model"], tuple(config["size"]), **warped)
+
+
+def load_weights(path: Path, config: Mapping[str, Any]) -> VAE:
+    """The trained model of a record's configuration, on the CPU.
+
+    Raises:
+        ValueError: missing or damaged weights, or weights of another model.
+    """
+    model = build(config)
+    try:
+        state = safetensors.torch.load(path.read_bytes())
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights {path} are missing, damaged or another model's; delete the folder "
+            f"{path.parent} and run again"
+        ) from error
+    return model.eval()

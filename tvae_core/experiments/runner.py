@@ -1,0 +1,400 @@
+"""Training and measuring the book's runs: at which size, and where their results are kept.
+
+The one module that puts all others together. `python -m tvae_core.reproduce` calls it for many
+runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import safetensors.torch
+import torch
+
+from tvae_core import data, evaluation, models, training
+from tvae_core.data import Images
+from tvae_core.experiments import stacking
+from tvae_core.experiments.acceleration import (
+    Compiled,
+    accelerated_step,
+    can_compile,
+    fast_arithmetic,
+)
+from tvae_core.experiments.configs import RUNS, Config
+from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
+from tvae_core.experiments.records import Machine, RunRecord, load_record
+from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
+from tvae_core.models import VAE
+from tvae_core.runtime import check_known, pick_device, seeded, versions, write_atomically
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything: the data set, how long to train, how well to evaluate."""
+
+    name: str
+    dataset: str
+    n_train: int
+    epochs: dict[int, int]  # of runs with k draws per image, by k
+    n_test: int
+    nll_samples: int
+    held_out: int = 0  # training images to test on, in place of the test set
+
+
+PROFILES = {
+    "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 16: 1, 50: 1}, 50, 100),
+    "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 16: 3, 50: 1}, 200, 5_000),
+    "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 16: 50, 50: 50}, 10_000, 5_000),
+    # Where recipes are compared and chosen: the test set stays unseen.
+    "validation": Profile(
+        "validation", "mnist", 55_000, {1: 15, 5: 15, 16: 15, 50: 15}, 1_000, 1_000, held_out=5_000
+    ),
+}
+# The paper profile without a GPU.
+PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)
+
+
+def current_profile() -> Profile:
+    """The profile that `TVAE_PROFILE` names; without it paper where there is a GPU, else reader.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
+    gpu = pick_device().type == "cuda"
+    default = "paper" if gpu else "reader"
+    name = os.environ.get("TVAE_PROFILE") or default
+    check_known("profile (TVAE_PROFILE)", name, PROFILES)
+    if name == "paper" and not gpu:
+        return PAPER_ON_CPU
+    return PROFILES[name]
+
+
+def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
+    """Training and test images of a profile, on the picked device; prints what they are.
+
+    A test set smaller than the whole takes every n-th image: see `spread`. The profile "validation"
+    tests on training images that it holds out.
+    """
+    profile = profile or current_profile()
+    device = pick_device()
+    train, test = (
+        data.load(profile.dataset, split, fallback="mini").to(device) for split in data.SPLITS
+    )
+    if profile.held_out:
+        train, test = hold_out(train, profile.held_out)
+    train, test = train[: profile.n_train], spread(test, profile.n_test)
+    print(
+        f"profile {profile.name}: {len(train):,} training and {len(test):,} test images "
+        f"of {train.name} on {Machine.here(device, _workers())}"
+    )
+    return train, test
+
+
+def spread(images: Images, n: int) -> Images:
+    """n of the images, evenly spaced: MNIST's test set has an easier half and a harder one."""
+    return images[:: max(1, len(images) // n)][:n]
+
+
+def hold_out(images: Images, n: int) -> tuple[Images, Images]:
+    """Images to train on, and n of them, evenly spaced, to test on."""
+    step = max(2, len(images) // n)
+    held = torch.zeros(len(images), dtype=torch.bool)
+    held[::step] = True
+    return images[~held], images[held]
+
+
+def run(
+    name: str,
+    train: Images,
+    test: Images,
+    seed: int = 0,
+    profile: Profile | None = None,
+    pretrained: bool = False,
+) -> Run:
+    """Train and evaluate one of `RUNS`, or load it where that has been done.
+
+    With `pretrained` nothing is trained: the book's own model and record come back at once.
+
+    A killed run goes on from its last epoch. Results are kept in the folder that `TVAE_RUNS`
+    names, keyed by configuration, training images and seed; a run that is measured on other test
+    images is not trained again.
+
+    Raises:
+        ValueError: an unknown run (the known ones are listed), images of another profile than the
+            current one (if none is given), or damaged files in the runs folder.
+    """
+    if pretrained:
+        print(f"{name}: the book's weights")
+        book = load_pretrained(name)
+        print(_summary(book.record))
+        return book
+    (one,) = run_seeds(name, train, test, [seed], profile)
+    return one
+
+
+def run_seeds(
+    name: str,
+    train: Images,
+    test: Images,
+    seeds: Sequence[int],
+    profile: Profile | None = None,
+    side_by_side: bool | None = None,
+) -> list[Run]:
+    """`run` for several seeds; by default a GPU trains them side by side, as one stack of models.
+
+    Each model of a stack starts with the parameters that it would have alone, but sees other
+    batches, so that its result agrees with a run alone within the spread of seeds.
+
+    Raises:
+        ValueError: as `run`.
+    """
+    check_known("run", name, RUNS)
+    profile = profile or _profile_of(train)
+    if side_by_side is None:
+        side_by_side = train.pixels.is_cuda
+    job = Job(name, RUNS[name], profile, train)
+    folders = {seed: job.folder(seed) for seed in seeds}
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders.values()):  # in one order, so that no two wait for each other
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(filelock.FileLock(folder / "lock"))
+        new = [seed for seed, folder in folders.items() if not (folder / TRAINING).exists()]
+        for group in [new] if side_by_side and new else [[seed] for seed in new]:
+            job.train(group)
+        return [job.evaluate(seed, test, fresh=seed in new) for seed in seeds]
+
+
+def _profile_of(train: Images) -> Profile:
+    """The current profile, if these are its images: a record must not claim another one's."""
+    profile = current_profile()
+    if train.name == profile.dataset and len(train) != profile.n_train:
+        raise ValueError(
+            f"{len(train):,} training images do not fit the profile {profile.name!r}, which trains "
+            f"on {profile.n_train:,}; give run(..., profile=...) the one that they were loaded for"
+        )
+    return profile
+
+
+def train_models(
+    config: Config,
+    images: Images,
+    epochs: int,
+    seeds: Sequence[int],
+    checkpoint: Path | None = None,
+    fast: bool = False,
+) -> list[tuple[VAE, training.History]]:
+    """Train a model for each seed, as one stack if there are several, with its history."""
+    stacked = len(seeds) > 1
+    with seeded(seeds[0]):
+        alone = [untrained(config, images, seed) for seed in seeds]
+        model = stacking.stack(alone) if stacked else alone[0]
+        history = training.fit(
+            model,
+            batches(config, images, len(seeds) if stacked else None),
+            config.gradient,
+            k=config.k,
+            epochs=epochs,
+            optimizer=config.make_optimizer,
+            warm_up=config.warm_up or 0,
+            checkpoint=checkpoint,
+            accelerate=accelerated_step if fast else None,
+        )
+    if not stacked:
+        return [(model, history)]
+    return list(zip(stacking.unstack(model), stacking.unstack_history(history), strict=True))
+
+
+def untrained(config: Config, images: Images, seed: int) -> VAE:
+    """The model before training; seeds torch's generators."""
+    torch.manual_seed(seed)
+    model = build(config.settings() | {"size": images.size})
+    if config.start == "mean":
+        models.start_at_mean(model, images.x.mean(0).cpu())
+    return model.to(images.pixels.device)
+
+
+def batches(config: Config, images: Images, stack: int | None = None) -> data.Batches:
+    """An epoch's batches, for one model or for a stack of models."""
+    return data.Batches(images, config.batch_size, config.binarization, stack)
+
+
+def as_seen(config: Config, test: Images) -> Images:
+    """The test images as a run sees them: fixed binary ones if it trained on binary pixels."""
+    return test if config.binarization == "none" else data.binarize_fixed(test)
+
+
+def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
+    """The measured fields of a record."""
+    terms = evaluation.elbo_terms(model, test)
+    use = evaluation.units(model, test)
+    ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
+    device = test.pixels.device
+    # Compiling takes seconds; a set this large takes minutes.
+    large = len(test) * nll_samples > 5_000_000 and can_compile(device.type)
+    rows = evaluation.rows_at_once(device)
+    result = evaluation.nll(model, test, nll_samples, ks, rows, Compiled if large else None)
+    return {
+        "recon": evaluation.mean_se(terms.recon),
+        "kl_z": evaluation.mean_se(terms.kl_z),
+        "kl_u": evaluation.mean_se(terms.kl_u),
+        "nll": evaluation.mean_se(result.nll),
+        "nll_mc_se": result.se.square().sum().sqrt().item() / len(test),
+        "nll_ks": list(result.ks),
+        "nll_at": result.nll_at.double().mean(-1).tolist(),
+        "ess_median": result.ess.median().item(),
+        "nll_per_image": [round(value, 3) for value in result.nll.tolist()],
+        "recon_per_image": [round(value, 3) for value in terms.recon.tolist()],
+        "kl_per_latent": [round(value, 4) for value in use.kl.tolist()],
+        "variance_per_latent": [round(value, 5) for value in use.variance.tolist()],
+    }
+
+
+def fingerprint(config: Config) -> str:
+    """How training and evaluating such a run behave, as 16 hexadecimal digits.
+
+    It comes from two epochs (times `stretch`) on 130 bundled digits, which make two batches of
+    either size, and from the evaluation on three more: see `tvae_core.experiments.fingerprint`.
+    """
+    with in_double_precision():
+        images = digits(130)
+        epochs = config.epochs({config.k: 2})
+        ((model, history),) = train_models(config, images, epochs, [0])
+        measured = evaluate_model(model, as_seen(config, digits(3, "test")), nll_samples=8)
+    curves = [{n: v for n, v in row.items() if n != "seconds"} for row in history]
+    rates = [f"{row.pop('learning_rate'):.6g}" for row in curves]
+    return digest([curves, rates, measured])
+
+
+TRAINING = "training.json"  # written last, so it marks a run as trained
+
+
+class Job(NamedTuple):
+    """One of `RUNS` on given training images; its seeds share all but the random numbers."""
+
+    name: str
+    config: Config
+    profile: Profile
+    images: Images
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        epochs = self.config.epochs(self.profile.epochs)
+        # A list, as JSON has it, so that a kept record equals a fresh one.
+        return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
+
+    def folder(self, seed: int) -> Path:
+        key = _hash(self.settings, describe(self.images), seed)
+        return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
+
+    def record_path(self, seed: int, test: Images) -> Path:
+        """Where the record of this run on these test images is, or will be."""
+        key = _hash(describe(as_seen(self.config, test)), self.profile.nll_samples)
+        return self.folder(seed) / f"record-{key}.json"
+
+    def train(self, seeds: Sequence[int]) -> None:
+        """Train a model for each seed, side by side if there are several; keep the weights."""
+        epochs = self.settings["epochs"]
+        machine = Machine.here(self.images.pixels.device, _workers(), len(seeds))
+        print(f"{self.name}: {epochs} epochs on {machine}", flush=True)
+        checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
+        # Making a step fast takes seconds; a run this long takes minutes.
+        fast = self.profile.n_train * epochs > 700_000
+        behaviour = fingerprint(self.config)
+        with fast_arithmetic():
+            trained = train_models(self.config, self.images, epochs, seeds, checkpoint, fast)
+        for seed, (model, curves) in zip(seeds, trained, strict=True):
+            kept = {
+                "name": self.name,
+                "seed": seed,
+                "profile": self.profile.name,
+                "config": self.settings,
+                "data": {"train": describe(self.images)},
+                "fingerprint": behaviour,
+                "versions": versions(),
+                "machine": dataclasses.asdict(machine),
+                "seconds": {"train": sum(row["seconds"] for row in curves) / len(seeds)},
+                "curves": curves,
+            }
+            folder = self.folder(seed)
+            write_atomically(
+                folder / "weights.safetensors", safetensors.torch.save(model.state_dict())
+            )
+            write_atomically(folder / TRAINING, json.dumps(kept, indent=1).encode())
+        checkpoint.unlink(missing_ok=True)
+
+    def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:
+        """A trained model and its record on these test images, measured unless that is done."""
+        folder, samples = self.folder(seed), self.profile.nll_samples
+        path = self.record_path(seed, test)
+        if path.exists():
+            record = load_record(path)
+            model = load_weights(folder / "weights.safetensors", record.config)
+        else:
+            kept, seen = _load_training(folder / TRAINING), as_seen(self.config, test)
+            model = load_weights(folder / "weights.safetensors", kept["config"])
+            model = model.to(test.pixels.device)
+            start = time.perf_counter()
+            with seeded(seed), fast_arithmetic():
+                measured = evaluate_model(model, seen, samples)
+            seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
+            config = {**kept["config"], "nll_samples": samples}
+            images = {**kept["data"], "test": describe(seen)}
+            kept |= {"seconds": seconds, "config": config, "data": images}
+            record = RunRecord.of({**kept, **measured})
+            record.save(path)
+        if not fresh:
+            print(f"{self.name}: loaded from {folder.name}")
+            every = training.print_every(len(record.curves))
+            for row in record.curves[every - 1 :: every]:
+                print(training.describe(row))
+        print(_summary(record))
+        return Run(model.to(self.images.pixels.device).eval(), record)
+
+
+def _load_training(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text())
+        return {**kept, "seconds": {**kept["seconds"]}}
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not whole ({error!r}); delete the folder {path.parent} and run again"
+        ) from error
+
+
+def describe(images: Images) -> dict[str, Any]:
+    """How records name a set of images."""
+    return {"name": images.name, "n": len(images), "sha256": images.sha256()}
+
+
+def _workers() -> int:
+    """How many of torchrun's workers share a device with this one."""
+    devices = torch.cuda.device_count() or math.inf  # processes share no CPU: each has its threads
+    return max(1, int(int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // devices))
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
+def _summary(record: RunRecord) -> str:
+    return (
+        f"{record.name}: recon {record.recon.mean:.2f} +- {record.recon.se:.2f}, "
+        f"NLL({record.nll_ks[-1]}) {record.nll.mean:.2f} +- {record.nll.se:.2f}, "
+        f"trained in {record.seconds['train']:.0f} s on {record.machine}"
+    )
+
+
+def runs_folder() -> Path:
+    """`TVAE_RUNS`, or a folder beside the images."""
+    return Path(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs").expanduser()

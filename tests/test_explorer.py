@@ -14,6 +14,7 @@ from torch import nn
 import tvae_core
 from tvae_core import explorer, models, warps
 from tvae_core.explorer import export, fallback
+from tvae_core.explorer.joining import join
 from tvae_core.runtime import seeded
 
 
@@ -124,6 +125,82 @@ def test_page_and_notebook_run_the_same_source():
     assert re.findall(r"^export .*", module, re.M) == ["export default { render };"]
     inside = page.removeprefix("(() => {\n").removesuffix("})();\n")
     assert inside == module.replace("export default { render };\n", "")
+
+
+def write_modules(folder, **sources):
+    for name, lines in sources.items():
+        (folder / f"{name}.mjs").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_modules_are_joined_after_what_they_import(tmp_path):
+    write_modules(
+        tmp_path,
+        main=[
+            'import { a } from "./a.mjs";',
+            'import {\n  b,\n  C,\n} from "./b.mjs";',
+            "export default a + b;",
+        ],
+        a=['import { b } from "./b.mjs";', "export const a = b;"],
+        b=["export const b = 1;", "export class C {}"],
+        unused=["const b = 2;"],
+    )
+    joined = join(tmp_path, "main.mjs")
+    assert [line for line in joined.splitlines() if line] == [
+        "const b = 1;",
+        "class C {}",
+        "const a = b;",
+        "export default a + b;",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("declaration", "again"),
+    [
+        ("const x = 1;", "export function x() {}"),
+        ("export class x {}", "let x;"),
+        ("const [y, x] = [1, 2];", "export async function x() {}"),
+    ],
+)
+def test_joined_modules_may_not_define_the_same_name(tmp_path, declaration, again):
+    write_modules(
+        tmp_path,
+        main=['import { a } from "./a.mjs";', declaration],
+        a=["export const a = 1;", again],
+    )
+    with pytest.raises(ValueError, match=r"a\.mjs and main\.mjs both define 'x'"):
+        join(tmp_path, "main.mjs")
+
+
+def test_names_inside_functions_do_not_clash(tmp_path):
+    write_modules(
+        tmp_path,
+        main=['import { a } from "./a.mjs";', "function f() {", "  const x = 1;", "}"],
+        a=["export const a = 1;", "const x = 2;"],
+    )
+    assert join(tmp_path, "main.mjs").count("const x") == 2
+
+
+def test_joining_refuses_imports_that_it_cannot_resolve(tmp_path):
+    write_modules(
+        tmp_path,
+        circle=['import { a } from "./a.mjs";', "export const c = 1;"],
+        a=['import { c } from "./circle.mjs";', "export const a = 1;"],
+        missing=['import { b, c } from "./leaf.mjs";'],
+        renamed=['import { b as d } from "./leaf.mjs";'],
+        whole=['import * as leaf from "./leaf.mjs";'],
+        listed=["const e = 1;", "export { e };"],
+        leaf=["export const b = 1;", "const c = 2;"],
+    )
+    refusals = {
+        "circle": r"circle of imports: circle\.mjs -> a\.mjs -> circle\.mjs",
+        "missing": r"missing\.mjs imports c, not exported by leaf\.mjs",
+        "renamed": "imports b as d, not exported",
+        "whole": "cannot join 'import ",
+        "listed": "cannot join 'export ",
+    }
+    for name, message in refusals.items():
+        with pytest.raises(ValueError, match=message):
+            join(tmp_path, f"{name}.mjs")
 
 
 def test_digits_are_of_every_class():

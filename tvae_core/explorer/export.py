@@ -28,7 +28,8 @@ from tvae_core.models import VAE, Decoder, Encoder, WarpedDecoder
 from tvae_core.runtime import NAMES, write_atomically
 from tvae_core.warps import WARPS, Warp, make_warp
 
-# The models that a page can show. The book has no "vae-binarized" weights for every decoder.
+# The models that a page can show. "vae-binarized" is left out because its weights are shipped for
+# the plain decoder only.
 SHOWN = tuple(
     f"{decoder}-{objective}"
     for decoder, objective in product(NAMES["decoders"], NAMES["objectives"])
@@ -43,9 +44,9 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
     """A model's configuration and weights, in the form that `buildModel` in model.mjs takes.
 
     The weights are a single float32 vector: for each linear layer its matrix, row by row, then its
-    bias. `binarized` says whether the model was trained on binary pixels. `images` serve to measure
-    the mean KL of each latent, by which the explorer sorts the latents and marks uninformative
-    ones.
+    bias. `binarized` says whether the model was trained on binary pixels. `images` are
+    used to measure the mean KL of each latent, which tells the explorer how to sort the latents and
+    which ones are uninformative.
 
     Raises:
         TypeError: an architecture that `models.build` does not make.
@@ -112,7 +113,10 @@ def _name_of(warp: Warp) -> str:
 
 
 def some_digits(per_class: int = PER_CLASS) -> Images:
-    """The first few bundled test digits of each class, ordered 0, 1, ..., 9, 0, 1, ..."""
+    """The first few digits of each class among the bundled ones that are held out of training.
+
+    They are in the order 0, 1, ..., 9, 0, 1, ...
+    """
     mini = data.load("mini", "test")
     assert mini.labels is not None
     of_class = [(mini.labels == label).nonzero().flatten()[:per_class] for label in range(10)]

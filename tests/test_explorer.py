@@ -1,9 +1,10 @@
-"""The explorer's widget and its files for pages: what they hold, and what they refuse."""
+"""The explorer's widget, its JavaScript as one script, and its files for pages."""
 
 import base64
 import json
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 import tvae_core
 from tvae_core import explorer, models, warps
 from tvae_core.explorer import export, fallback
+from tvae_core.explorer.joining import join
 from tvae_core.runtime import seeded
 
 
@@ -28,7 +30,7 @@ def live(monkeypatch):
     monkeypatch.setattr(explorer, "is_live", lambda: True)
 
 
-def test_the_widget_starts_where_it_is_told(model, live):
+def test_the_widget_starts_at_the_given_latents(model, live):
     latents = torch.linspace(-1, 1, 9)
     widget = explorer.explorer(model, latents=latents, view="pose")
     assert widget.z == pytest.approx(latents[:3].tolist())
@@ -40,21 +42,21 @@ def test_the_widget_starts_where_it_is_told(model, live):
 
 def test_z_and_u_can_be_set_and_watched(model, live):
     widget = explorer.explorer(model)
-    heard = []
-    widget.observe(lambda change: heard.append(change.new), "u")
+    seen = []
+    widget.observe(lambda change: seen.append(change.new), "u")
     widget.u = [0.5] * 6
-    assert heard == [[0.5] * 6]
-    with pytest.raises(traitlets.TraitError, match="u has 6 numbers, got 5"):
+    assert seen == [[0.5] * 6]
+    with pytest.raises(traitlets.TraitError, match="u must have 6 numbers, got 5"):
         widget.u = [0.5] * 5
     assert widget.u == [0.5] * 6
 
 
-def test_elsewhere_a_line_says_where_the_widget_would_be(model, capsys):
+def test_without_a_reader_it_prints_a_line_instead_of_the_widget(model, capsys):
     assert explorer.explorer(model) is None
     assert "live notebook" in capsys.readouterr().out
 
 
-def test_what_the_widget_refuses(model):
+def test_the_widget_refuses_unknown_views_sizes_and_architectures(model):
     with pytest.raises(ValueError, match="unknown view 'front'; known: pose"):
         explorer.explorer(model, view="front")
     with pytest.raises(ValueError, match=r"images=\.\.\."):
@@ -64,7 +66,7 @@ def test_what_the_widget_refuses(model):
         explorer.explorer(model)
 
 
-def test_a_warp_is_known_by_its_basis(model):
+def test_a_warp_is_recognized_by_its_basis(model):
     digits = export.some_digits(1)
     for name in ("translation", "rotation", "similarity", "affine", "tps"):
         config, _ = export.describe(models.build(name, dim_z=3, hidden=(16,)), digits)
@@ -79,7 +81,7 @@ def test_a_warp_is_known_by_its_basis(model):
         export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
 
 
-def test_weights_come_back_from_their_package():
+def test_packed_weights_can_be_unpacked():
     with seeded(1):
         weights = torch.randn(1001) * torch.logspace(-9, 2, 1001)
     planes = np.frombuffer(zlib.decompress(base64.b64decode(export.pack(weights))), "uint8")
@@ -94,15 +96,15 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_a_page_with_one_model_is_small(files):
+def test_a_page_with_one_model_loads_less_than_1500_kb(files):
     shared = sum(path.stat().st_size for path in [files / "explorer.js", *files.glob("digits.*")])
     for name in export.SHOWN:
         (script,) = files.glob(f"{name}.*.js")
         assert script.stat().st_size + shared < 1_500_000
 
 
-def test_names_change_with_contents_and_only_then(files, tmp_path):
-    (tmp_path / "affine-vae.00000000.js").write_text("of an earlier build")
+def test_file_names_change_exactly_when_their_contents_do(files, tmp_path):
+    (tmp_path / "affine-vae.00000000.js").write_text("from an earlier build")
     export.write_page_files(tmp_path, ["affine-vae"])
     (script,) = tmp_path.glob("affine-vae.*.js")
     assert (files / script.name).read_bytes() == script.read_bytes()
@@ -118,22 +120,115 @@ def test_a_model_script_holds_the_shipped_model(files):
     assert content == {**config, "packed": export.pack(weights)}
 
 
-def test_page_and_notebook_run_the_same_source():
-    page, module = export.source(module=False), export.source(module=True)
-    assert "import " not in page + module
-    assert re.findall(r"^export .*", module, re.M) == ["export default { render };"]
-    inside = page.removeprefix("(() => {\n").removesuffix("})();\n")
-    assert inside == module.replace("export default { render };\n", "")
+def test_uninformative_latents_are_marked(model):
+    with torch.no_grad():
+        model.encoder.mu_z.weight.zero_()
+        model.encoder.mu_z.bias.copy_(torch.tensor([0.0, 0.4, 0.5]))  # KLs of 0, 0.08 and 0.125
+        model.encoder.log_sigma.weight.zero_()
+        model.encoder.log_sigma.bias.zero_()
+    config, _ = export.describe(model, export.some_digits(1))
+    assert config["mean_kl"][:3] == pytest.approx([0, 0.08, 0.125])
+    assert config["informative"][:3] == [False, False, True]
 
 
-def test_digits_are_of_every_class():
+def test_page_and_notebook_run_the_same_modules():
+    page, widget = export.source(module=False), export.source(module=True)
+    for script in (page, widget):
+        assert not re.search("^import ", script, re.M)
+    assert not re.search("^export ", page, re.M)
+    assert re.findall("^export .*", widget, re.M) == ["export default { render };"]
+    folder = Path(export.__file__).parent
+    entries = {"page.mjs": page, "notebook.mjs": widget}
+    for path in folder.glob("*.mjs"):
+        first_line = path.read_text().splitlines()[0]
+        for entry, script in entries.items():
+            assert script.count(first_line) == (path.name == entry or path.name not in entries)
+
+
+def write_modules(folder, **sources):
+    for name, lines in sources.items():
+        (folder / f"{name}.mjs").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_modules_are_joined_after_what_they_import(tmp_path):
+    write_modules(
+        tmp_path,
+        main=[
+            'import { a } from "./a.mjs";',
+            'import {\n  b,\n  C,\n} from "./b.mjs";',
+            "export default a + b;",
+        ],
+        a=['import { b } from "./b.mjs";', "export const a = b;"],
+        b=["export const b = 1;", "export class C {}"],
+        unused=["const b = 2;"],
+    )
+    joined = join(tmp_path, "main.mjs")
+    assert [line for line in joined.splitlines() if line] == [
+        "const b = 1;",
+        "class C {}",
+        "const a = b;",
+        "export default a + b;",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("declaration", "again"),
+    [
+        ("const x = 1;", "export function x() {}"),
+        ("export class x {}", "let x;"),
+        ("const [y, x] = [1, 2];", "export async function x() {}"),
+    ],
+)
+def test_joined_modules_may_not_define_the_same_name(tmp_path, declaration, again):
+    write_modules(
+        tmp_path,
+        main=['import { a } from "./a.mjs";', declaration],
+        a=["export const a = 1;", again],
+    )
+    with pytest.raises(ValueError, match=r"a\.mjs and main\.mjs both define 'x'"):
+        join(tmp_path, "main.mjs")
+
+
+def test_names_inside_functions_do_not_clash(tmp_path):
+    write_modules(
+        tmp_path,
+        main=['import { a } from "./a.mjs";', "function f() {", "  const x = 1;", "}"],
+        a=["export const a = 1;", "const x = 2;"],
+    )
+    assert join(tmp_path, "main.mjs").count("const x") == 2
+
+
+def test_joining_refuses_imports_that_it_cannot_resolve(tmp_path):
+    write_modules(
+        tmp_path,
+        circle=['import { a } from "./a.mjs";', "export const c = 1;"],
+        a=['import { c } from "./circle.mjs";', "export const a = 1;"],
+        missing=['import { b, c } from "./leaf.mjs";'],
+        renamed=['import { b as d } from "./leaf.mjs";'],
+        whole=['import * as leaf from "./leaf.mjs";'],
+        listed=["const e = 1;", "export { e };"],
+        leaf=["export const b = 1;", "const c = 2;"],
+    )
+    refusals = {
+        "circle": r"circle of imports: circle\.mjs -> a\.mjs -> circle\.mjs",
+        "missing": r"missing\.mjs imports c, not exported by leaf\.mjs",
+        "renamed": "imports b as d, not exported",
+        "whole": "cannot join 'import ",
+        "listed": "cannot join 'export ",
+    }
+    for name, message in refusals.items():
+        with pytest.raises(ValueError, match=message):
+            join(tmp_path, f"{name}.mjs")
+
+
+def test_some_digits_has_every_class():
     digits = export.some_digits(2)
     assert digits.labels.tolist() == 2 * list(range(10))
 
 
 @pytest.mark.parametrize("view", export.VIEWS)
 @pytest.mark.parametrize("name", ["plain-vae", "tps-iwae5"])
-def test_still_pictures(view, name, tmp_path):
+def test_still_pictures_are_drawn_and_described(view, name, tmp_path):
     picture = fallback.write_picture(view, name, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert len(fallback.alt(view, name)) > 40

@@ -1,4 +1,4 @@
-"""The explorer's JavaScript against PyTorch: what goes in is the same, and so is what comes out."""
+"""The explorer's JavaScript computes the same as PyTorch."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tvae_core import bounds, data, evaluation, models, warps
 from tvae_core.explorer import export
 from tvae_core.runtime import seeded
 
-MODEL_MJS = Path(tvae_core.__file__).parent / "explorer" / "model.mjs"
+EXPLORER = Path(tvae_core.__file__).parent / "explorer"
 RUNNER = Path(__file__).parent / "explorer" / "run_model.mjs"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node to run the explorer's JavaScript")
@@ -28,8 +28,8 @@ def f32(tensor):
 
 
 def javascript(*calls, model=None, packed=False):
-    """Results of calls (name, *arguments) to model.mjs."""
-    job = {"module": MODEL_MJS.as_uri(), "calls": calls}
+    """Results of calls (name, *arguments) to functions of the explorer's modules."""
+    job = {"folder": EXPLORER.as_uri(), "calls": calls}
     if model is not None:
         blank = data.from_tensor(torch.zeros(1, 1, *model.size))
         config, weights = export.describe(model, blank)
@@ -58,10 +58,12 @@ def shipped(request):
 
 
 @torch.no_grad()
-def compare(model, images, noise, packed, pixel, posterior, nats, reference=None):
-    """All that the page computes from a model, within these bounds of PyTorch's `reference`."""
-    reference = model if reference is None else reference
-    q = reference.posterior(images)
+def compare(model, images, noise, packed, pixel, posterior, nats):
+    """Check everything that a page computes from a model against PyTorch.
+
+    `pixel`, `posterior` and `nats` are the differences allowed.
+    """
+    q = model.posterior(images)
     latents = q.mean + q.stddev * noise
     answers = iter(
         javascript(
@@ -81,14 +83,14 @@ def compare(model, images, noise, packed, pixel, posterior, nats, reference=None
         close(answer["sigma"], sigma, posterior)
     for latent in latents:
         answer = next(answers)
-        close(answer["image"], reference.decoder(latent).mean, pixel)
-        if reference.dim_u:
-            close(answer["canonical"], reference.canonical(latent), pixel)
-            close(answer["grid"], reference.grid(latent), pixel)
+        close(answer["image"], model.decoder(latent).mean, pixel)
+        if model.dim_u:
+            close(answer["canonical"], model.canonical(latent), pixel)
+            close(answer["grid"], model.grid(latent), pixel)
     log_lik = torch.stack(
-        [reference.decoder(latent).log_prob(x) for latent, x in zip(latents, images, strict=True)]
+        [model.decoder(latent).log_prob(x) for latent, x in zip(latents, images, strict=True)]
     )
-    log_prior = reference.prior.log_prob(latents).sum(-1)
+    log_prior = model.prior.log_prob(latents).sum(-1)
     log_q = q.log_prob(latents).sum(-1)
     answers = list(answers)
     close([answer["logPrior"] for answer in answers], log_prior, nats)
@@ -97,7 +99,7 @@ def compare(model, images, noise, packed, pixel, posterior, nats, reference=None
 
 
 def golden(model, n=6):
-    """Images, as the model was trained on binary or gray ones, and noise for their latents."""
+    """Binary images, and noise for their latents."""
     images = export.some_digits()[:n]
     with seeded(0):
         noise = torch.randn(n, model.dim_z + model.dim_u)
@@ -133,8 +135,8 @@ def test_every_kind_of_decoder_agrees_with_pytorch(name, options):
 
 
 @pytest.mark.parametrize("decoder", ["plain", "affine", "tps"])
-def test_what_half_precision_costs(decoder):
-    """A model in float32 that becomes a shipped one when its weights are rounded to float16."""
+def test_half_precision_costs_little(decoder):
+    """The float32 model here becomes the shipped one when its weights are rounded to float16."""
     model, _ = tvae_core.load_pretrained(f"{decoder}-vae")
     model = model.cpu()
     with seeded(2), torch.no_grad():
@@ -143,8 +145,7 @@ def test_what_half_precision_costs(decoder):
     compare(model, *golden(model), packed=True, pixel=0.02, posterior=0.01, nats=0.2)
 
 
-def test_grids_of_the_basis():
-    """Fields at any points, by PyTorch's basis at the pixels' centres."""
+def test_displacement_fields_agree_with_the_warps_basis():
     size = (6, 9)
     points = warps.pixel_centres(size).flatten().tolist()
     for name, n in [("translation", 0), ("similarity", 0), ("affine", 0), ("tps", 3), ("tps", 4)]:
@@ -154,15 +155,15 @@ def test_grids_of_the_basis():
 
 
 @pytest.mark.parametrize("padding", warps.PADDINGS)
-def test_sampling_in_and_far_outside_of_the_frame(padding):
+def test_sampling_inside_and_far_outside_the_frame(padding):
     with seeded(3):
         image, grid = torch.rand(1, 5, 7), 6 * torch.rand(5, 7, 2) - 3
     (seen,) = javascript(["sample", f32(image), [5, 7], f32(grid), padding])
     close(seen, warps.sample(image, grid, padding), 1e-5)
 
 
-def test_pose_follows_theta():
-    """u from theta is exact where W is square, and the nearest where it is not."""
+def test_u_from_theta_is_the_least_squares_solution():
+    """It is exact where W is square."""
     with seeded(4):
         for dim_u in (6, 4, 9):
             model = models.build("affine", dim_z=3, dim_u=dim_u, pose_std=1.0)
@@ -175,7 +176,7 @@ def test_pose_follows_theta():
 
 
 @pytest.mark.parametrize("warp", ["affine", "tps"])
-def test_a_dragged_handle_lies_where_it_was_dragged(warp):
+def test_a_dragged_handle_ends_where_it_was_dragged(warp):
     with seeded(1):
         theta, targets = (
             0.2 * torch.randn(6 if warp == "affine" else 18),
@@ -198,7 +199,7 @@ def test_a_dragged_handle_lies_where_it_was_dragged(warp):
             continue
         if handle != 4:  # the centre stays
             torch.testing.assert_close(after[4], before[4])
-        if handle in (0, 2, 6, 8):  # a turn and a scaling: angles stay
+        if handle in (0, 2, 6, 8):  # the corners turn and scale, which keeps angles
             cosines = [
                 F.cosine_similarity(grid[5] - grid[4], grid[7] - grid[4], dim=0)
                 for grid in (before, after)
@@ -228,8 +229,8 @@ def test_bounds_of_log_weights():
 
 
 @pytest.mark.parametrize("name", ["plain-iwae5", "affine-iwae5"])
-def test_the_live_estimate_is_pythons(name):
-    """log p(x) from 3,000 draws here and there, within their Monte-Carlo errors."""
+def test_the_estimate_of_log_p_agrees_with_python(name):
+    """Both use 3,000 draws and agree within their Monte-Carlo errors."""
     model, _ = tvae_core.load_pretrained(name)
     image = data.binarize_fixed(export.some_digits())[1:2]
     with seeded(6):
@@ -242,7 +243,7 @@ def test_the_live_estimate_is_pythons(name):
         assert (bounds.iwae(log_w) + there.nll).abs() < 4 * se
     with seeded(7), torch.no_grad():
         pythons = model.particles(image.x, 3_000).log_w[:, 0].double()
-    for log_w in here:  # and all of their distribution, by the test of Kolmogorov and Smirnov
+    for log_w in here:  # their whole distribution too, by a Kolmogorov-Smirnov test
         both = torch.cat([log_w, pythons]).sort().values
         shares = [
             torch.searchsorted(x.sort().values, both, right=True) / 3_000 for x in (log_w, pythons)
@@ -267,11 +268,11 @@ def centre_of_mass(x):
 
 
 def test_a_drawing_is_centred_and_scaled_as_mnist_was():
-    """A digit, enlarged and put into a corner of a large sheet, comes back as it was."""
+    """A digit that was enlarged and put into a corner of a large sheet comes back as it was."""
     mini = data.load("mini", "test").x[:, 0]
     centres = torch.stack([centre_of_mass(x) for x in mini])
-    assert (centres.mean(0) - 14.5).abs().max() < 0.05  # MNIST's own middle
-    digit = mini[(centres - 14.5).abs().amax(1).argmin()]  # MNIST moved digits by whole pixels
+    assert (centres.mean(0) - 14.5).abs().max() < 0.05  # MNIST's own centre
+    digit = mini[(centres - 14.5).abs().amax(1).argmin()]  # MNIST shifted digits by whole pixels
     sheet = torch.zeros(280, 300)
     sheet[3 : 3 + 224, 51 : 51 + 224] = digit.repeat_interleave(8, 0).repeat_interleave(8, 1)
     (found, empty) = javascript(
@@ -282,7 +283,7 @@ def test_a_drawing_is_centred_and_scaled_as_mnist_was():
     found = torch.tensor(found).view(28, 28)
     assert (centre_of_mass(found) - 14.5).abs().max() < 0.01
     assert (found - digit).abs().mean() < 0.005
-    # A bar of 90 x 30: 20 pixels long, 20/3 wide, its ink kept.
+    # A bar of 90 x 30 becomes 20 pixels long and 20/3 wide, and keeps its ink.
     bar = torch.zeros(200, 200)
     bar[20:110, 150:180] = 1
     (found,) = javascript(["centred", f32(bar), [200, 200], [28, 28]])

@@ -1,13 +1,14 @@
-"""Write the explorer's scripts, with the trained models in them, into a folder.
+"""Write the explorer's scripts, including the trained models, to a folder.
 
     python tools/export_explorer.py FOLDER
 
-The book does this whenever it is built. For a page of your own, put FOLDER beside it, and in it
+Building the book does this too. To use the explorer on a page of your own, put FOLDER next to the
+page, and put this into the page:
 
     <tvae-explorer view="all" model="affine-iwae5"></tvae-explorer>
     <script src="FOLDER/explorer.js"></script>
 
-The page must be in UTF-8 (<meta charset="utf-8">).
+The page must be encoded in UTF-8 (<meta charset="utf-8">).
 """
 
 import argparse
@@ -20,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="is made where it is missing")
+    parser.add_argument("folder", type=Path, help="created if it does not exist")
     folder = parser.parse_args().folder
     write_page_files(folder)
     for path in sorted(folder.glob("*.js")):

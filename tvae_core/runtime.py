@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import torch
 
-# What decoders, objectives and layers are called, and when a latent counts as used. JavaScript
-# reads the same file.
+# What decoders and objectives are called, and when a latent counts as active or informative. The
+# explorer's JavaScript gets the same names.
 NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
 
 

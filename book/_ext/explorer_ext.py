@@ -7,15 +7,16 @@ In MyST Markdown, a directive, with the view as its argument:
     :digit: 7
     ```
 
-In a Markdown cell of a notebook, the element that it stands for, which Colab and GitHub pass over:
+In a Markdown cell of a notebook, use the element itself. Colab and GitHub ignore the tag and show
+the text inside it:
 
     <tvae-explorer view="pose" model="affine-iwae5" digit="7">
     In the rendered book, a figure stands here that you can move by hand.
     </tvae-explorer>
 
-Either way, a page that has one gets the explorer's script, and within the element a still picture,
-which is seen until the script takes its place, or for good where there is none. The scripts that
-carry the trained models are made when the book is built.
+Either way, the page gets the explorer's script, and the element gets a still picture. Readers see
+the picture until the script replaces it, or for good if scripts are off. The scripts that hold the
+trained models are written whenever the book is built.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 
 
 class ExplorerDirective(SphinxDirective):
-    """The element that `complete` fills."""
+    """Emits an empty element, which `complete` fills."""
 
     required_arguments = 1
     option_spec = {  # noqa: RUF012
@@ -68,14 +69,14 @@ def write_scripts(app: Sphinx) -> None:
 def complete(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Give a page's elements their still pictures, and the page the script."""
+    """Add the still pictures to a page's elements, and the script to the page."""
 
     def filled(found: re.Match[str]) -> str:
         given = dict(ATTRIBUTE.findall(found[1]))
         view, model = given.get("view", ""), given.get("model", "")
         if view not in export.VIEWS or model not in export.SHOWN:
             logger.warning(
-                "%s: the explorer has no view %r of %r; views: %s; models: %s",
+                "%s: the explorer has no view %r of model %r; views: %s; models: %s",
                 page, view, model, ", ".join(export.VIEWS), ", ".join(export.SHOWN),
             )  # fmt: skip
             return found[0]

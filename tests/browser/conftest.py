@@ -1,11 +1,11 @@
 """The built book in a real browser.
 
-`make test-browser` renders the book where it is missing or stale, then runs these tests; `make
-test` leaves this folder out.
+`make test-browser` builds the book if it is missing or out of date, then runs these tests. `make
+test` does not include this folder.
 
-A test that reads a page as it stands asks for `look`: a page is opened once, and many tests read
-what was found (test_pages.py). A test that uses a page asks for `open_page`, which gives a live
-one to click, drag and draw on; what is particular to a page is tested in a file of its own here.
+Tests that only read a page use the fixture `look`: it opens each page once, and many tests read
+what it found (test_pages.py). Tests that interact use `open_page`, which gives them a live page to
+click, drag and draw on. Tests for one particular page have a file of their own.
 """
 
 import http.server
@@ -21,8 +21,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from visits import BOOK, DESKTOP, PHONE, SETTLE, Look, Trouble, look_at, new_page, pages
 
-# Most containers cannot set up the sandbox, and the pages are our own. The other flags keep the
-# browser from traffic of its own.
+# The sandbox does not work in most containers, and is not needed for our own pages. The other flags
+# stop the browser from making requests that the pages did not ask for.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,14 +39,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("name", pages())
 
 
-def find_chromium(playwrights_own: str) -> str | None:
-    """The browser to use: $CHROMIUM, one on the path, or the one that playwright installed."""
+def find_chromium(installed_by_playwright: str) -> str | None:
+    """The browser to use: $CHROMIUM, or one on the path, or the one installed by playwright."""
     if chosen := os.environ.get("CHROMIUM"):
         return chosen
     for command in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(command):
             return found
-    return playwrights_own if Path(playwrights_own).exists() else None
+    return installed_by_playwright if Path(installed_by_playwright).exists() else None
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +54,8 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = find_chromium(playwright.chromium.executable_path)
         if path is None:
-            message = "no Chromium: apt install chromium, or name one in CHROMIUM"
-            # Where the tests guard a change, a missing browser must not pass for a pass.
+            message = "no Chromium found: apt install chromium, or set CHROMIUM to the path of one"
+            # CI must not go green because the browser is missing.
             (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def book() -> Path:
     if not (BOOK / "index.html").exists():
-        pytest.fail("the book is not built: run `make book`")
+        pytest.fail("the book has not been built: run `make book`")
     return BOOK
 
 
@@ -76,7 +76,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def http_root(book: Path) -> Iterator[str]:
-    """The address of the book on a server."""
+    """The book's URL on a local server."""
     handler = partial(Quiet, directory=str(book))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -86,19 +86,19 @@ def http_root(book: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def file_root(book: Path) -> str:
-    """The address of the book on the disk."""
+    """The book's file:// URL."""
     return f"{book.as_uri()}/"
 
 
 @pytest.fixture(params=["http", "file"])
 def root(request: pytest.FixtureRequest) -> str:
-    """Where a page is opened from: the server, then the disk."""
+    """Each place that pages are opened from: the server, then the disk."""
     return request.getfixturevalue(f"{request.param}_root")
 
 
 @pytest.fixture(scope="session")
 def look(browser: Browser) -> Callable[..., Look]:
-    """What was found on a page, `look(root, name, phone=False)`; each is visited once."""
+    """`look(root, name, phone=False)` is what was found on a page. Each page is visited once."""
 
     @cache
     def look(root: str, name: str, phone: bool = False) -> Look:
@@ -109,9 +109,9 @@ def look(browser: Browser) -> Callable[..., Look]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a live page, `open_page(root, name, phone=False)`.
+    """`open_page(root, name, phone=False)` opens a live page.
 
-    When the test is over, no page may have met any trouble.
+    After the test, no page may have had any trouble.
     """
     opened: list[tuple[BrowserContext, Trouble]] = []
 

@@ -1,5 +1,4 @@
-// What the tests want to know of a page as it stands in the browser: a function of nothing that
-// playwright evaluates there.
+// A function that playwright evaluates on a page, to collect everything that the tests check.
 () => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const visible = (element) => element.checkVisibility();
@@ -17,16 +16,16 @@
   const sticksOut = (element) => element.getBoundingClientRect().right > width;
 
   return {
-    // What makes the page scroll sideways, if it does.
+    // The elements that make the page scroll sideways, if it does.
     overflow:
       document.documentElement.scrollWidth > width
         ? all("body *").filter(sticksOut).map((element) => element.outerHTML.slice(0, 150))
         : [],
     ids: all("[id]").map((element) => element.id),
-    // Icons and style sheets too. The browser makes the addresses absolute; the text is for messages.
+    // Icons and style sheets too. `href` is an absolute address here; the text is for messages.
     links: all("a[href], link[href]").map((a) => [a.href, a.textContent.trim() || a.rel]),
     images: all("img").map((image) => [image.currentSrc, image.getAttribute("alt")]),
-    // The theme repeats the title for print, hidden.
+    // The theme has a second, hidden title for printing.
     headings: all("h1, h2, h3, h4, h5, h6")
       .filter(visible)
       .map((h) => [Number(h.tagName[1]), h.textContent.trim()]),

@@ -1,8 +1,9 @@
-"""The explorer in a browser, from files on disk: what a reader does, and what must follow."""
+"""The explorer in a browser, opened from disk and used as a reader would."""
 
 import base64
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import tvae_core
 from tvae_core import data, evaluation, explorer, models
 from tvae_core.explorer import export
-from tvae_core.runtime import seeded
+from tvae_core.runtime import NAMES, seeded
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>t</title><body>{elements}
@@ -26,8 +27,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, folder):
-    """Open a page with these elements; at the end, nothing may have gone wrong in it."""
-    contexts, wrong = [], []
+    """Opens a page with these elements. After the test, no page may have had an error."""
+    contexts, errors = [], []
 
     def open_page(*elements, width=900, ready=True, **options):
         tags = [f"<tvae-explorer {each}><img alt='still'></tvae-explorer>" for each in elements]
@@ -36,9 +37,9 @@ def visit(browser, folder):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda note: wrong.append(note.text) if note.type == "error" else None)
-        page.on("request", lambda r: None if r.url.startswith("file:") else wrong.append(r.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda note: errors.append(note.text) if note.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith("file:") else errors.append(r.url))
         page.goto((folder / "page.html").as_uri())
         if ready:
             for i in range(len(elements)):
@@ -49,11 +50,11 @@ def visit(browser, folder):
     yield open_page
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert errors == []
 
 
 def settle(page):
-    """Two frames on: all changes are drawn."""
+    """Wait for two frames, after which all changes have been drawn."""
     page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
 
 
@@ -83,7 +84,7 @@ def test_golden_latents_give_the_golden_image(visit, run):
         image = model.cpu().decoder(latents).mean.flatten()
     page.evaluate("v => { document.querySelector('tvae-explorer').latents = v }", latents.tolist())
     settle(page)
-    # Gray values on a screen are whole 255ths.
+    # The canvas rounds gray values to multiples of 1/255.
     assert (gray(page, "output of the decoder") - image).abs().max() < 0.5 / 255 + 1e-4
 
 
@@ -93,13 +94,13 @@ def test_a_dragged_point_moves_the_output_and_not_the_canonical_image(visit, run
     canonical, output = shown(page)
     knob = page.get_by_role("slider", name="right edge of the sampling grid")
     box = knob.bounding_box()
-    # Held off its middle, it does not jump there.
+    # Grab the knob off centre: it must not jump to the pointer.
     x, y = box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2 - 4
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 30, y - 12, steps=4)
     settle(page)
-    after = knob.bounding_box()  # while it is held: the view may zoom out when it is let go
+    after = knob.bounding_box()  # before the release, after which the view may zoom out
     assert after["x"] - box["x"] == pytest.approx(30, abs=1)
     assert after["y"] - box["y"] == pytest.approx(-12, abs=1)
     page.mouse.up()
@@ -113,7 +114,7 @@ def test_a_dragged_point_moves_the_output_and_not_the_canonical_image(visit, run
 
 
 def test_a_wider_grid_makes_a_narrower_digit(visit):
-    """As the page says: the picture moves against the grid."""
+    """The page says so: the picture moves against the grid."""
     page = visit('view="pose" model="affine-iwae5"')
 
     def width():
@@ -130,7 +131,7 @@ def test_a_wider_grid_makes_a_narrower_digit(visit):
     assert width() < 0.85 * before
 
 
-def test_every_point_is_reached_and_moved_by_keyboard(visit):
+def test_every_point_can_be_reached_and_moved_by_keyboard(visit):
     page = visit('view="pose" model="tps-iwae5"')
     focused = page.locator("tvae-explorer *:focus")
     reached = []
@@ -157,13 +158,13 @@ def test_a_slider_moves_the_output(visit):
     assert not same(now[1], output)
 
 
-# Milliseconds from each of 40 changes of the latents to the end of the frame that shows it.
+# For each of 40 changes of the latents, the milliseconds until the end of the frame that shows it.
 MOVES = """async element => {
   const canvases = [...element.shadowRoot.querySelectorAll('canvas')];
   const pixels = () => canvases.map(canvas => canvas.toDataURL()).join();
   const times = [];
   for (let i = 0; i < 40; i++) {
-    // Not in step with the frames.
+    // Wait for a random time, so that changes are not in step with the frames.
     await new Promise(done => setTimeout(done, 20 + 16 * Math.random()));
     const latents = Array.from(element.latents), before = pixels(), start = performance.now();
     latents[latents.length - 1] = (i % 2 ? 1 : -1) * (0.5 + i / 40);
@@ -171,7 +172,7 @@ MOVES = """async element => {
     element.latents = latents;
     await new Promise(requestAnimationFrame);
     times.push(performance.now() - start);
-    if (pixels() === before) throw new Error('nothing has moved');
+    if (pixels() === before) throw new Error('no picture changed');
   }
   return times;
 }"""
@@ -180,11 +181,11 @@ MOVES = """async element => {
 @pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5"])
 def test_the_first_picture_takes_less_than_a_second_and_a_move_less_than_a_frame(visit, run):
     first = []
-    for _ in range(5):  # what else the machine does only adds: the fastest counts
+    for _ in range(5):  # other work on the machine can only add time, so take the fastest
         page = visit(f'view="pose" model="{run}"', ready=False)
         element = page.locator("tvae-explorer[ready]")
         element.wait_for()
-        first.append(page.evaluate("performance.now()"))  # since the page was asked for
+        first.append(page.evaluate("performance.now()"))  # since navigation started
     assert min(first) < 1_000
     assert statistics.median(element.evaluate(MOVES)) < 16
 
@@ -216,7 +217,7 @@ def test_the_map_of_appearance(visit):
     page.keyboard.press("Shift+ArrowUp")
     settle(page)
     moved = torch.tensor(page.evaluate(latents)) - before
-    assert moved.abs().gt(1e-6).sum() == 1  # upwards: one latent grows
+    assert moved.abs().gt(1e-6).sum() == 1  # moving up increases one latent
     assert moved.max().item() == pytest.approx(0.5, abs=1e-4)
     now = shown(page)
     assert not same(now[0], canonical)
@@ -245,7 +246,7 @@ def test_a_drawn_digit_is_encoded(visit):
         "([c, was]) => c.textContent !== was", arg=[numbers.first.element_handle(), before[3][0]]
     )
     x = gray(page, "the image").view(28, 28)
-    assert x.sum(1).gt(0.5).sum() in (19, 20, 21)  # a 7 that is 20 pixels tall
+    assert x.sum(1).gt(0.5).sum() in (19, 20, 21)  # the 7 is 20 pixels tall
     assert not same(shown(page)[0], before[1])
     recon, kl_z, kl_u, total = (
         float(text.replace("\N{MINUS SIGN}", "-").split(" ")[0])
@@ -317,6 +318,31 @@ def test_elements_of_a_group_share_what_they_show(visit):
     assert (gray(page, "output of the decoder") - image).abs().max() < 0.5 / 255 + 1e-4
 
 
+def test_menus_offer_the_models_that_the_page_has(visit):
+    page = visit('view="pose" model="affine-iwae5" choose')
+    decoders, objectives = (
+        page.get_by_role("combobox", name=name).get_by_role("option").all_text_contents()
+        for name in ("decoder", "objective")
+    )
+    assert decoders == [NAMES["decoders"]["affine"], NAMES["decoders"]["tps"]]
+    assert objectives == [NAMES["objectives"]["iwae5"]]
+
+
+def test_uninformative_latents_stand_apart(visit):
+    model, record = tvae_core.load_pretrained("affine-iwae5")
+    config, _ = export.describe(model.cpu(), export.some_digits(), record.binary)
+    z, u = config["informative"][:54], config["informative"][54:]
+    page = visit('view="all" model="affine-iwae5"')
+    menu = page.get_by_role("combobox", name="latent across")
+    assert menu.locator("> option").count() == sum(z)
+    assert menu.locator("optgroup[label=uninformative] > option").count() == 54 - sum(z)
+    summary = page.get_by_text("uninformative latents").text_content()
+    assert f"({6 - sum(u)})" in summary
+    assert page.get_by_role("slider", name="pose latent").count() == sum(
+        u
+    )  # the others are folded away
+
+
 def test_all_views_fit_a_phone(visit):
     page = visit('view="all" model="tps-iwae5"', width=360, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -341,15 +367,17 @@ def test_the_theme_follows_the_page(visit):
     page = visit('view="pose" model="affine-iwae5"', color_scheme="dark")
     page.evaluate("() => { delete document.documentElement.dataset.theme }")
     settle(page)
-    assert page.locator("tvae-explorer").evaluate(colour) != light  # without a theme, the system's
+    assert (
+        page.locator("tvae-explorer").evaluate(colour) != light
+    )  # without a theme of its own, the page follows the system
 
 
-def test_without_javascript_a_picture_stands_there(visit):
+def test_without_javascript_the_still_picture_shows(visit):
     page = visit('view="pose" model="affine-iwae5"', ready=False, java_script_enabled=False)
     assert page.get_by_alt_text("still").is_visible()
 
 
-def test_what_cannot_be_shown_is_said(visit):
+def test_unknown_models_and_views_are_reported(visit):
     page = visit('view="pose" model="affine-iwae7"', 'view="front" model="plain-vae"', ready=False)
     alerts = page.get_by_role("alert")
     alerts.nth(1).wait_for()
@@ -358,39 +386,75 @@ def test_what_cannot_be_shown_is_said(visit):
     assert page.get_by_alt_text("still").first.is_visible()
 
 
-FAKE = """async ([source, traits]) => {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+# Renders the widget from the module at `url`, with a stub of anywidget's model.
+RENDER = """async ([url, traits]) => {
   const { default: { render } } = await import(url);
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   Object.assign(traits, { weights: bytes(traits.weights), digits: bytes(traits.digits) });
-  const told = {};
+  const listeners = {};
   window.saved = 0;
   window.model = {
     get: (name) => traits[name],
     set: (name, value) => (traits[name] = value),
-    on: (event, act) => (told[event] = act),
-    off: (event) => delete told[event],
+    on: (event, act) => (listeners[event] = act),
+    off: (event) => delete listeners[event],
     save_changes: () => window.saved++,
-    fromPython: (name, value) => { traits[name] = value; told["change:" + name](); },
+    fromPython: (name, value) => { traits[name] = value; listeners["change:" + name](); },
   };
   window.leave = render({ model: window.model, el: document.body });
 }"""
 
 
-def test_the_widget_in_a_notebook(browser, monkeypatch):
-    """anywidget's side is played by a stub; the traits are those of the real widget."""
+@pytest.fixture
+def render(browser, monkeypatch):
+    """Renders a widget on a blank page, from the modules as they are joined or as they stand."""
     monkeypatch.setattr(explorer, "is_live", lambda: True)
+    context, errors = browser.new_context(), []
+    folder = Path(export.__file__).parent
+    contents = {path.name: path.read_text() for path in folder.glob("*.mjs")}
+
+    def serve(route):
+        name = route.request.url.rsplit("/", 1)[1]
+        route.fulfill(
+            body=contents[name],
+            content_type="text/javascript",
+            headers={"Access-Control-Allow-Origin": "*"},
+        )
+
+    def render(widget, joined=True):
+        contents["joined.mjs"] = widget._esm
+        traits = {name: getattr(widget, name) for name in ("view", "config", "z", "u")}
+        for name in ("weights", "digits"):
+            traits[name] = base64.b64encode(getattr(widget, name)).decode()
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.route("http://modules/*", serve)
+        url = f"http://modules/{'joined' if joined else 'notebook'}.mjs"
+        page.evaluate(RENDER, [url, json.loads(json.dumps(traits))])
+        settle(page)
+        return page
+
+    yield render
+    context.close()
+    assert errors == []
+
+
+def test_modules_also_work_without_being_joined(render):
+    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    widget = explorer.explorer(model.cpu(), view="all", binarized=True)
+    joined, separate = (render(widget, joined) for joined in (True, False))
+    for label in ("canonical image", "output of the decoder", "second, lying like the first"):
+        assert same(gray(separate, label), gray(joined, label))
+
+
+def test_the_widget_in_a_notebook(render):
+    """anywidget is a stub, but the traits are those of the real widget."""
     with seeded(3):
         model = models.build("affine", size=(10, 12), dim_z=3, hidden=(16,), pose_std=0.3)
         images = data.from_tensor(torch.rand(4, 1, 10, 12))
     widget = explorer.explorer(model, images, latents=torch.linspace(-1, 1, 9), view="pose")
-    traits = {name: getattr(widget, name) for name in ("view", "config", "z", "u")}
-    for name in ("weights", "digits"):
-        traits[name] = base64.b64encode(getattr(widget, name)).decode()
-    page = browser.new_context().new_page()
-    page.evaluate(FAKE, [widget._esm, json.loads(json.dumps(traits))])
-    settle(page)
-    assert page.evaluate("window.saved") == 0  # nobody has moved anything
+    page = render(widget)
+    assert page.evaluate("window.saved") == 0  # nothing has been moved
 
     def golden(z, u):
         with torch.no_grad():
@@ -407,4 +471,3 @@ def test_the_widget_in_a_notebook(browser, monkeypatch):
     assert (gray(page, "output of the decoder") - golden(widget.z, u)).abs().max() < 3e-3
     assert u != [0.5] * 6
     page.evaluate("window.leave()")
-    page.context.close()

@@ -1,4 +1,4 @@
-"""Every page of the book works where a reader opens it, with the network off."""
+"""Every page of the book works on a server and from disk, with the network off."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ def test_no_errors(look, root, name):
     assert look(root, name).trouble.errors == []
 
 
-def test_nothing_is_asked_from_outside(look, root, name):
+def test_nothing_is_requested_from_outside(look, root, name):
     assert look(root, name).trouble.outside == []
 
 

@@ -1,4 +1,4 @@
-"""Visits to the built book: open a page, cut off from everything else, and note what is found."""
+"""Open a page of the built book, cut off from everything else, and record what is found."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ THEMES = ("light", "dark")
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
-# Contrast is 4.5 to 1 for large letters too, for which axe-core would be content with 3. Preloading
-# fetches style sheets anew, from wrong addresses.
+# Require a contrast of 4.5 to 1 for large letters too, where axe-core would accept 3. Preloading is
+# off because it would fetch style sheets again, from wrong addresses.
 AXE = {
     "resultTypes": ["violations"],
     "preload": False,
@@ -27,17 +27,19 @@ AXE = {
 
 FACTS = Path(__file__).with_name("facts.js").read_text(encoding="utf-8")
 
-# A colour on its way into another theme has no contrast to speak of, a sliding sidebar no place.
+# Contrast cannot be measured while a colour changes to another theme, nor layout while a sidebar
+# slides.
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 
-# Fonts, and the equations where there are any.
+# Wait for the equations, if there are any, and the fonts.
 SETTLE = "async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }"
 
-# What a reader can open: solutions, hidden cells.
+# Open everything that a reader can open: solutions and hidden cells.
 UNFOLD = "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
 
-# axe-core takes its time over each element. A chapter has thousands of coloured tokens of code, of
-# a few dozen kinds: leave one of each kind. The glyphs of equations, as many, have no text to it.
+# axe-core is slow on many elements. A chapter has thousands of coloured tokens of code but only a
+# few dozen kinds, so keep one token of each kind. Equations have as many glyphs, and axe-core sees
+# no text in them, so remove them all.
 THIN_OUT = """() => {
     document.querySelectorAll("mjx-math").forEach((math) => math.replaceChildren());
     const seen = new Set();
@@ -50,10 +52,10 @@ THIN_OUT = """() => {
 
 
 def pages() -> list[str]:
-    """Every page of the book, as a path below its folder, without the suffix.
+    """Every page of the book, as a path relative to its folder, without the suffix.
 
-    Those of the table of contents, built or not, then whatever else was built. The front door,
-    which only leads to the first of them, has a test of its own.
+    The pages in the table of contents come first, built or not, then all others that were built.
+    The front door, which only redirects to the first page, has a test of its own.
     """
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
@@ -69,24 +71,24 @@ class Trouble:
     errors: list[str] = field(default_factory=list)
     """Errors on the console, and exceptions that no script caught."""
     outside: list[str] = field(default_factory=list)
-    """Addresses outside the book that were asked for. The requests were refused."""
+    """Addresses outside the book that the page requested. The requests were refused."""
     failed: list[str] = field(default_factory=list)
     """Requests within the book that failed."""
 
 
 @dataclass
 class Look:
-    """A page as it was found."""
+    """What was found on a page."""
 
     trouble: Trouble
     facts: dict[str, Any]
     """What facts.js returns."""
     violations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """By theme, what axe-core found; only on a desktop, over http."""
+    """What axe-core found in each theme. Empty for phones and for pages opened from disk."""
 
 
 def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
-    """A page that can reach only what lies below `root`, and the trouble that it will meet."""
+    """A page that can load nothing outside `root`, and a record of the trouble it has."""
     trouble = Trouble()
 
     def refuse(route: Route) -> None:
@@ -98,7 +100,7 @@ def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
             trouble.errors.append(message.text)
 
     def note_failure(request: Request) -> None:
-        # Aborted: the page was left while it was loading, which is no fault of the page.
+        # ERR_ABORTED means that we left the page while it was loading, so it is not an error.
         if request.url not in trouble.outside and request.failure != "net::ERR_ABORTED":
             trouble.failed.append(f"{request.failure} {request.url}")
 
@@ -115,14 +117,14 @@ def new_page(context: BrowserContext, root: str) -> tuple[Page, Trouble]:
 
 
 def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
-    """Open a page, keep screenshots of it as a reader first sees it, and examine all of it."""
+    """Open a page, save screenshots of it as a reader first sees it, then examine all of it."""
     context = browser.new_context(**(PHONE if phone else DESKTOP), color_scheme="light")
     page, trouble = new_page(context, root)
     page.goto(f"{root}{name}.html")
     page.add_style_tag(content=STILL)
     page.evaluate(SETTLE)
     start_explorers(page)
-    # Once is enough, and the server stands for both.
+    # axe-core would find the same from disk, so run it on the server's pages only.
     themes = THEMES if root.startswith("http") and not phone else ()
     if phone:
         keep_screenshot(page, "phone", name)
@@ -140,7 +142,7 @@ def look_at(browser: Browser, root: str, name: str, *, phone: bool) -> Look:
 
 
 def start_explorers(page: Page) -> None:
-    """Bring every explorer to life, which by itself happens when it comes near the screen."""
+    """Start every explorer. For a reader, each starts when it comes near the window."""
     for explorer in page.locator("tvae-explorer").all():
         explorer.scroll_into_view_if_needed()
         explorer.and_(page.locator("[ready]")).wait_for()

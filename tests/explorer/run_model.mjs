@@ -1,23 +1,26 @@
-// Runs functions of model.mjs on what arrives as JSON on stdin, and answers on stdout.
+// Calls functions of the explorer's modules, as a JSON job on stdin asks, and answers on stdout.
 //
-//   {"module": URL, "config": ..., "packed": weights as pages get them, or "exact": float32 in
-//    base64, "calls": [[function, ...arguments]]}
+//   {"folder": URL of the modules, "config": ..., "packed": weights in the form that pages get, or
+//    "exact": float32 weights in base64, "calls": [[function, ...arguments]]}
 //
-// "model" as an argument stands for the model; {"f32": [...]} for a Float32Array.
+// The argument "model" stands for the model, and {"f32": [...]} for a Float32Array.
 import { readFileSync } from "node:fs";
 
-const { module, config, packed, exact, calls } = JSON.parse(readFileSync(0, "utf8"));
-const m = await import(module);
+const MODULES = ["centring", "drag", "model", "probability", "random", "unpack", "warps"];
+
+const { folder, config, packed, exact, calls } = JSON.parse(readFileSync(0, "utf8"));
+const m = {};
+for (const name of MODULES) Object.assign(m, await import(`${folder}/${name}.mjs`));
 
 let model = null;
 if (packed) model = m.buildModel(config, m.fromHalves(await m.inflate(packed)));
 if (exact) {
-  const bytes = Uint8Array.from(Buffer.from(exact, "base64")); // aligned, unlike the Buffer
+  const bytes = Uint8Array.from(Buffer.from(exact, "base64")); // a Buffer may be unaligned
   model = m.buildModel(config, new Float32Array(bytes.buffer));
 }
 
 const local = {
-  // The log-weights of n draws with noise from a seed.
+  // The log-weights of n draws, with noise from a seed.
   draws: (model, x, n, seed) => {
     const q = m.encode(model, x);
     const uniform = m.uniforms(seed);

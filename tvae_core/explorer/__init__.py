@@ -1,11 +1,17 @@
-"""The explorer: turn, bend and draw digits by hand. In a notebook it is a widget, on a page of the
-book an element; both run the same JavaScript, which decodes and encodes by itself.
+"""The explorer: turn, bend and draw digits by hand.
 
-model.mjs     the trained model as pure functions
-views.mjs     what is seen and touched
-style.mjs     how it looks
-export.py     models for the JavaScript, and scripts for pages
-fallback.py   pictures that stand on a page without JavaScript
+It is a widget in a notebook and an element on a page of the book. Both run the same JavaScript,
+which decodes and encodes without Python.
+
+notebook.mjs, page.mjs    where a notebook and a page start
+views.mjs, *_view.mjs     the four views, on top of stage, digit_strip, drawing_sheet and plots
+scene.mjs                 the model, image and latents that views share
+elements.mjs, style.mjs   what the views are made of, and how it looks
+model.mjs                 the trained model, on top of warps, drag and linear_algebra
+probability.mjs           bounds and importance weights; random.mjs has the draws
+centring.mjs, unpack.mjs  drawings and stored weights, made ready for the model
+export.py, joining.py     models for the JavaScript, and the scripts that pages load
+fallback.py               still pictures for pages without JavaScript
 """
 
 from __future__ import annotations
@@ -27,11 +33,11 @@ from tvae_core.runtime import check_known, is_live
 class Explorer(anywidget.AnyWidget):
     """A view of one model in a live notebook. `z` and `u` can be read and set from Python.
 
-    They follow the reader's hand, a few times a second. To be told, use
+    They follow what the reader does, a few times a second. To be notified of changes, use
     `widget.observe(act, ["z", "u"])`.
 
     Raises:
-        traitlets.TraitError: `z` or `u` of another length than the model's.
+        traitlets.TraitError: `z` or `u` does not have as many numbers as the model's.
     """
 
     _esm = export.source(module=True)
@@ -43,11 +49,11 @@ class Explorer(anywidget.AnyWidget):
     u = traitlets.List(traitlets.Float()).tag(sync=True)
 
     @traitlets.validate("z", "u")
-    def _as_long_as_the_models(self, proposal: Any) -> list[float]:
+    def _has_the_models_length(self, proposal: Any) -> list[float]:
         name, value = proposal["trait"].name, proposal["value"]
         if len(value) != self.config[f"dim_{name}"]:
             raise traitlets.TraitError(
-                f"{name} has {self.config[f'dim_{name}']} numbers, got {len(value)}"
+                f"{name} must have {self.config[f'dim_{name}']} numbers, got {len(value)}"
             )
         return value
 
@@ -61,25 +67,26 @@ def explorer(
 ) -> Explorer | None:
     """The explorer of a model that you have trained, in a live notebook.
 
-    Elsewhere (a notebook that is executed without a reader) it prints a line that says so, and
-    returns None: committed notebooks hold no widget.
+    Anywhere else, such as in a notebook that is executed without a reader, it prints a line in
+    place of the widget and returns None. That keeps widgets out of committed notebooks.
 
     Args:
-        images: digits to choose from; without them some bundled ones, which are 28 x 28.
-        latents: z and u to begin with; without them those of the first image.
+        images: digits to choose from. The default is some of the bundled digits, which are 28 x 28.
+        latents: z and u to start with. The default is the posterior mean of the first image.
         view: "pose", "appearance", "encode", "bounds" or "all".
-        binarized: whether the model was trained on binary pixels; its digits are made binary, too.
+        binarized: whether the model was trained on binary pixels. If so, the images are binarized
+            before the model sees them.
 
     Raises:
-        ValueError: an unknown view; images of another size than the model's.
-        TypeError: a model of an architecture that `models.build` does not make.
+        ValueError: the view is unknown, or the images are not of the model's size.
+        TypeError: the model's architecture is not one that `models.build` makes.
     """
     check_known("view", view, export.VIEWS)
     images = export.some_digits() if images is None else images
     if images.size != model.size:
         raise ValueError(
-            f"the model draws images of size {model.size}, these have {images.size}; "
-            "give explorer(model, images=...) some of its own"
+            f"the model needs images of size {model.size}, got {images.size}; "
+            "pass images of that size as explorer(model, images=...)"
         )
     config, weights = export.describe(model, images, binarized)
     if not is_live():

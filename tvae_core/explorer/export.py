@@ -1,7 +1,8 @@
-"""What the explorer's JavaScript needs of a model, and the files that a page of the book loads.
+"""The explorer's JavaScript, and the models and digits in the form in which it takes them.
 
-A page that is opened from a folder may neither fetch nor import, only load classic scripts. So
-everything becomes one: the explorer's source, each model with its weights in base64, the digits.
+A page opened from a folder on disk can load classic scripts, but can neither fetch data nor import
+modules. So everything that a page needs is written as a classic script: the explorer itself, each
+model with its weights in base64, and the digits.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import base64
 import hashlib
 import json
 import math
-import re
 import zlib
 from collections.abc import Iterable
-from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +24,44 @@ from torch.distributions import kl_divergence
 from tvae_core import data, models
 from tvae_core.data import Images
 from tvae_core.experiments import results
+from tvae_core.explorer.joining import join
 from tvae_core.models import VAE, Decoder, Encoder, WarpedDecoder
-from tvae_core.runtime import write_atomically
+from tvae_core.runtime import NAMES, write_atomically
 from tvae_core.warps import WARPS, Warp, make_warp
 
-# Decoder and objective of each model that a page may show; the explorer's menus list them.
+# The models that a page can show. "vae-binarized" is left out because its weights are shipped for
+# the plain decoder only.
 SHOWN = tuple(
     f"{decoder}-{objective}"
-    for decoder in ("plain", "affine", "tps")
-    for objective in ("vae", "multi5", "iwae5")
+    for decoder, objective in product(NAMES["decoders"], NAMES["objectives"])
+    if objective != "vae-binarized"
 )
 VIEWS = ("pose", "appearance", "encode", "bounds", "all")
-PER_CLASS = 3  # digits of each class that a page shows
+PER_CLASS = 3  # how many digits of each class a page offers
 
 
 @torch.no_grad()
 def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[str, Any], Tensor]:
-    """Configuration and weights of a model, as `buildModel` of model.mjs takes them.
+    """A model's configuration and weights, in the form that `buildModel` in model.mjs takes.
 
-    The weights are one float32 vector: each linear layer's matrix, row by row, then its bias.
-    `binarized` says whether the model was trained on binary pixels. By the KL that each latent
-    takes on `images`, in nats, the explorer tells busy latents from idle ones.
+    The weights are a single float32 vector: for each linear layer its matrix, row by row, then its
+    bias. `binarized` says whether the model was trained on binary pixels. `images` are
+    used to measure the mean KL of each latent, which tells the explorer how to sort the latents and
+    which ones are uninformative.
 
     Raises:
-        TypeError: another architecture than those that `models.build` makes.
+        TypeError: an architecture that `models.build` does not make.
     """
-    decoder = model.decoder
+    encoder, decoder = model.encoder, model.decoder
     canonical = decoder.canonical if isinstance(decoder, WarpedDecoder) else decoder
-    if not (isinstance(model.encoder, Encoder) and isinstance(canonical, Decoder)):
+    if not (isinstance(encoder, Encoder) and isinstance(canonical, Decoder)):
         raise TypeError(
-            "the explorer knows the encoder and the decoders that models.build makes; got "
-            f"{type(model.encoder).__name__} and {type(canonical).__name__}"
+            "the explorer supports the encoders and decoders that models.build makes; got "
+            f"{type(encoder).__name__} and {type(canonical).__name__}"
         )
     x = (data.binarize_fixed(images) if binarized else images).x
     q = model.posterior(x.to(next(model.parameters()).device))
-    activity = kl_divergence(q, model.prior).mean(0)
+    mean_kl = kl_divergence(q, model.prior).mean(0).tolist()
     config: dict[str, Any] = {
         "size": list(model.size),
         "dim_z": model.dim_z,
@@ -66,19 +69,30 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
         "warp": None,
         "binarized": binarized,
         "log_sigma_range": list(models.LOG_SIGMA_RANGE),
-        "activity": [round(nats, 4) for nats in activity.tolist()],
+        "mean_kl": [round(nats, 4) for nats in mean_kl],
+        "informative": [nats > NAMES["informative_kl"] for nats in mean_kl],
+    }
+    parts: dict[str, nn.Module | None] = {
+        "encoder_body": encoder.body,
+        "mu_z": encoder.mu_z,
+        "mu_u": encoder.mu_u,
+        "log_sigma": encoder.log_sigma,
+        "decoder_body": canonical.body,
+        "logits": canonical.logits,
     }
     if isinstance(decoder, WarpedDecoder):
+        parts["pose"] = decoder.pose
         warp = _name_of(decoder.warp)
         config |= {"warp": warp, "resample": decoder.resample, "padding": decoder.padding}
         config["floor"] = models.FLOOR
         if warp == "tps":
             config["points"] = math.isqrt(decoder.warp.n_params // 2)
     layers, numbers = [], []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            layers.append([name.replace(".canonical", ""), *module.weight.shape])
-            numbers += [module.weight.detach().flatten(), module.bias.detach()]
+    for part, module in parts.items():
+        for layer in module.modules() if module is not None else ():
+            if isinstance(layer, nn.Linear):
+                layers.append([part, *layer.weight.shape])
+                numbers += [layer.weight.detach().flatten(), layer.bias.detach()]
     return config | {"layers": layers}, torch.cat(numbers).cpu().float()
 
 
@@ -86,7 +100,7 @@ def _name_of(warp: Warp) -> str:
     """The name under which `make_warp` makes this warp.
 
     Raises:
-        TypeError: none does.
+        TypeError: `make_warp` does not make it.
     """
     basis = warp.basis.cpu()
     for name in WARPS:
@@ -96,12 +110,14 @@ def _name_of(warp: Warp) -> str:
         known = make_warp(name, warp.size, **options)
         if known.n_params == warp.n_params and torch.equal(known.basis, basis):
             return name
-    raise TypeError("the explorer knows the warps that make_warp makes; this is another one")
+    raise TypeError("the explorer supports the warps that make_warp makes; this is another one")
 
 
 def some_digits(per_class: int = PER_CLASS) -> Images:
-    """The first few digits of each class among those held out of the bundled set, class by class
-    within each round: 0, 1, ..., 9, 0, 1, ..."""
+    """The first few digits of each class among the bundled ones that are held out of training.
+
+    They are in the order 0, 1, ..., 9, 0, 1, ...
+    """
     mini = data.load("mini", "test")
     assert mini.labels is not None
     of_class = [(mini.labels == label).nonzero().flatten()[:per_class] for label in range(10)]
@@ -109,23 +125,17 @@ def some_digits(per_class: int = PER_CLASS) -> Images:
 
 
 def source(module: bool) -> str:
-    """The explorer as one script: an ES module for anywidget, else a classic script for a page."""
-    parts = [
-        resources.files("tvae_core.explorer").joinpath(name).read_text("utf-8")
-        for name in ("model.mjs", "style.mjs", "views.mjs")
-    ]
-    joined = re.sub(r'^import [^;]* from "\./\w+\.mjs";\n', "", "\n".join(parts), flags=re.M)
-    joined = re.sub(r"^export (?!default)", "", joined, flags=re.M)
-    if module:
-        return joined
-    return "(() => {\n" + re.sub(r"^export default .*\n", "", joined, flags=re.M) + "})();\n"
+    """The explorer as one script: an ES module for anywidget, or a classic script for a page."""
+    joined = join(Path(__file__).parent, "notebook.mjs" if module else "page.mjs")
+    return joined if module else f"(() => {{\n{joined}}})();\n"
 
 
 def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
-    """Write the scripts that pages load into `folder`; returns the one that a page names.
+    """Write the scripts that pages load into `folder`, and return the path of explorer.js.
 
-    That one is explorer.js. It loads the others when a page needs them, from the same folder, under
-    names that change with their contents: a browser may keep them forever. Older ones are removed.
+    A page names only explorer.js, which loads the other scripts from the same folder when they are
+    needed. Their file names contain a hash of their contents, so that browsers can cache them
+    forever. Scripts from earlier calls are removed.
     """
     scripts = {name: _model_script(name) for name in names}
     scripts["digits"] = _digits_script(some_digits())
@@ -136,8 +146,13 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
         for stale in folder.glob(f"{name}.*.js"):
             stale.unlink()
         write_atomically(folder / files[name], script.encode())
-    page = f"globalThis.tvaeExplorer = {{ files: {json.dumps(files)}, loaded: {{}} }};\n"
-    write_atomically(folder / "explorer.js", (page + source(module=False)).encode())
+    page = {
+        "files": files,
+        "names": {kind: NAMES[kind] for kind in ("decoders", "objectives")},
+        "loaded": {},
+    }
+    script = f"globalThis.tvaeExplorer = {json.dumps(page)};\n{source(module=False)}"
+    write_atomically(folder / "explorer.js", script.encode())
     return folder / "explorer.js"
 
 
@@ -160,8 +175,8 @@ def _script(name: str, content: dict[str, Any]) -> str:
 def pack(weights: Tensor) -> str:
     """Weights as float16, deflated, in base64.
 
-    All low bytes come before all high ones: signs and exponents side by side deflate to half their
-    size, and base64 makes a third more of what is left.
+    The low bytes of all numbers come first, then the high bytes. Signs and exponents next to each
+    other deflate to half their size; base64 then adds a third.
     """
     planes = weights.half().numpy().view("uint8").reshape(-1, 2).T
     return _base64(planes.tobytes())

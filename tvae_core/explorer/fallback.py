@@ -1,4 +1,4 @@
-"""What stands on a page until the explorer takes its place, or for good without JavaScript."""
+"""Still pictures that a page shows until the explorer starts, or for good without JavaScript."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ALT = {
     "bounds": "A curve that falls from left to right and levels off: the estimated negative "
     "log-likelihood against the number of importance samples.",
 }
-SHOWN = torch.tensor([1, 4, 5, 7, 12])  # of some_digits()
+SHOWN = torch.tensor([1, 4, 5, 7, 12])  # indices into some_digits()
 
 
 def alt(view: str, name: str) -> str:
-    """What the picture of `write_picture` shows, in words."""
+    """A description of the picture that `write_picture` draws."""
     return ALT[_kind(view, name)]
 
 
@@ -34,10 +34,10 @@ def _kind(view: str, name: str) -> str:
 
 
 def write_picture(view: str, name: str, folder: Path) -> Path:
-    """Draw a still picture of what a view of a shipped model shows; returns its file.
+    """Draw a still picture of what a view of a shipped model shows, and return its path.
 
     Raises:
-        ValueError: an unknown model (the known are listed).
+        ValueError: the model is unknown. The message lists the known ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_kind(view, name)}-{name}.png"

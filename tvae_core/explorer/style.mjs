@@ -1,5 +1,5 @@
-// How the explorer looks: black ink on white paper, as the figures of the book, and the page's own
-// type. The colours are those of plots.py (Okabe and Ito).
+// How the explorer looks: black ink on white paper like the figures of the book, in the fonts of the
+// page around it. The colours are the ones in plots.py (Okabe and Ito).
 export const STYLE = `
 :host { display: block; }
 .explorer {
@@ -24,7 +24,7 @@ figcaption, .note { color: var(--muted); font-size: 0.8125rem; margin: 0.3rem 0 
 .row { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
 .row + .row, .tools + .row, .row + figure { margin-top: 1rem; }
 .grow { flex: 1 1 15rem; min-width: 0; }
-/* A stage is half as wide again as the image on it, so that all images are of one size. */
+/* A stage is half as wide again as the image on it. With that, all images have the same size. */
 .pictures { flex-wrap: nowrap; }
 .pictures > figure { flex: 1 1 0; max-width: 13rem; }
 .pictures > figure:has(.stage, .pad) { flex-grow: 1.5; max-width: 19.5rem; }

@@ -1,0 +1,174 @@
+// The encode view: choose or draw a digit, and see its posterior, its terms of the ELBO, and what
+// swapping z and u with a second digit gives.
+import { inBackground } from "./background.mjs";
+import { digitStrip } from "./digit_strip.mjs";
+import { drawingSheet } from "./drawing_sheet.mjs";
+import { button, fixed, h, panel, picture, RANGE, s, table } from "./elements.mjs";
+import { decode, encode, split } from "./model.mjs";
+import { kl, logLik } from "./probability.mjs";
+import { normals, uniforms } from "./random.mjs";
+import { decoderPanels } from "./stage.mjs";
+
+const RECON_DRAWS = 32;
+
+/** Mean and one sigma of these latents of q, on top of the prior's band. */
+function posteriorPlot(scene, name, latents) {
+  const n = latents.length;
+  const height = 84;
+  const y = (value) => height / 2 - (height / 2 - 4) * Math.min(Math.max(value / RANGE, -1), 1);
+  const prior = s("rect", { class: "prior", x: 0, width: "100%", y: y(1), height: y(-1) - y(1) });
+  const bars = [...Array(n).keys()].map((i) => {
+    const x = `${(100 * (i + 0.5)) / n}%`;
+    return [s("line", { x1: x, x2: x }), s("circle", { cx: x, r: n > 30 ? 1.8 : 2.6 })];
+  });
+  const svg = s(
+    "svg",
+    { class: "posterior", height, role: "img" },
+    prior,
+    s("line", { class: "axis", x1: 0, x2: "100%", y1: y(0), y2: y(0) }),
+    ...bars.flat(),
+  );
+  scene.on(["x"], () => {
+    const { mean, sigma } = scene.q;
+    bars.forEach(([line, dot], i) => {
+      const [m, d] = [mean[latents[i]], sigma[latents[i]]];
+      dot.setAttribute("cy", y(m));
+      line.setAttribute("y1", y(m - d));
+      line.setAttribute("y2", y(m + d));
+    });
+    svg.setAttribute("aria-label", `q(${name} | x): mean and sigma of ${n} latents`);
+  });
+  const order = "most informative latents first";
+  return panel(`q(${name} | x): mean ± σ, ${order}; the band is the prior's`, svg);
+}
+
+/** -E_q log p(x | z, u) and its standard error, over draws that are the same every time. */
+function reconstruction({ model, x, q }) {
+  const uniform = uniforms(0);
+  const losses = [...Array(RECON_DRAWS)].map(() => {
+    const noise = normals(uniform, q.mean.length);
+    const latents = q.mean.map((m, i) => m + q.sigma[i] * noise[i]);
+    return -logLik(decode(model, latents).logits, x);
+  });
+  const mean = losses.reduce((a, b) => a + b) / RECON_DRAWS;
+  const squares = losses.reduce((total, loss) => total + (loss - mean) ** 2, 0);
+  return [mean, Math.sqrt(squares / (RECON_DRAWS - 1) / RECON_DRAWS)];
+}
+
+/** A table of the terms of the ELBO. */
+function elboTerms(scene) {
+  const { model } = scene;
+  const rows = [
+    ["reconstruction loss", `-log p(x | z, u), mean of ${RECON_DRAWS} draws of q`],
+    ["KL of z", "KL(q(z | x) || p(z))"],
+    ...(model.dim_u ? [["KL of u", "KL(q(u | x) || p(u))"]] : []),
+    ["sum, −ELBO", "the negative evidence lower bound"],
+  ];
+  const shown = table(rows);
+  let stop = () => {};
+  scene.on(["x"], () => {
+    stop();
+    stop = inBackground(() => {
+      const [loss, se] = reconstruction(scene);
+      const nats = split(model, kl(scene.q)).map((each) => each.reduce((a, b) => a + b, 0));
+      if (!model.dim_u) nats.pop();
+      const total = nats.reduce((a, b) => a + b, loss);
+      shown.show([
+        `${fixed(loss)} ± ${fixed(se)}`,
+        ...nats.map((each) => fixed(each)),
+        fixed(total),
+      ]);
+      return true;
+    });
+  });
+  const pixels = model.binarized
+    ? ""
+    : " Gray pixels: the loss is a cross-entropy, and no −log probability.";
+  return h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`));
+}
+
+/** The second digit, and both digits with their poses exchanged. */
+function swap(scene, second) {
+  const { model } = scene;
+  const images = [
+    "second digit",
+    "first, lying like the second",
+    "second, lying like the first",
+  ].map((label) => [label, picture(model.size, label)]);
+  scene.on(["x", "second"], () => {
+    const other = second();
+    const [[z1, u1], [z2, u2]] = [scene.q, other.q].map((q) => split(model, q.mean));
+    const mix = (z, u) => decode(model, Float32Array.from([...z, ...u])).image;
+    [other.x, mix(z1, u2), mix(z2, u1)].forEach((image, i) => images[i][1].show(image));
+  });
+  return h("div", { class: "row small" }, ...images.map(([label, image]) => panel(label, image)));
+}
+
+export function encodeView(scene) {
+  const { model, digits } = scene;
+  const x = picture(model.size, "the image");
+  scene.on(["x"], () => x.show(scene.x));
+  let secondIndex = Math.min(14, digits.images.length - 1);
+  const second = () => {
+    const x = scene.asTrained(digits.images[secondIndex]);
+    return { x, q: encode(model, x) };
+  };
+  let picking = 0; // which of the two digits the strip chooses
+  const picks = ["first digit", "second digit"].map((name, i) =>
+    button(name, () => {
+      picking = i;
+      scene.change("picking");
+    }),
+  );
+  const choose = (i) => {
+    if (picking === 0) return scene.choose(i);
+    secondIndex = i;
+    scene.change("second");
+  };
+  const isChosen = (i) => i === (picking ? secondIndex : scene.index);
+  const pick = h(
+    "div",
+    { class: "tools", role: "group", "aria-label": "choose" },
+    "choose the ",
+    ...picks,
+  );
+  scene.on(["picking"], () =>
+    picks.forEach((each, i) => each.setAttribute("aria-pressed", String(picking === i))),
+  );
+  return [
+    h(
+      "div",
+      { class: "row choose" },
+      h(
+        "div",
+        { class: "grow" },
+        model.dim_u ? pick : null,
+        digitStrip(scene, choose, isChosen, ["x", "second", "picking"]),
+      ),
+      drawingSheet(scene, (gray) => scene.take(gray)),
+    ),
+    h(
+      "div",
+      { class: "row pictures" },
+      panel(model.binarized ? "x, binary as in training" : "x", x),
+      ...decoderPanels(scene),
+    ),
+    h(
+      "div",
+      { class: "tools" },
+      button("back to the reconstruction", () => scene.set(scene.q.mean)),
+    ),
+    ...(model.dim_u ? [swap(scene, second)] : []),
+    h(
+      "div",
+      { class: "row plots" },
+      h(
+        "div",
+        { class: "grow" },
+        posteriorPlot(scene, "z", scene.zByKl),
+        model.dim_u ? posteriorPlot(scene, "u", scene.uByKl) : null,
+      ),
+      elboTerms(scene),
+    ),
+  ];
+}

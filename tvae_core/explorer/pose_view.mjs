@@ -1,0 +1,60 @@
+// The pose view: drag the grid, or set u latent by latent.
+import { button, fixed, h, slider, subscript } from "./elements.mjs";
+import { decoderPanels } from "./stage.mjs";
+
+const NO_POSE = "A plain VAE has no u: where a digit lies is mixed into its z.";
+
+export function poseView(scene) {
+  const { model } = scene;
+  if (!model.warp)
+    return [
+      h("p", { class: "note" }, NO_POSE),
+      h("div", { class: "row pictures" }, ...decoderPanels(scene)),
+    ];
+  const likely = h("input", { type: "checkbox" });
+  const lengthNote = h("p", { class: "note" });
+  const sliders = [...Array(model.dim_u).keys()].map((i) =>
+    slider(`u${subscript(i)}`, `pose latent u ${i + 1}`, (value) =>
+      scene.setLatent(model.dim_z + i, value),
+    ),
+  );
+  const isInformative = (_, i) => model.informative[model.dim_z + i];
+  const informative = sliders.filter(isInformative);
+  const uninformative = sliders.filter((row, i) => !isInformative(row, i));
+  const group = (rows) =>
+    h("div", { class: "sliders", role: "group", "aria-label": "pose latents" }, ...rows);
+  scene.on(["latents"], () => {
+    const { u } = scene;
+    sliders.forEach((row, i) => row.show(u[i]));
+    const length = Math.hypot(...u);
+    lengthNote.textContent =
+      `u is ${fixed(length, length < 10 ? 1 : 0)} long; draws from the prior are about ` +
+      `${fixed(Math.sqrt(model.dim_u), 1)}.`;
+  });
+  return [
+    h("div", { class: "row pictures" }, ...decoderPanels(scene, () => likely.checked)),
+    h(
+      "div",
+      { class: "tools" },
+      button("all u = 0", () => scene.setU(scene.u.map(() => 0))),
+      button("random u", () => scene.setU(scene.random(model.dim_u))),
+      button("random z", () => scene.setZ(scene.random(model.dim_z))),
+      button("reset", () => scene.set(scene.q.mean)),
+      h("label", { class: "check" }, likely, "drag only to likely poses"),
+    ),
+    lengthNote,
+    group(informative),
+    uninformative.length
+      ? h(
+          "details",
+          { open: !informative.length },
+          h(
+            "summary",
+            {},
+            `uninformative latents (${uninformative.length}), which tell nothing about the digit`,
+          ),
+          group(uninformative),
+        )
+      : null,
+  ].filter(Boolean);
+}

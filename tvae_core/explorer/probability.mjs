@@ -1,0 +1,73 @@
+// Log-probabilities, importance weights, and the bounds on log p(x) made of them. All in nats.
+import { decode } from "./model.mjs";
+
+const LOG_2PI = Math.log(2 * Math.PI);
+
+/** log p(x | z, u) of independent Bernoulli pixels. For gray x it is minus the cross-entropy. */
+export function logLik(logits, x) {
+  let nats = 0;
+  for (let i = 0; i < x.length; i++) {
+    const l = logits[i];
+    nats -= Math.max(l, 0) - l * x[i] + Math.log1p(Math.exp(-Math.abs(l)));
+  }
+  return nats;
+}
+
+/** KL(q || N(0, 1)) of each latent. */
+export const kl = ({ mean, sigma }) =>
+  mean.map((m, i) => (m * m + sigma[i] * sigma[i] - 1) / 2 - Math.log(sigma[i]));
+
+/**
+ * One importance sample: latents = mean + sigma * noise, and its log-terms.
+ * logW = log p(x | latents) + log p(latents) - log q(latents | x).
+ */
+export function particle(model, x, { mean, sigma }, noise) {
+  const latents = mean.map((m, i) => m + sigma[i] * noise[i]);
+  let logPrior = 0,
+    logQ = 0;
+  for (let i = 0; i < latents.length; i++) {
+    logPrior -= (latents[i] * latents[i] + LOG_2PI) / 2;
+    logQ -= (noise[i] * noise[i] + LOG_2PI) / 2 + Math.log(sigma[i]);
+  }
+  const lik = logLik(decode(model, latents).logits, x);
+  return { latents, logLik: lik, logPrior, logQ, logW: lik + logPrior - logQ };
+}
+
+/** log sum exp. */
+export function logSumExp(values) {
+  let most = -Infinity,
+    sum = 0;
+  for (const v of values) if (v > most) most = v;
+  for (const v of values) sum += Math.exp(v - most);
+  return most + Math.log(sum);
+}
+
+/**
+ * The estimate of log p(x) from K log-weights, log 1/K sum_k w_k (Burda et al. 2016, section 5),
+ * its standard error by the delta method, and the effective sample size (sum w)^2 / sum w^2.
+ */
+export function estimate(logW) {
+  const k = logW.length;
+  const logSum = logSumExp(logW);
+  const logEss = 2 * logSum - logSumExp(logW.map((w) => 2 * w));
+  return {
+    logP: logSum - Math.log(k),
+    se: Math.sqrt(Math.max(0, Math.exp(-logEss) - 1 / k)),
+    ess: Math.exp(logEss),
+  };
+}
+
+/**
+ * The bound with k draws, from K >= k log-weights: the mean of log 1/k sum w over K / k groups,
+ * and its standard error over the groups (null if there is only one).
+ */
+export function bound(logW, k) {
+  const groups = Math.floor(logW.length / k);
+  const values = [];
+  for (let g = 0; g < groups; g++) {
+    values.push(logSumExp(logW.subarray(g * k, (g + 1) * k)) - Math.log(k));
+  }
+  const mean = values.reduce((a, b) => a + b, 0) / groups;
+  const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
+  return { k, mean, se: groups > 1 ? Math.sqrt(squares / (groups - 1) / groups) : null };
+}

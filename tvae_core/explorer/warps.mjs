@@ -1,0 +1,128 @@
+// Sampling grids, the displacement fields that they are made of, and sampling an image through one.
+//
+// A grid holds (x, y) for each pixel of the output. -1 and 1 are the outer edges of the image.
+import { solve } from "./linear_algebra.mjs";
+
+/** (x, y) of every pixel's centre: the identity grid. */
+export function pixelCentres([height, width]) {
+  const points = new Float64Array(2 * height * width);
+  for (let i = 0, at = 0; i < height; i++) {
+    for (let j = 0; j < width; j++) {
+      points[at++] = (2 * j + 1) / width - 1;
+      points[at++] = (2 * i + 1) / height - 1;
+    }
+  }
+  return points;
+}
+
+/** n x n control points on [-1, 1]^2, row by row from the top left. */
+export function controlPoints(n) {
+  const points = [];
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < n; j++) points.push((2 * j) / (n - 1) - 1, (2 * i) / (n - 1) - 1);
+  }
+  return Float64Array.from(points);
+}
+
+/** points + sum_p coefficients_p * fields_p. */
+export function displace(points, fields, coefficients) {
+  const displaced = Float32Array.from(points);
+  fields.forEach((field, p) => {
+    const c = coefficients[p];
+    for (let i = 0; i < displaced.length; i++) displaced[i] += c * field[i];
+  });
+  return displaced;
+}
+
+/** The displacement field at `points` of each function (x, y) -> (dx, dy). */
+function fieldsOf(functions, points) {
+  return functions.map((f) => {
+    const field = new Float64Array(points.length);
+    for (let i = 0; i < points.length; i += 2) field.set(f(points[i], points[i + 1]), i);
+    return field;
+  });
+}
+
+/** Each scalar function as a displacement along x, then each as one along y. */
+const alongEachAxis = (scalars) => [
+  ...scalars.map((f) => (x, y) => [f(x, y), 0]),
+  ...scalars.map((f) => (x, y) => [0, f(x, y)]),
+];
+
+const TRANSLATION = alongEachAxis([() => 1]);
+const SIMILARITY = [(x, y) => [x, y], (x, y) => [-y, x], ...TRANSLATION];
+const AFFINE = alongEachAxis([(x) => x, (x, y) => y, () => 1]);
+
+/**
+ * The warps by name. fieldsAt(points) returns a warp's displacement fields at any points.
+ * coefficients(theta) returns the coefficients of the fields, where they differ from theta.
+ */
+export const WARPS = {
+  translation: () => ({ fieldsAt: (points) => fieldsOf(TRANSLATION, points) }),
+  rotation: () => ({
+    fieldsAt: (points) => fieldsOf(SIMILARITY.slice(0, 2), points),
+    coefficients: ([angle]) => [Math.cos(angle) - 1, Math.sin(angle)],
+  }),
+  similarity: () => ({ fieldsAt: (points) => fieldsOf(SIMILARITY, points) }),
+  affine: () => ({ fieldsAt: (points) => fieldsOf(AFFINE, points) }),
+  tps: (n) => ({ fieldsAt: (points) => splineFields(points, n) }),
+};
+
+/** U(r) = r^2 log r^2 from a point to every centre, then 1, x, y. */
+function splineTerms(x, y, centres) {
+  const terms = [];
+  for (let i = 0; i < centres.length; i += 2) {
+    const squared = (x - centres[i]) ** 2 + (y - centres[i + 1]) ** 2;
+    terms.push(squared ? squared * Math.log(squared) : 0);
+  }
+  return [...terms, 1, x, y];
+}
+
+/** The fields of the thin-plate spline with n x n control points (Bookstein 1989). */
+function splineFields(points, n) {
+  const centres = controlPoints(n);
+  const m = n * n;
+  const system = [];
+  for (let i = 0; i < m; i++) system.push(splineTerms(centres[2 * i], centres[2 * i + 1], centres));
+  for (let p = 0; p < 3; p++) {
+    system.push([...system.slice(0, m).map((row) => row[m + p]), 0, 0, 0]);
+  }
+  // For each control point, the spline that moves it by 1 and holds the others.
+  const unit = (i) => system.map((_, row) => (row === i ? 1 : 0));
+  const splines = solve(
+    system,
+    Array.from({ length: m }, (_, i) => unit(i)),
+  );
+  const influence = (spline) => (x, y) =>
+    splineTerms(x, y, centres).reduce((sum, term, i) => sum + term * spline[i], 0);
+  return fieldsOf(alongEachAxis(splines.map(influence)), points);
+}
+
+/** How a coordinate outside the frame of n pixels is brought inside. */
+const PADDING = {
+  zeros: (at) => at,
+  border: (at, n) => Math.min(Math.max(at, 0), n - 1),
+  reflection: (at, n) => {
+    const phase = Math.abs(at + 0.5) % (2 * n); // n pixels there and n back
+    return Math.min(Math.max((phase > n ? 2 * n - phase : phase) - 0.5, 0), n - 1);
+  },
+};
+
+/** Bilinear sampling of an image at a grid (Jaderberg et al. 2015, eq. 5). */
+export function sample(image, [height, width], grid, padding) {
+  const sampled = new Float32Array(grid.length / 2);
+  const inside = PADDING[padding];
+  const pixel = (i, j) => (i >= 0 && j >= 0 && i < height && j < width ? image[i * width + j] : 0);
+  for (let at = 0; at < sampled.length; at++) {
+    const x = inside(((grid[2 * at] + 1) * width - 1) / 2, width);
+    const y = inside(((grid[2 * at + 1] + 1) * height - 1) / 2, height);
+    const j = Math.floor(x),
+      i = Math.floor(y);
+    const right = x - j,
+      down = y - i;
+    sampled[at] =
+      (1 - down) * ((1 - right) * pixel(i, j) + right * pixel(i, j + 1)) +
+      down * ((1 - right) * pixel(i + 1, j) + right * pixel(i + 1, j + 1));
+  }
+  return sampled;
+}

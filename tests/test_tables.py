@@ -6,11 +6,11 @@ import itertools
 import json
 import statistics
 
-import make_tables
 import pytest
 import torch
-from make_tables import Seeds, Table, difference, over_seeds
 from scipy import stats
+from tables import base, speed, training, validation, write
+from tables.base import Seeds, Table, difference, mean_sd_over_seeds
 
 from tvae_core import results
 from tvae_core.experiments import code_of
@@ -40,7 +40,7 @@ def seeds(name: str, values: torch.Tensor, test: str = "these") -> Seeds:
 def recorded(monkeypatch):
     """Puts records in place of the repository's: recorded("plain-vae", values)."""
     found: dict[str, dict[int, Seeds]] = {}
-    monkeypatch.setattr(make_tables, "records", lambda folder: found)
+    monkeypatch.setattr(base, "records", lambda folder: found)
 
     def put(name: str, values: torch.Tensor, **options: str) -> None:
         found.setdefault(name, {})[values.shape[1]] = seeds(name, values, **options)
@@ -50,32 +50,32 @@ def recorded(monkeypatch):
 
 def test_over_seeds_is_a_mean_and_the_deviation_of_runs(recorded):
     recorded("plain-vae", torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
-    assert over_seeds("plain-vae") == "102.00 ± 2.00"
-    assert over_seeds("tps-vae") == make_tables.UNKNOWN
+    assert mean_sd_over_seeds("plain-vae") == "102.00 ± 2.00"
+    assert mean_sd_over_seeds("tps-vae") == base.UNKNOWN
 
 
 def test_latents_in_use_are_counted_for_each_seed(recorded):
     recorded("plain-vae", torch.tensor([[99.0], [101.0]]))
-    (group,) = make_tables.records("records")["plain-vae"].values()
+    (group,) = base.records("records")["plain-vae"].values()
     variances = ([0.9, 0.02, 0.009, 0.0], [0.9, 0.0, 0.0, 0.0])
     kls = ([1.5, 0.09, 0.2, 0.0], [1.5, 0.11, 0.2, 0.0])
     group.records[:] = [
         dataclasses.replace(record, variance_per_latent=variance, kl_per_latent=kl)
         for record, variance, kl in zip(group.records, variances, kls, strict=True)
     ]
-    summary = json.loads(make_tables.seeds_summary())["plain-vae"]
+    summary = json.loads(write.seeds_summary())["plain-vae"]
     assert (summary["active"], summary["informative"]) == ([2, 1], [2, 3])
 
 
 def test_one_seed_has_no_deviation(recorded):
     recorded("plain-vae", torch.tensor([[99.0, 101.0]]))
-    assert over_seeds("plain-vae") == "100.00"
+    assert mean_sd_over_seeds("plain-vae") == "100.00"
 
 
 def test_all_seeds_are_compared_on_the_images_they_have_in_common(recorded):
     recorded("plain-vae", torch.full((1, 6), 90.0))
     recorded("plain-vae", torch.full((3, 2), 100.0))
-    assert over_seeds("plain-vae") == "100.00 ± 0.00"
+    assert mean_sd_over_seeds("plain-vae") == "100.00 ± 0.00"
 
 
 def test_a_difference_has_the_error_of_pairs_and_of_seeds(recorded):
@@ -100,21 +100,21 @@ def test_a_difference_has_the_error_of_pairs_and_of_seeds(recorded):
 
 
 def test_the_package_tells_what_the_runs_on_held_out_images_gave(recorded):
-    base, other = "plain-iwae16-reparameterized", "plain-miwae16-reparameterized"
-    recorded(base, torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
+    first, other = "plain-iwae16-reparameterized", "plain-miwae16-reparameterized"
+    recorded(first, torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
     recorded(other, torch.tensor([[98.0, 100.0], [100.0, 102.0], [102.0, 104.0]]))
-    told = json.loads(make_tables.validation_summary())
-    assert set(told) == {base, other}
-    assert results.Validation(**told[base]).gap is None
+    told = json.loads(write.validation_summary())
+    assert set(told) == {first, other}
+    assert results.Validation(**told[first]).gap is None
     one = results.Validation(**told[other])
-    assert (one.nll, one.base, one.images) == ([99.0, 101.0, 103.0], base, 2)
+    assert (one.nll, one.base, one.images) == ([99.0, 101.0, 103.0], first, 2)
     mean, error = one.gap
     assert mean == -1
     # Each run's seeds have a variance of 4; every image has the same gap.
     assert error == pytest.approx((4 / 3 + 4 / 3) ** 0.5)
-    table = make_tables.gradients_table()
+    table = validation.gradients_table()
     assert table.rows[1][1:3] == ["102.00 ± 2.00", ""]
-    assert table.rows[3][1:] == ["101.00 ± 2.00", "-1.00 ± 1.63", *[make_tables.UNKNOWN] * 2]
+    assert table.rows[3][1:] == ["101.00 ± 2.00", "-1.00 ± 1.63", *[base.UNKNOWN] * 2]
 
 
 def test_models_measured_on_different_images_are_not_compared(recorded):
@@ -129,36 +129,34 @@ def test_a_caption_tells_the_seeds_and_names_what_is_older_than_the_code(recorde
     recorded("tps-vae", torch.zeros(2, 2))
     table = Table("NLL.", [["head"], ["row"]], ["plain-vae", "tps-vae"])
     assert table.full_caption == "NLL. Mean over 2 to 3 seeds ± their standard deviation."
-    hashes = make_tables.current_hashes
-    monkeypatch.setattr(
-        make_tables, "current_hashes", lambda n: set() if n == "tps-vae" else hashes(n)
-    )
+    hashes = base.current_hashes
+    monkeypatch.setattr(base, "current_hashes", lambda n: set() if n == "tps-vae" else hashes(n))
     assert table.full_caption.endswith("Trained by code older than the present one: `tps-vae`.")
-    monkeypatch.setattr(make_tables, "current_hashes", lambda name: set())
+    monkeypatch.setattr(base, "current_hashes", lambda name: set())
     assert table.full_caption.endswith("Trained by code older than the present one.")
 
 
 def test_a_better_recipe_stands_beside_the_study_s_and_the_study(recorded):
     recorded("tps-iwae5", torch.tensor([[92.0, 94.0]]))
     recorded("tps-iwae5-long", torch.tensor([[84.0, 86.0], [85.0, 87.0]]))
-    rows = make_tables.recipes_table().rows
+    rows = training.recipes_table().rows
     assert rows[0][-2:] == ["modern, 50 epochs", "modern, 200 epochs"]
     (row,) = (row for row in rows if row[:2] == ["IWAE, k = 5", "thin-plate spline"])
-    assert row[2:] == ["92.16", "93.00", make_tables.UNKNOWN, "85.50 ± 0.71"]
+    assert row[2:] == ["92.16", "93.00", base.UNKNOWN, "85.50 ± 0.71"]
 
 
 def test_a_recipe_without_two_models_has_no_gap_to_show(recorded):
     recorded("plain-iwae5-modern", torch.tensor([[87.0, 89.0]]))
     recorded("plain-iwae5-long", torch.tensor([[85.0, 87.0]]))
     recorded("affine-iwae5-long", torch.tensor([[84.0, 86.0]]))
-    table = make_tables.better_gaps()
+    table = training.better_gaps_table()
     _, row = table.rows
-    assert row == ["IWAE, k = 5, 200 epochs", "-1.00 ± 0.00", *[make_tables.UNKNOWN] * 2]
+    assert row == ["IWAE, k = 5, 200 epochs", "-1.00 ± 0.00", *[base.UNKNOWN] * 2]
     assert table.any_record
 
 
 def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp_path):
-    monkeypatch.setattr(make_tables, "MEASURED", tmp_path)
+    monkeypatch.setattr(training, "MEASURED", tmp_path)
     for model, nll, by_sampling, by_ais in (
         ("plain", [90.0, 92.0, 91.0, 93.0], [90.0, 92.0], [89.5, 91.5]),
         ("tps", [91.0, 92.0, 92.0, 93.0], [91.0, 92.0], [87.5, 89.5]),
@@ -167,7 +165,7 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
         parts = [{"is_nll": [a], "ais_nll": [b]} for a, b in zip(by_sampling, by_ais, strict=True)]
         record = {"data": {"n": 2}, "parts": parts}
         (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record))
-    table = make_tables.annealed_table()
+    table = training.annealed_table()
     assert table.rows[1] == ["`plain-iwae5`", "91.50", "0.50 ± 0.00", "91.00", ""]
     # The gap of 0.5 on four images, less the 2.5 by which importance sampling overstates it.
     error = (1 / 12 + 1 / 4) ** 0.5
@@ -199,12 +197,12 @@ def test_the_results_page_is_right_about_the_study_s_claims():
 
 def test_the_results_page_is_right_about_all_test_images():
     """Each run that was measured on them came out close to where it is on fewer."""
-    measured = {name: seeds for name in RUNS if (seeds := make_tables.whole(name))}
+    measured = {name: seeds for name in RUNS if (seeds := base.whole(name))}
     assert {*RECIPES["study"]} <= set(measured)
     for name, seeds in measured.items():
-        few = {record.seed: record for record in make_tables.seeds_of(name).records}
+        few = {record.seed: record for record in base.seeds_of(name).records}
         if name in RECIPES["study"]:
-            assert len(make_tables.on_a_gpu(seeds)) == 5
+            assert len(seeds.on_a_gpu()) == 5
         for on_all in seeds.records:
             on_some = few[on_all.seed]
             assert on_some.data["test"]["n"] == 2_000
@@ -217,8 +215,8 @@ def test_the_results_page_is_right_about_a_gpu_s_runs():
     """No model comes out of it unlike out of a CPU, beyond the luck of training."""
     chances = []
     for name in itertools.chain(*(RECIPES[recipe] for recipe in ("study", "modern", "long"))):
-        seeds = make_tables.seeds_of(name)
-        gpu = {record.seed: record.nll[0] for record in make_tables.on_a_gpu(seeds)}
+        seeds = base.seeds_of(name)
+        gpu = {record.seed: record.nll[0] for record in seeds.on_a_gpu()}
         cpu = {r.seed: r.nll[0] for r in seeds.records if r.seed not in gpu}
         assert max(cpu) < 3 <= min(gpu)
         assert len(gpu) == (9 if name in RECIPES["study"] else 5)
@@ -231,7 +229,7 @@ def test_the_results_page_is_right_about_a_gpu_s_runs():
 
 def bench(name: str) -> tuple[dict, dict]:
     """A record of `make bench`: one run on all cores, and a run on each."""
-    record = make_tables.benchmark(name)
+    record = speed.benchmark(name)
     return record, record["on_each_core"]
 
 
@@ -319,7 +317,7 @@ def test_the_results_page_is_right_about_the_better_recipe():
 
 def test_the_results_page_is_right_about_the_warp():
     """Ahead on the study's recipe by more than three standard errors, on the better one not."""
-    annealed = {row[0]: row[-1].split(" ± ") for row in make_tables.annealed_table().rows[1:]}
+    annealed = {row[0]: row[-1].split(" ± ") for row in training.annealed_table().rows[1:]}
 
     def lead(name: str) -> tuple[float, float]:
         """By how much the plain model is ahead by AIS, and the standard error."""
@@ -329,7 +327,7 @@ def test_the_results_page_is_right_about_the_warp():
     for model, objective in itertools.product(("affine", "tps"), ("iwae5", "multi5")):
         name = f"{model}-{objective}"
         sampled = {
-            recipe: make_tables.gap(f"{name}{recipe}", f"plain-{objective}{recipe}")[0]
+            recipe: base.paired_gap(f"{name}{recipe}", f"plain-{objective}{recipe}")[0]
             for recipe in ("", "-modern", "-long")
         }
         nats, error = lead(name)
@@ -355,10 +353,10 @@ def test_the_results_page_is_right_about_the_warp():
 
 def test_the_page_on_ablations_is_right_about_its_choices():
     """Every choice is a gain for both models, or within two standard errors of none."""
-    rows = {row[0]: row[1:] for row in make_tables.ablation_table().rows[2:]}
+    rows = {row[0]: row[1:] for row in validation.ablation_table().rows[2:]}
     lost = {
         (what, model): tuple(map(float, cell.split(" ± ")))
-        for what, words in make_tables.CHOICES.items()
+        for what, words in validation.CHOICES.items()
         for model, cell in zip(("plain", "affine"), rows[words], strict=True)
         if cell
     }

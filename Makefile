@@ -56,7 +56,7 @@ notebooks: $(READY) ## execute notebooks in place (NB= some of them; TVAE_PROFIL
 reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as for --help)
 	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
 	$(BIN)/python tools/collect.py
-	$(BIN)/python tools/make_tables.py
+	$(BIN)/python -m tools.tables
 
 measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
 	for kind in units pixels snr start nll ais bdmc; do \
@@ -69,7 +69,7 @@ mutants: $(READY) ## plant mistakes in a copy of tvae_core and see that the test
 	$(BIN)/python tools/mutants.py
 
 tables: $(READY) ## write the book's tables from the run records
-	$(BIN)/python tools/make_tables.py
+	$(BIN)/python -m tools.tables
 
 explorer: $(READY) ## write the explorer's scripts, trained models in them, to _build/explorer
 	$(BIN)/python tools/export_explorer.py _build/explorer

@@ -20,10 +20,13 @@ from tvae_core.study import PRINTED
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("tool", ["make_tables", "setup_cells"])
+@pytest.mark.parametrize("tool", ["tables", "setup_cells"])
 def test_generated_files_are_up_to_date(tool):
     done = subprocess.run(
-        [sys.executable, f"tools/{tool}.py", "--check"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", f"tools.{tool}", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,19 +1,16 @@
-"""Measure tvae_core against tutorial-style code, side by side, on this machine.
+"""Time tvae_core against the same models in tutorial style, on this machine.
 
-Written to results/bench: on a machine with a GPU to gpu.json, elsewhere to a file that is named
-after the vector instructions that torch uses, as in avx2.json.
+Usage: python tools/bench.py [--repeats 7] [--out results/bench]
 
-Usage: python tools/bench.py [--repeats 7]
+Writes one record for the processor: gpu.json where there is a CUDA GPU, otherwise a file named
+after the vector instructions that torch uses, such as avx2.json.
 
-Both train the same networks on the bundled digits with the study's optimizer, in turns, so that a
-busy moment of the machine meets both, and each in a process of its own. On a CPU that is done
-twice: one run on all cores, as a reader trains, then one on each core at once, as `reproduce`
-trains a grid. On a GPU a third way is measured, several seeds side by side, of which the time of
-one is told. Leave the machine alone meanwhile.
-
-The host of a virtual machine moves its cores about: to places that share a cache, and to others. A
-run on several cores takes its medians from tries of the first kind, and tells those of the second
-beside them.
+Both styles train the same networks on the bundled digits with the study's optimizer, and compute
+the NLL of the same trained models. They take turns, so that a busy moment of the machine hits both,
+and each runs in a process of its own, so that neither profits from memory that the other has kept.
+A CPU is measured twice: with one run on all cores, as a reader trains, and with one run on each
+core, as `reproduce` trains a grid. A GPU also trains several seeds side by side, and the time
+recorded is that of one seed. Leave the machine alone while this runs.
 """
 
 import argparse
@@ -21,69 +18,217 @@ import contextlib
 import functools
 import io
 import json
+import math
 import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-import tutorial_style
-from torch.utils.flop_counter import FlopCounterMode
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from tvae_core import data, evaluation, load_pretrained, models, training
-from tvae_core.acceleration import can_compile, fast_arithmetic
+from tvae_core.acceleration import fast_arithmetic
 from tvae_core.experiments import PROFILES, Job
 from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
-from tvae_core.runtime import (
-    device_name,
-    pick_device,
-    seeded,
-    timed,
-    write_atomically,
-)
+from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
-EPOCH = 60_000  # images; times on the bundled digits are told for this many
-RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # what is trained, by k
-KS = (100, 1_000, 5_000, 20_000, 50_000)  # at which the memory of the NLL is measured
+EPOCH = 60_000  # images; times measured on the bundled digits are scaled to this many
+RUN_OF = {1: "{}-vae", 5: "{}-iwae5"}  # the run that is trained with k draws
+KS = (100, 1_000, 5_000, 20_000, 50_000)  # numbers of draws at which the NLL's memory is measured
 NLL_IMAGES = {"cpu": 16, "cuda": 100}
-SHARED = 150  # nanoseconds, there and back, from core to core: more than with a shared cache
-SIDE_BY_SIDE = 5  # seeds trained at once
+SIDE_BY_SIDE = 5  # seeds
+
+# Tutorial style.
+#
+# Plain PyTorch with nothing slow on purpose, and with the habits that public implementations share:
+# images come one by one through a DataLoader and its transforms; k draws are k copies of an image
+# through the whole model; the sampling grid and the spline's system of equations are made in each
+# forward pass; the NLL is a loop over images; and the loss is read back after each batch.
+
+DIM_U = {"plain": 0, "affine": 6, "tps": 18}
 
 
-def flops_per_second(device: torch.device) -> float:
-    """In large float32 matrix products, by the faster library: the most that layers could reach."""
-    size = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device)
+class Digits(Dataset):
+    """Images that are PIL pictures and transformed on access, like torchvision's MNIST."""
 
-    def product() -> float:
-        return statistics.median(timed(lambda: a @ a) for _ in range(10))
+    def __init__(self, pixels, transform):
+        self.pixels = pixels.squeeze(1).numpy()
+        self.transform = transform
 
-    with fast_arithmetic():
-        ours = product()
-    return 2 * size**3 / min(ours, product())
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        return self.transform(Image.fromarray(self.pixels[index], mode="L"))
 
 
-def flops_of_epoch(job: Job) -> float:
-    """FLOPs of the matrix products in training on 60,000 images."""
-    with seeded(0):
-        model, x = job.untrained(0), next(iter(job.batches()))
-    with FlopCounterMode(display=False) as counter:
-        (-job.config.gradient(model.particles(x, job.config.k)).mean()).backward()
-    return counter.get_total_flops() * EPOCH / len(x)
+def loader(pixels, batch_size, binarize):
+    from torchvision import transforms  # `job_of` has prepared the import
+
+    steps = [transforms.ToTensor()]
+    if binarize:
+        steps.append(transforms.Lambda(torch.bernoulli))
+    return DataLoader(
+        Digits(pixels, transforms.Compose(steps)), batch_size=batch_size, shuffle=True
+    )
+
+
+class TutorialVAE(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.dim_u = kind, DIM_U[kind]
+        self.dim_z = 60 - self.dim_u
+        self.encoder = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
+        self.mu_z = nn.Linear(256, self.dim_z)
+        self.log_sigma = nn.Linear(256, 60)
+        self.decoder = nn.Sequential(
+            nn.Linear(self.dim_z, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, 784),
+        )
+        if self.dim_u:
+            self.mu_u = nn.Linear(256, self.dim_u)
+            self.pose = nn.Linear(self.dim_u, self.dim_u)
+            nn.init.normal_(self.pose.weight, std=0.1)
+            nn.init.zeros_(self.pose.bias)
+
+    def encode(self, x):
+        h = self.encoder(x.view(-1, 784))
+        mu = self.mu_z(h)
+        if self.dim_u:
+            mu = torch.cat([mu, torch.tanh(self.mu_u(h))], dim=1)
+        return mu, self.log_sigma(h)
+
+    def decode(self, latents):
+        probs = torch.sigmoid(self.decoder(latents[:, : self.dim_z]))
+        if self.dim_u:
+            theta = self.pose(latents[:, self.dim_z :])
+            grid = affine_grid(theta) if self.kind == "affine" else tps_grid(theta)
+            image = F.grid_sample(probs.view(-1, 1, 28, 28), grid, align_corners=False)
+            probs = image.view(-1, 784)
+            probs = 1e-6 + (1 - 2e-6) * probs
+        return probs
+
+    def forward(self, x):
+        mu, log_sigma = self.encode(x)
+        latents = mu + torch.exp(log_sigma) * torch.randn_like(mu)
+        return self.decode(latents), latents, mu, log_sigma
+
+
+def affine_grid(theta):
+    identity = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], device=theta.device)
+    return F.affine_grid(
+        theta.view(-1, 2, 3) + identity, (len(theta), 1, 28, 28), align_corners=False
+    )
+
+
+def tps_grid(theta):
+    """Solves for the spline of each image in the batch and evaluates it at every pixel."""
+    line = torch.linspace(-1, 1, 3, device=theta.device)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    control = torch.stack([x.flatten(), y.flatten()], dim=1)
+
+    def rows(points):
+        squared = torch.cdist(points, control, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        kernel = squared * torch.log(squared + 1e-9)
+        return torch.cat([kernel, torch.ones(len(points), 1, device=theta.device), points], dim=1)
+
+    system = torch.zeros(12, 12, device=theta.device)
+    system[:9] = rows(control)
+    system[9:, :9] = rows(control)[:, 9:].T
+    displaced = torch.zeros(len(theta), 12, 2, device=theta.device)
+    displaced[:, :9] = theta.view(-1, 2, 9).transpose(1, 2)
+    weights = torch.linalg.solve(system.expand(len(theta), 12, 12), displaced)
+    identity = torch.eye(2, 3, device=theta.device).unsqueeze(0)
+    pixels = F.affine_grid(identity, (1, 1, 28, 28), align_corners=False).view(784, 2)
+    return (pixels + rows(pixels) @ weights).view(-1, 28, 28, 2)
+
+
+def log_weights(model, x, k):
+    """log p(x, latents) - log q(latents | x) for k copies of each of B images, as (k, B)."""
+    copies = x.view(-1, 784).repeat(k, 1)
+    probs, latents, mu, log_sigma = model(copies)
+    log_lik = -F.binary_cross_entropy(probs, copies, reduction="none").sum(1)
+    log_prior = (-0.5 * latents**2 - 0.5 * math.log(2 * math.pi)).sum(1)
+    noise = (latents - mu) / torch.exp(log_sigma)
+    log_q = (-0.5 * noise**2 - log_sigma - 0.5 * math.log(2 * math.pi)).sum(1)
+    return (log_lik + log_prior - log_q).view(k, -1)
+
+
+def vae_loss(model, x):
+    probs, _, mu, log_sigma = model(x)
+    recon = F.binary_cross_entropy(probs, x.view(-1, 784), reduction="sum")
+    kl = -0.5 * torch.sum(1 + 2 * log_sigma - mu**2 - torch.exp(2 * log_sigma))
+    return (recon + kl) / len(x)
+
+
+def iwae_loss(model, x, k):
+    return -(torch.logsumexp(log_weights(model, x, k), dim=0) - math.log(k)).mean()
+
+
+def train_epoch(model, data_loader, optimizer, k):
+    total = 0.0
+    for x in data_loader:
+        x = x.to(next(model.parameters()).device)
+        loss = vae_loss(model, x) if k == 1 else iwae_loss(model, x, k)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(x)
+    return total / len(data_loader.dataset)
+
+
+@torch.no_grad()
+def nll(model, images, k):
+    """-log p(x) of each image from k draws, one image at a time."""
+    values = []
+    for x in images:
+        log_w = log_weights(model, x.unsqueeze(0), k)
+        values.append(math.log(k) - torch.logsumexp(log_w, dim=0).item())
+    return torch.tensor(values)
+
+
+def with_weights_of(trained, model):
+    """`model` with the weights of a model of tvae_core, whose layers have other names."""
+    names = {
+        "canonical.": "",
+        "encoder.body": "encoder",
+        "encoder.mu": "mu",
+        "encoder.log_sigma": "log_sigma",
+        "decoder.body": "decoder",
+        "decoder.logits": "decoder.4",
+        "decoder.pose": "pose",
+    }
+    weights = {}
+    for key, tensor in trained.named_parameters():
+        for theirs, ours in names.items():
+            key = key.replace(theirs, ours)
+        weights[key] = tensor.detach()
+    model.load_state_dict(weights)
+    return model
+
+
+# Measuring.
 
 
 @functools.cache
 def job_of(run: str) -> Job:
-    """A run on as many bundled digits as fill its batches: of 60,000 the last of 469 is short."""
+    """A run on the bundled digits, as many as fill its batches.
+
+    Only one of the 469 batches of a real epoch is short; a short one here would weigh more.
+    """
     data.import_torchvision_datasets()
     digits = data.load("mini", "train").to(pick_device())
     size = RUNS[run].batch_size
@@ -91,9 +236,9 @@ def job_of(run: str) -> Job:
 
 
 def our_epoch(run: str, stack: int | None = None) -> float:
-    """Seconds for 60,000 images; a first epoch, in which code is compiled, does not count.
+    """Seconds for 60,000 images, timed in the second epoch: in the first, code is compiled.
 
-    With a `stack` that many seeds train side by side, of which the time of one is told.
+    With a `stack`, that many seeds train side by side, and the time is that of one.
     """
     job = job_of(run)
     with seeded(0), fast_arithmetic(), contextlib.redirect_stdout(io.StringIO()):
@@ -111,44 +256,39 @@ def our_epoch(run: str, stack: int | None = None) -> float:
 
 
 def tutorial_epoch(run: str) -> float:
+    """Seconds for 60,000 images."""
     job = job_of(run)
     with seeded(0):
-        model = tutorial_style.TransformerVAE(job.config.model).to(job.images.pixels.device)
+        model = TutorialVAE(job.config.model).to(job.images.pixels.device)
         optimizer = torch.optim.Adadelta(model.parameters())
-        loader = tutorial_style.loader(
-            job.images.pixels.cpu(), job.config.batch_size, job.config.binarization == "dynamic"
-        )
-        seconds = timed(lambda: tutorial_style.train_epoch(model, loader, optimizer, job.config.k))
+        dynamic = job.config.binarization == "dynamic"
+        batches = loader(job.images.pixels.cpu(), job.config.batch_size, dynamic)
+        seconds = timed(lambda: train_epoch(model, batches, optimizer, job.config.k))
     return seconds * EPOCH / len(job.images)
 
 
-def epoch_at_the_limit(flops: float) -> float:
-    """Seconds for that many FLOPs if all were large matrix products."""
-    return flops / flops_per_second(pick_device())
-
-
 @functools.cache
-def trained(kind: str) -> tuple[models.VAE, tutorial_style.TransformerVAE, data.Images]:
-    """Both ways' model with the same weights, and test digits."""
+def trained(kind: str) -> tuple[models.VAE, TutorialVAE, data.Images]:
+    """A trained model, its twin in tutorial style with the same weights, and test digits."""
     device = pick_device()
     model = load_pretrained(f"{kind}-iwae5").model
-    tutorial = tutorial_style.load_from(tutorial_style.TransformerVAE(kind), model)
-    return model, tutorial.to(device), data.binarize_fixed(data.load("mini", "test")).to(device)
+    twin = with_weights_of(model, TutorialVAE(kind)).to(device)
+    return model, twin, data.binarize_fixed(data.load("mini", "test")).to(device)
 
 
 def tutorial_nll(kind: str, n: int, k: int) -> float:
-    """Seconds an image for the NLL of the first n bundled test digits from k draws."""
-    _, tutorial, digits = trained(kind)
-    return timed(lambda: tutorial_style.nll(tutorial, digits[:n].x, k)) / n
+    """Seconds per image for the NLL of the first n bundled test digits from k draws."""
+    _, twin, digits = trained(kind)
+    return timed(lambda: nll(twin, digits[:n].x, k)) / n
 
 
 @fast_arithmetic()
 def our_nll(kind: str, n: int, k: int, fast: bool = False) -> float:
-    """The same. If `fast`, the first batch, in which code is compiled, does not count."""
+    """The same for tvae_core; if `fast`, without the first batch, in which code is compiled."""
     model, _, digits = trained(kind)
-    batches: list[tuple[float, int]] = []  # when each began, and its images
+    batches: list[tuple[float, int]] = []  # when each batch began, and its number of images
 
-    def begin(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    def begin(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if inputs[0].is_cuda:
             torch.cuda.synchronize()
         batches.append((time.perf_counter(), len(inputs[0])))
@@ -163,100 +303,54 @@ def our_nll(kind: str, n: int, k: int, fast: bool = False) -> float:
     return (time.perf_counter() - start) / (n - left_out)
 
 
-NLL = {"tutorial": tutorial_nll, "tvae_core": our_nll}
+NLL_WAYS = {"tutorial": tutorial_nll, "tvae_core": our_nll}
 
 
 def peak_of(way: str, k: int) -> float:
-    """MB that the NLL of one image takes at its peak: on a CPU in a process of its own."""
+    """MB by which a fresh process grows, at its peak, for the NLL of one image."""
+    with own_process() as process:
+        return process.submit(growth_at_peak, way, k).result()
+
+
+def growth_at_peak(way: str, k: int) -> float:
+    trained("plain")
     if pick_device().type == "cuda":
-        trained("plain")
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        NLL[way]("plain", 1, k)
+        NLL_WAYS[way]("plain", 1, k)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    command = [sys.executable, __file__, "--peak", way, str(k)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def print_peak(way: str, k: int) -> None:
-    trained("plain")
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
-    NLL[way]("plain", 1, k)
-    print(resident("VmHWM") - before)
+    NLL_WAYS[way]("plain", 1, k)
+    return resident("VmHWM") - before
 
 
 def resident(field: str) -> float:
-    """MB of memory that this process has now (VmRSS) or had at its peak (VmHWM)."""
+    """MB of memory that this process has now (VmRSS), or had at its peak (VmHWM)."""
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if field in x)
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def processor() -> str:
-    """Its maker's name for it, where the system tells; else the family, as in x86_64."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+def own_process() -> ProcessPoolExecutor:
+    """A fresh process, which imports this file and runs what it is given."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
-@functools.cache
-def core_to_core_program() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
-    """The compiled program, and the folder that it lies in, which goes with the process."""
-    # Here, as a process whose memory is measured need not import the compiler.
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    folder = tempfile.TemporaryDirectory()
-    program = Path(folder.name) / "core_to_core"
-    source = Path(__file__).with_name("core_to_core.cpp")
-    options = ["-O2", "-std=c++11", "-pthread", str(source), "-o", str(program)]
-    subprocess.run([get_cpp_compiler(), *options], check=True)
-    return program, folder
-
-
-def core_to_core() -> float:
-    """Nanoseconds in which a cache line goes from one core of this process to another and back."""
-    program, _ = core_to_core_program()
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    command = [str(program), *map(str, cores)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def cores_are_apart() -> bool:
-    """Whether this process computes on cores that share no cache just now, where one can tell."""
-    several = can_compile(pick_device().type) and torch.get_num_threads() > 1
-    return several and core_to_core() > SHARED
-
-
-def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, Any]:
-    """The median seconds of each way, tried in turns.
-
-    Each has a process of its own, as in use: memory that one has its process keep would serve the
-    other. If cores were apart in some tries, "apart" has the medians of those.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    tries: dict[bool, list[dict[str, float]]] = {False: [], True: []}  # by whether cores are apart
+def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median seconds of each way; they take turns, each in a process of its own."""
     with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(ProcessPoolExecutor(1, spawn)) for name in ways}
-        while len(tries[False]) < repeats and len(tries[True]) < 2 * repeats:
-            before = cores_are_apart()
-            seconds = {name: processes[name].submit(way).result() for name, way in ways.items()}
-            tries[before or cores_are_apart()].append(seconds)
-
-    def summary(some: list[dict[str, float]]) -> dict[str, Any]:
-        seconds = {name: statistics.median(one[name] for one in some) for name in ways}
-        return {**seconds, "tries": len(some)}
-
-    if not tries[False]:
-        return summary(tries[True])
-    return summary(tries[False]) | ({"apart": summary(tries[True])} if tries[True] else {})
+        processes = {name: stack.enter_context(own_process()) for name in ways}
+        tries = [
+            {name: processes[name].submit(way).result() for name, way in ways.items()}
+            for _ in range(repeats)
+        ]
+    return {name: statistics.median(one[name] for one in tries) for name in ways}
 
 
-def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of training and of the NLL, both ways, with the threads that this process has."""
-    device = pick_device()
-    n = NLL_IMAGES[device.type]
-    epochs, nlls, limits = [], [], []
+def measure(repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Seconds of training and of the NLL, in both styles."""
+    device = pick_device().type
+    epochs, nlls = [], []
     for kind in DECODERS:
         for k, name in RUN_OF.items():
             run = name.format(kind)
@@ -264,92 +358,68 @@ def measure(repeats: int) -> dict[str, Any]:
                 "tutorial": functools.partial(tutorial_epoch, run),
                 "tvae_core": functools.partial(our_epoch, run),
             }
-            if device.type == "cuda":
+            if device == "cuda":
                 ways["side by side"] = functools.partial(our_epoch, run, SIDE_BY_SIDE)
-            # The seconds of an epoch at the machine's limit, in turns with the others: a neighbour
-            # of a virtual machine slows all of them down.
-            flops = flops_of_epoch(job_of(run))
-            ways["limit"] = functools.partial(epoch_at_the_limit, flops)
-            row = {"model": kind, "k": k, **medians(ways, repeats)}
-            limit = row.pop("limit")
-            limits.append(flops / limit)
-            row.get("apart", {}).pop("limit", None)
-            if device.type == "cpu":  # a GPU's steps round to TF32, which has another limit
-                row["share of limit"] = limit / row["tvae_core"]
-            epochs.append(row)
-        per_image = {
-            "tutorial": functools.partial(tutorial_nll, kind, n, 5_000),
-            "tvae_core": functools.partial(our_nll, kind, n, 5_000, fast=device.type == "cpu"),
+            epochs.append({"decoder": kind, "k": k, **medians(ways, repeats)})
+        ways = {
+            "tutorial": functools.partial(tutorial_nll, kind, NLL_IMAGES[device], 5_000),
+            "tvae_core": functools.partial(
+                our_nll, kind, NLL_IMAGES[device], 5_000, fast=device == "cpu"
+            ),
         }
-        nlls.append({"model": kind, **medians(per_image, repeats)})
+        nlls.append({"decoder": kind, **medians(ways, repeats)})
+    return {"seconds_per_epoch": epochs, "seconds_per_nll": nlls}
+
+
+def measure_on_each_core(repeats: int, cores: int) -> dict[str, list[dict[str, Any]]]:
+    """The same with as many runs at once as there are cores, one thread each: their means."""
+    # The processes that do the work read this when they start.
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with ThreadPoolExecutor(cores) as pool:
+        found = list(pool.map(measure, [repeats] * cores))
     return {
-        "device": device_name(device),
-        "matmul_limit_gflops": statistics.median(limits) / 1e9,
-        "seconds_per_epoch": epochs,
-        "seconds_per_nll": nlls,
-    }
-
-
-def measure_on_each_core(repeats: int, cores: int) -> dict[str, Any]:
-    """The same in as many processes at once as there are cores, one thread each: their means."""
-    command = [sys.executable, __file__, "--repeats", str(repeats), "--worker"]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
-        for _ in range(cores)
-    ]
-    told = [worker.communicate()[0] for worker in workers]
-    if any(worker.returncode for worker in workers):
-        sys.exit("a worker has failed; see above")
-    found = [json.loads(lines.splitlines()[-1]) for lines in told]
-
-    def means(name: str) -> list[dict[str, Any]]:
-        """Row by row: what is measured as a mean, what it was measured on as it is."""
-        return [
-            {
-                key: statistics.mean(row[key] for row in rows)
-                if isinstance(value, float)
-                else value
-                for key, value in rows[0].items()
-            }
-            for rows in zip(*(one[name] for one in found), strict=True)
+        kind: [
+            {**rows[0], **{way: statistics.mean(row[way] for row in rows) for way in NLL_WAYS}}
+            for rows in zip(*(one[kind] for one in found), strict=True)
         ]
-
-    return {
-        "device": f"CPU, {cores} runs at once of 1 thread each",
-        "matmul_limit_gflops": sum(one["matmul_limit_gflops"] for one in found),
-        "seconds_per_epoch": means("seconds_per_epoch"),
-        "seconds_per_nll": means("seconds_per_nll"),
+        for kind in found[0]
     }
+
+
+def cpu_name() -> str:
+    """What the CPU's maker calls it, if the system knows; otherwise its family, such as x86_64."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--peak", nargs=2, metavar=("WAY", "K"), help=argparse.SUPPRESS)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, default=7, help="tries behind each median")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder for the record")
     chosen = parser.parse_args()
-    if chosen.peak:
-        return print_peak(chosen.peak[0], int(chosen.peak[1]))
-    if chosen.worker:
-        return print(json.dumps(measure(chosen.repeats)))
-    cores = torch.get_num_threads()
-    record = measure(chosen.repeats) | {
+    device, cores = pick_device(), torch.get_num_threads()
+    vectors = torch.backends.cpu.get_cpu_capability()
+    cuda = device.type == "cuda"
+    record = {
+        "processor": device_name(device) if cuda else f"{cpu_name()}, {vectors}",
+        "cpu": cpu_name(),
         "cores": cores,
-        "processor": processor(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "repeats": chosen.repeats,
-        "peak_mb": [{"k": k, **{way: peak_of(way, k) for way in NLL}} for k in KS],
+        "tries": dict.fromkeys(("seconds_per_epoch", "seconds_per_nll"), chosen.repeats),
     }
-    if pick_device().type == "cpu" and cores > 1:
+    if cuda:
+        record["seeds_side_by_side"] = SIDE_BY_SIDE
+    record |= measure(chosen.repeats)
+    record["peak_mb"] = [{"k": k, **{way: peak_of(way, k) for way in NLL_WAYS}} for k in KS]
+    if not cuda and cores > 1:
         record["on_each_core"] = measure_on_each_core(chosen.repeats, cores)
     text = json.dumps(record, indent=1) + "\n"
-    cuda = pick_device().type == "cuda"
-    name = "gpu" if cuda else torch.backends.cpu.get_cpu_capability().lower()
-    write_atomically(RECORDS / f"{name}.json", text.encode())
+    write_atomically(chosen.out / f"{'gpu' if cuda else vectors.lower()}.json", text.encode())
     print(text)
 
 

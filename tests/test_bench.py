@@ -4,7 +4,7 @@ import bench
 import pytest
 import torch
 
-from tvae_core.recipes import DECODERS
+from tvae_core.experiments.configs import DECODERS
 from tvae_core.runtime import seeded
 
 

@@ -13,9 +13,9 @@ import nbformat
 import pytest
 import yaml
 
-from tvae_core import results
-from tvae_core.recipes import DECODERS, RUNS
-from tvae_core.study import PRINTED
+from tvae_core.experiments import results
+from tvae_core.experiments.configs import DECODERS, RUNS
+from tvae_core.experiments.study import PRINTED
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
-from torch._inductor import compile_fx
 
-from tvae_core import acceleration, evaluation, models
+from tvae_core import evaluation, models
 from tvae_core.data import Images
 from tvae_core.particles import Particles
 from tvae_core.runtime import seeded
@@ -118,49 +117,6 @@ def test_each_image_is_encoded_once_and_memory_does_not_grow_with_draws(tiny, n_
     assert sum(encoded) == len(images)
     assert sum(decoded) == len(images) * n_samples  # 5,000 are 5,000
     assert max(decoded) <= rows
-
-
-@pytest.mark.parametrize("name", models.MODELS)
-def test_compiled_chunks_give_the_plain_result_up_to_rounding(name):
-    """250 draws of 4 images are a chunk; what is left over, of either, is computed plainly."""
-    with seeded(0):
-        model = models.build(name, size=(6, 6), hidden=(8,))
-        images = Images(torch.randint(0, 256, (6, 1, 6, 6), dtype=torch.uint8), None, "random")
-
-    def nll(fast: bool) -> evaluation.NLL:
-        with seeded(1):
-            return evaluation.nll(model, images, 600, (10, 300), fast=fast)
-
-    one, other = nll(fast=True), nll(fast=False)
-    torch.testing.assert_close(one.nll_at, other.nll_at, rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(one.ess, other.ess, rtol=1e-4, atol=0)
-    torch.testing.assert_close(one.se, other.se, rtol=1e-4, atol=0)
-
-
-def test_what_is_compiled_is_a_whole_chunk(tiny, monkeypatch):
-    shapes = []
-
-    class Watched(acceleration.Compiled):
-        def __call__(self, *tensors):
-            log_w = super().__call__(*tensors)
-            shapes.append((*log_w.shape, tensors[0].shape == self.shapes[0]))
-            return log_w
-
-    monkeypatch.setattr(compile_fx, "compile_fx", lambda function, inputs, **_: function)
-    monkeypatch.setattr(evaluation, "Compiled", Watched)
-    model, images = tiny
-    assert len(images) == 5
-    evaluation.nll(model, images, 600, (10, 300), fast=True)
-    assert shapes == [(250, 4, True)] * 2 + [(250, 1, False)] * 2
-
-
-def test_without_a_compiler_a_fast_nll_is_a_plain_one(tiny, monkeypatch):
-    monkeypatch.setattr(acceleration.shutil, "which", lambda _: None)
-    with seeded(0):
-        plain = evaluation.nll(*tiny, 600)
-    with seeded(0):
-        fast = evaluation.nll(*tiny, 600, fast=True)
-    assert torch.equal(plain.nll, fast.nll)
 
 
 def test_nll_leaves_no_graph_behind(tiny):

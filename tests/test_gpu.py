@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from tvae_core import data, evaluation, experiments, load_pretrained, models, training
-from tvae_core.acceleration import accelerated
-from tvae_core.experiments import PROFILES, Job
-from tvae_core.recipes import OPTIMIZERS, RUNS
+from tvae_core import data, evaluation, experiments, load_pretrained, training
+from tvae_core.experiments import PROFILES, runner, stacking
+from tvae_core.experiments.acceleration import Recorded, accelerated_step, plain_step
+from tvae_core.experiments.configs import OPTIMIZERS, RUNS
 from tvae_core.runtime import seeded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -36,14 +36,11 @@ def test_a_recorded_step_moves_parameters_as_the_plain_one_does(name):
         model.load_state_dict(start)
         opt, schedule = OPTIMIZERS[name](model, 2, 5)
 
-        def step(x: torch.Tensor, update=opt.step) -> torch.Tensor:
+        def evaluate(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             loss = model(x).square().mean()
-            opt.zero_grad()
-            loss.backward()
-            update()
-            return loss.detach()
+            return loss, loss.detach()
 
-        take = accelerated(step, opt, "cuda") if fast else step
+        take = (accelerated_step if fast else plain_step)(evaluate, opt)
         losses = []
         for x in batches:
             losses.append(take(x))
@@ -57,9 +54,8 @@ def test_a_recorded_step_moves_parameters_as_the_plain_one_does(name):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_a_recorded_step_draws_anew_each_time():
-    opt = torch.optim.Adam([nn.Parameter(torch.zeros(1, device="cuda"))], capturable=True)
-    take = accelerated(lambda x: torch.randn(4, device="cuda") + x.sum(), opt, "cuda")
+def test_a_recorded_step_makes_new_draws_each_time():
+    take = Recorded(lambda x: torch.randn(4, device="cuda") + x.sum())
     with seeded(0):
         draws = [take(torch.zeros(3, device="cuda")) for _ in range(8)]
     assert len(torch.stack(draws).unique()) == 4 * 8
@@ -68,20 +64,21 @@ def test_a_recorded_step_draws_anew_each_time():
 @pytest.mark.parametrize("name", ["plain-iwae5", "tps-iwae5-modern", "affine-vae"])
 def test_recorded_runs_end_where_plain_ones_do(digits, name):
     """Up to the luck of training, for a stack of models on a recipe's own optimizer."""
-    job = Job(name, RUNS[name], PROFILES["smoke"], digits[:4_050])
+    config, images = RUNS[name], digits[:4_050]
 
     def bounds(fast: bool) -> list[float]:
         with seeded(0):
-            model = models.stack([job.untrained(seed) for seed in range(4)])
+            alone = [runner.untrained(config, images, seed) for seed in range(4)]
+            model = stacking.stack(alone)
             last = training.fit(
                 model,
-                job.batches(4),
-                job.config.gradient,
-                k=job.config.k,
+                runner.batches(config, images, 4),
+                config.gradient,
+                k=config.k,
                 epochs=4,
-                optimizer=job.config.recipe,
-                warm_up=job.config.warm_up or 0,
-                fast=fast,
+                optimizer=config.make_optimizer,
+                warm_up=config.warm_up or 0,
+                accelerate=accelerated_step if fast else None,
             )[-1]
         return last["bound"]
 
@@ -94,7 +91,7 @@ def test_seeds_side_by_side_each_get_a_record(tmp_path, monkeypatch, digits):
     monkeypatch.setenv("TVAE_RUNS", str(tmp_path))
     runs = experiments.run_seeds("plain-vae", digits[:500], digits[:20], [0, 2], PROFILES["smoke"])
     assert [run.record.seed for run in runs] == [0, 2]
-    assert all("2 side by side" in run.record.device for run in runs)
+    assert all(run.record.machine.side_by_side == 2 for run in runs)
     assert runs[0].record.nll != runs[1].record.nll
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tvae_core import bounds, gradients, models
-from tvae_core.estimators import doubly_reparameterized, reparameterized, sticking_the_landing
+from tvae_core.estimators import doubly_reparameterized, reparameterized, stl
 from tvae_core.runtime import seeded
 
 iwae = reparameterized(bounds.iwae)
@@ -137,7 +137,7 @@ def test_a_larger_batch_has_less_noise():
 def test_every_estimator_can_be_measured_and_one_repeat_is_refused():
     model, x = tiny(), some_images()
     for estimator in (
-        sticking_the_landing(bounds.elbo),
+        stl,
         doubly_reparameterized(partial(bounds.miwae, m=2)),
         reparameterized(partial(bounds.ciwae, beta=0.5)),
     ):

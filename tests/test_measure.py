@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from tvae_core import ais, data, diagnostics, evaluation, load_pretrained, measure, results
-from tvae_core.experiments import spread
-from tvae_core.measure import KINDS, Options, columns
+from tvae_core import ais, data, diagnostics, evaluation, load_pretrained
+from tvae_core.experiments import measure, results
+from tvae_core.experiments.measure import KINDS, Options, columns
+from tvae_core.experiments.runner import spread
 from tvae_core.runtime import seeded
 
 TINY = Options(
@@ -88,11 +89,12 @@ def test_a_stopped_measurement_goes_on_to_the_same_record(kind, images, tmp_path
 
 def test_a_finished_record_is_not_measured_again(images, tmp_path, monkeypatch):
     record = measure.measure("nll", MODEL, images, TINY, tmp_path)
+    monkeypatch.setattr(measure, "fingerprint", lambda kind: record["fingerprint"])
     monkeypatch.setattr(diagnostics, "nll_curve", None)
     assert measure.measure("nll", MODEL, images, TINY, tmp_path) == record
 
 
-@pytest.mark.parametrize("what", ["options", "data", "weights", "code_hash"])
+@pytest.mark.parametrize("what", ["options", "data", "weights", "fingerprint"])
 def test_a_record_of_something_else_is_refused_and_kept(what, images, tmp_path):
     measure.measure("units", MODEL, images, TINY, tmp_path)
     path = tmp_path / f"units-{MODEL}.json"

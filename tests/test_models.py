@@ -346,39 +346,3 @@ def test_a_decoder_can_start_at_the_mean_image(name):
     models.start_at_mean(model, mean, floor=0.01)
     decoder = getattr(model.decoder, "canonical", model.decoder)
     torch.testing.assert_close(decoder.logits.bias.sigmoid().view(1, 28, 28), 0.01 + 0.98 * mean)
-
-
-# Stacks.
-
-
-@every_model
-def test_a_stack_maps_each_batch_by_its_own_model(name):
-    alone = []
-    for seed in range(3):
-        with seeded(seed):
-            alone.append(make(name, (5, 8)))
-    stacked = models.stack(alone)
-    x = torch.stack([images(4, (5, 8)) * (i + 1) / 3 for i in range(3)])
-    q = stacked.posterior(x)
-    particles = stacked.particles(x, 2)
-    assert particles.log_w.shape == (2, 3, 4)
-    assert particles.kl.shape == (3, 4, alone[0].dim_z + alone[0].dim_u)
-    for i, model in enumerate(alone):
-        torch.testing.assert_close(q.mean[i], model.posterior(x[i]).mean)
-        expected = model.decoder(particles.latents[:, i]).log_prob(x[i])
-        torch.testing.assert_close(particles.log_lik[:, i], expected)
-
-
-@every_model
-def test_a_stack_comes_apart_into_the_models_it_was_made_of(name):
-    alone = [make(name, (5, 8)) for _ in range(3)]
-    before = [{k: v.clone() for k, v in model.state_dict().items()} for model in alone]
-    stacked = models.stack(alone)
-    with torch.no_grad():
-        for parameter in stacked.parameters():
-            parameter.add_(1)  # of its own, not theirs
-    for model, again, state in zip(alone, models.unstack(stacked), before, strict=True):
-        assert list(again.state_dict()) == list(state)
-        for key, tensor in state.items():
-            assert torch.equal(model.state_dict()[key], tensor)
-            torch.testing.assert_close(again.state_dict()[key], tensor + 1)

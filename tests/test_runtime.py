@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tvae_core.runtime import (
-    device_name,
     pick_device,
     rng_state,
     seeded,
@@ -150,11 +149,3 @@ def test_a_device_may_be_named(machine, monkeypatch):
     monkeypatch.setenv("TVAE_DEVICE", "gpu")
     with pytest.raises(ValueError, match=r"unknown device \(TVAE_DEVICE\) 'gpu'; known: cuda"):
         pick_device()
-
-
-def test_a_shared_gpu_says_so(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for workers, name in ((1, "a GPU"), (2, "a GPU"), (8, "a GPU, shared by 4 workers")):
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(workers))
-        assert device_name(torch.device("cuda")) == name

@@ -11,27 +11,31 @@ import pytest
 import torch
 from scipy import stats
 from tables import base, speed, training, validation, write
-from tables.base import Seeds, Table, difference, mean_of, mean_sd_over_seeds
+from tables.base import Seeds, Table, difference, mean_sd_over_seeds
 
-from tvae_core import results
-from tvae_core.experiments import code_of
-from tvae_core.recipes import DECODERS, RECIPES, RUNS
-from tvae_core.records import RunRecord
-from tvae_core.study import nll_of
+from tvae_core.evaluation import Estimate
+from tvae_core.experiments import results, runner
+from tvae_core.experiments.configs import DECODERS, RECIPES, RUNS
+from tvae_core.experiments.records import RunRecord
+from tvae_core.experiments.study import nll_of
 
 BASE = results.record_of("plain-vae")
-code_of_run = functools.cache(lambda name: code_of(RUNS[name]))
+fingerprint = functools.cache(lambda name: runner.fingerprint(RUNS[name]))
 
 
 def seeds(name: str, values: torch.Tensor, test: str = "these") -> Seeds:
     """Records with the NLL of N images under S seeds, given as (S, N)."""
-    base = dataclasses.replace(BASE, name=name, code_hash=code_of_run(name))
+    base = dataclasses.replace(BASE, name=name, fingerprint=fingerprint(name))
     images = {**base.data, "test": {"name": "mnist", "n": values.shape[1], "sha256": test}}
     rows = enumerate(values.tolist())
     return Seeds(
         [
             dataclasses.replace(
-                base, seed=i, data=images, nll=[statistics.mean(row), 0.0], nll_per_image=row
+                base,
+                seed=i,
+                data=images,
+                nll=Estimate(statistics.mean(row), 0.0),
+                nll_per_image=row,
             )
             for i, row in rows
         ]
@@ -42,7 +46,7 @@ def seeds(name: str, values: torch.Tensor, test: str = "these") -> Seeds:
 def recorded(monkeypatch):
     """A function that puts records in place of the repository's: recorded("plain-vae", values)."""
     found: dict[str, dict[int, Seeds]] = {}
-    monkeypatch.setattr(base, "records", lambda folder: found)
+    monkeypatch.setattr(base, "records", lambda profile: found)
 
     def put(name: str, values: torch.Tensor, **options: str) -> None:
         found.setdefault(name, {})[values.shape[1]] = seeds(name, values, **options)
@@ -58,7 +62,7 @@ def test_over_seeds_a_table_shows_the_mean_and_the_standard_deviation(recorded):
 
 def test_active_and_informative_latents_are_counted_for_each_seed(recorded):
     recorded("plain-vae", torch.tensor([[99.0], [101.0]]))
-    (group,) = base.records("records")["plain-vae"].values()
+    (group,) = base.records("paper")["plain-vae"].values()
     variances = ([0.9, 0.02, 0.009, 0.0], [0.9, 0.0, 0.0, 0.0])
     kls = ([1.5, 0.09, 0.2, 0.0], [1.5, 0.11, 0.2, 0.0])
     group.records[:] = [
@@ -130,11 +134,13 @@ def test_a_caption_gives_the_number_of_seeds_and_names_outdated_runs(recorded, m
     recorded("tps-vae", torch.zeros(2, 2))
     table = Table("NLL.", [["head"], ["row"]], ["plain-vae", "tps-vae"])
     assert table.full_caption == "NLL. Mean over 2 to 3 seeds ± their standard deviation."
-    hashes = base.current_hashes
-    monkeypatch.setattr(base, "current_hashes", lambda n: set() if n == "tps-vae" else hashes(n))
-    assert table.full_caption.endswith("Trained by code older than the present one: `tps-vae`.")
-    monkeypatch.setattr(base, "current_hashes", lambda name: set())
-    assert table.full_caption.endswith("Trained by code older than the present one.")
+    today = base.current_fingerprint
+    monkeypatch.setattr(
+        base, "current_fingerprint", lambda name: "other" if name == "tps-vae" else today(name)
+    )
+    assert table.full_caption.endswith("Trained by code that behaved differently: `tps-vae`.")
+    monkeypatch.setattr(base, "current_fingerprint", lambda name: "other")
+    assert table.full_caption.endswith("Trained by code that behaved differently.")
 
 
 def test_a_row_shows_the_study_its_recipe_and_the_better_recipes_side_by_side(recorded):
@@ -207,8 +213,8 @@ def test_the_results_page_is_right_about_all_test_images():
         for on_all in seeds.records:
             on_some = few[on_all.seed]
             assert on_some.data["test"]["n"] == 2_000
-            distance = abs(mean_of(on_all, "nll") - mean_of(on_some, "nll"))
-            assert distance < base.error_of(on_some, "nll")
+            distance = abs(on_all.nll.mean - on_some.nll.mean)
+            assert distance < on_some.nll.se
     for objective, theirs in (("vae", 86.76), ("multi5", 86.47), ("iwae5", 85.54)):
         assert 0 < statistics.mean(measured[f"plain-{objective}-long"].of("nll")) - theirs < 1
 
@@ -218,8 +224,8 @@ def test_the_results_page_is_right_that_runs_on_a_gpu_come_out_like_those_on_a_c
     chances = []
     for name in itertools.chain(*(RECIPES[recipe] for recipe in ("study", "modern", "long"))):
         seeds = base.seeds_of(name)
-        gpu = {record.seed: mean_of(record, "nll") for record in seeds.on_a_gpu()}
-        cpu = {r.seed: mean_of(r, "nll") for r in seeds.records if r.seed not in gpu}
+        gpu = {record.seed: record.nll.mean for record in seeds.on_a_gpu()}
+        cpu = {r.seed: r.nll.mean for r in seeds.records if r.seed not in gpu}
         assert max(cpu) < 3 <= min(gpu)
         assert len(gpu) == (9 if name in RECIPES["study"] else 5)
         if len(cpu) >= 3:
@@ -309,7 +315,7 @@ def test_the_results_page_is_right_about_what_a_recipe_takes_on_a_gpu():
     took = {}
     for recipe in ("study", "modern", "long"):
         found = trained_on_a_gpu(recipe)
-        ((device, workers),) = {base.device_of(record) for record in found}
+        ((device, workers),) = {(r.machine.device, r.machine.workers) for r in found}
         assert (device, workers) == ("NVIDIA H100 80GB HBM3", 4)
         seconds = sum(r.seconds["train"] + r.seconds["evaluate"] for r in found)
         (n,) = {record.data["test"]["n"] for record in found}

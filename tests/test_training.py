@@ -3,99 +3,25 @@ learning rate, the history and the checkpoint are what they say."""
 
 import errno
 import itertools
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch._inductor import compile_fx
-from torch._inductor.utils import run_and_get_code
-
-from tvae_core import acceleration, bounds, data, models, training
-from tvae_core.estimators import (
-    analytic_kl,
-    doubly_reparameterized,
-    dreg,
-    paired,
-    reparameterized,
-    stl,
+from toy_training import (
+    BATCHES,
+    EPOCHS,
+    Disturbed,
+    assert_same_run,
+    kill,
+    toy_batches,
+    toy_model,
+    train,
 )
-from tvae_core.recipes import OPTIMIZERS
+
+from tvae_core import bounds, data, models, training
+from tvae_core.estimators import analytic_kl, dreg, reparameterized
+from tvae_core.experiments.configs import OPTIMIZERS
 from tvae_core.runtime import seeded
-
-SIZE, N, BATCHES = (4, 5), 20, 4
-EPOCHS = 4
-
-
-def toy_batches(binarization: str = "dynamic") -> data.Batches:
-    """20 images in 4 batches, the last of which is smaller."""
-    with seeded(0):
-        images = data.from_tensor(torch.rand(N, 1, *SIZE))
-    return data.Batches(images, 6, binarization)
-
-
-def toy_model(**options) -> models.VAE:
-    return models.build("affine", SIZE, **({"dim_z": 3, "dim_u": 2, "hidden": (6,)} | options))
-
-
-class Disturbed:
-    """Batches with something done to the n-th batch of all epochs together, counted from 0."""
-
-    def __init__(self, n: int, disturb) -> None:
-        self.batches, self.n, self.disturb = toy_batches(), n, disturb
-        self.count = itertools.count()
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for x in self.batches:
-            yield self.disturb(x) if next(self.count) == self.n else x
-
-
-def kill(x: torch.Tensor) -> None:
-    raise KeyboardInterrupt
-
-
-def train(
-    checkpoint: Path | None = None,
-    *,
-    batches: training.Epochs | None = None,
-    seed: int = 0,
-    epochs: int = EPOCHS,
-    optimizer: training.Recipe = training.adadelta,
-    warm_up: int = 0,
-    fast: bool = False,
-    estimator=reparameterized(bounds.iwae),  # noqa: B008
-    k: int = 2,
-):
-    """Parameters and history of a toy run."""
-    with seeded(seed):
-        model = toy_model()
-        history = training.fit(
-            model,
-            toy_batches() if batches is None else batches,
-            estimator,
-            k=k,
-            epochs=epochs,
-            optimizer=optimizer,
-            warm_up=warm_up,
-            checkpoint=checkpoint,
-            fast=fast,
-        )
-    return model.state_dict(), history
-
-
-def assert_same_run(one, other) -> None:
-    """Bit for bit, but for the time it took."""
-    for name, parameter in one[0].items():
-        assert torch.equal(parameter, other[0][name]), name
-    timeless = [[{**row, "seconds": 0} for row in history] for _, history in (one, other)]
-    assert timeless[0] == timeless[1]
-
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
@@ -357,20 +283,20 @@ def test_a_few_epochs_on_digits_raise_the_bound(name, estimator):
 # Warm-up.
 
 
-def test_warm_up_lets_the_price_of_the_latents_rise_to_its_value_step_by_step():
-    betas = []
+def test_warm_up_raises_the_kl_weight_to_1_step_by_step():
+    weights = []
 
-    def watched(particles):
+    def watched(particles, kl_weight=1.0):
         if torch.is_grad_enabled():
-            betas.append(float(particles.beta))
-        return analytic_kl(particles)
+            weights.append(float(kl_weight))
+        return analytic_kl(particles, kl_weight)
 
     train(epochs=3, warm_up=2, estimator=watched)
     rising = [step / (2 * BATCHES) for step in range(2 * BATCHES)]
-    assert betas == pytest.approx(rising + [1.0] * BATCHES)
+    assert weights == pytest.approx(rising + [1.0] * BATCHES)
 
 
-def test_what_is_logged_in_the_warm_up_is_the_whole_bound():
+def test_the_bound_logged_during_the_warm_up_has_the_full_kl():
     rows = [
         train(epochs=1, warm_up=warm_up, optimizer=standing_still, estimator=estimator)[1][0]
         for warm_up in (0, 5)
@@ -379,233 +305,8 @@ def test_what_is_logged_in_the_warm_up_is_the_whole_bound():
     assert [row["bound"] for row in rows] == pytest.approx([rows[0]["bound"]] * 4, rel=1e-5)
 
 
-def test_a_run_killed_in_its_warm_up_resumes_with_the_price_of_its_epoch(tmp_path):
+def test_a_run_killed_in_its_warm_up_resumes_with_the_kl_weight_of_its_epoch(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint, batches=Disturbed(BATCHES + 1, kill), warm_up=3)
     assert_same_run(train(checkpoint, seed=99, warm_up=3), train(warm_up=3))
-
-
-# Fast steps, and several models side by side.
-
-
-def assert_close_runs(one, other, **tolerances) -> None:
-    """Up to rounding, and but for the time it took."""
-    for name, parameter in one[0].items():
-        torch.testing.assert_close(other[0][name], parameter, **tolerances)
-    for row, want in zip(other[1], one[1], strict=True):
-        assert {**row, "seconds": 0} == pytest.approx({**want, "seconds": 0}, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"optimizer": training.adam_one_cycle, "estimator": dreg, "warm_up": 3}]
-)
-def test_a_compiled_run_gives_the_plain_one_s_result_up_to_rounding(options):
-    assert_close_runs(train(**options), train(fast=True, **options), rtol=1e-4, atol=1e-5)
-
-
-ESTIMATORS = {
-    "analytic_kl": analytic_kl,
-    "reparameterized": reparameterized(bounds.iwae),
-    "stl": stl,
-    "dreg": dreg,
-    "doubly_reparameterized": doubly_reparameterized(bounds.iwae),
-    "paired": paired(reparameterized(bounds.elbo), reparameterized(bounds.iwae)),
-}
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
-def test_what_is_compiled_is_the_step_with_every_estimator(monkeypatch, estimator):
-    """The operations that the compiler is given, hooks, warm-up and the update among them."""
-    options = {"estimator": estimator, "warm_up": 3}
-    plain, given, updates = train(**options), [], []
-
-    def uncompiled(function, inputs, **_):
-        given.append(function)
-        return function
-
-    def counted(opt, closure=None):
-        updates.append(torch.compiler.is_compiling())
-        return step(opt, closure)
-
-    step = torch.optim.Adadelta.step
-    monkeypatch.setattr(torch.optim.Adadelta, "step", counted)
-    monkeypatch.setattr(compile_fx, "compile_fx", uncompiled)
-    assert_close_runs(plain, train(fast=True, **options), rtol=1e-5, atol=1e-6)
-    assert [isinstance(function, torch.fx.GraphModule) for function in given] == [True]
-    # The first step makes the state, the second is traced; an epoch's last batch is smaller.
-    assert updates == [False, True] + [False] * EPOCHS
-
-
-def test_tracing_a_step_draws_nothing_and_changes_nothing(monkeypatch):
-    seen = []
-
-    def look(function, inputs, **_):
-        seen.append([x.clone() for x in everything()])
-        return lambda x: torch.zeros(4)
-
-    def everything():
-        state = [x for kept in opt.state.values() for x in kept.values()]
-        return [*model.parameters(), *state, *(g["lr"] for g in opt.param_groups), rng()]
-
-    rng = torch.get_rng_state
-    monkeypatch.setattr(compile_fx, "compile_fx", look)
-    with seeded(0):
-        model = toy_model()
-        opt, _ = training.adam_one_cycle(model, EPOCHS, BATCHES)
-        options = [dict(group) for group in opt.param_groups]
-
-        def step(x, update=opt.step):
-            opt.zero_grad()
-            (-model.particles(x, 1).log_w.sum()).backward()
-            update()
-            return torch.zeros(4)
-
-        fast = acceleration.accelerated(step, opt, "cpu")
-        x = torch.rand(6, 1, *SIZE)
-        fast(x)
-        before = [x.clone() for x in everything()]
-        fast(x)
-    assert all(map(torch.equal, before, seen[0]))
-    assert [dict(group) for group in opt.param_groups] == options
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(("terms", "called"), [(40, ["mm"]), (6, [])])
-def test_of_a_layer_the_library_computes_at_most_the_product(terms, called):
-    layer, x = torch.nn.Linear(terms, 30), torch.randn(5, terms)
-    compiled = acceleration.Compiled(lambda x: layer(x).relu())
-    result, code = run_and_get_code(compiled, x)
-    torch.testing.assert_close(result, layer(x).relu())
-    assert re.findall(r"aoti_torch_cpu_(\w+)_out\(", "".join(code)) == called
-
-
-FAULTS = """
-import resource, torch
-from tvae_core import acceleration
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(500_000) for _ in range(10)]
-    del tensors
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-before = [faults() for _ in range(5)]
-acceleration.accelerated(lambda x: x, torch.optim.SGD([torch.zeros(1)]), "cpu")
-after = [faults() for _ in range(5)]
-print(max(before[1:]), after[-1])
-"""
-
-
-def test_memory_that_a_step_frees_is_kept_for_the_next():
-    """A page that comes anew from the system is a fault, and has to be cleared."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    before, after = map(int, done.stdout.split())
-    if before < 1000:
-        pytest.skip("this system keeps it anyway")
-    assert after < before / 10
-
-
-def test_a_compiled_run_that_was_killed_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
-    with pytest.raises(KeyboardInterrupt):
-        train(checkpoint, batches=Disturbed(2 * BATCHES + 1, kill), fast=True)
-    assert_same_run(train(checkpoint, seed=99, fast=True), train(fast=True))
-
-
-def test_without_a_compiler_a_fast_run_is_a_plain_one(monkeypatch):
-    monkeypatch.setattr(acceleration.shutil, "which", lambda _: None)
-    assert_same_run(train(fast=True), train())
-
-
-def test_subnormal_numbers_are_zero_within_a_block_and_come_back_after_it():
-    smallest = torch.tensor([torch.finfo(torch.float32).smallest_normal])
-
-    def flushed() -> bool:
-        return (smallest / 2).item() == 0
-
-    if not torch.set_flush_denormal(False):
-        pytest.skip("this processor cannot")
-    assert not flushed()
-    with acceleration.fast_arithmetic():
-        with acceleration.fast_arithmetic():
-            assert flushed()
-        assert flushed()
-    assert not flushed()
-
-
-def test_fast_products_keep_all_of_a_float32():
-    with seeded(0):
-        a, b = torch.randn(200, 784), torch.randn(784, 500)
-    with acceleration.fast_arithmetic():
-        product = a @ b
-    error = (product.double() - a.double() @ b.double()).norm() / product.norm()
-    assert error < 1e-6
-
-
-@pytest.mark.parametrize(("whole", "precision"), [(True, "medium"), (False, "highest")])
-def test_a_processor_that_would_round_is_asked_for_the_highest_precision(
-    monkeypatch, whole, precision
-):
-    monkeypatch.setattr(acceleration, "_medium_is_float32", lambda: whole)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with acceleration.fast_arithmetic():
-        assert torch.get_float32_matmul_precision() == precision
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_rounded_products_are_noticed(monkeypatch):
-    """As on a processor that is quick with bfloat16."""
-    multiply = torch.Tensor.__matmul__
-
-    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return multiply(a.bfloat16().float(), b.bfloat16().float())
-
-    measured = acceleration._medium_is_float32.__wrapped__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
-    assert not measured()
-
-
-class Repeated:
-    """Stacked batches in which every model of the stack sees the same images."""
-
-    def __init__(self, batches: data.Batches, times: int) -> None:
-        self.batches, self.times = batches, times
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for x in self.batches:
-            yield x.expand(self.times, *x.shape)
-
-
-@every_optimizer
-@pytest.mark.parametrize("name", ["plain", "affine", "tps"])
-@pytest.mark.parametrize("estimator", [analytic_kl, dreg, reparameterized(bounds.iwae)])
-def test_a_stack_learns_what_its_models_would_alone(monkeypatch, name, estimator, optimizer):
-    # Noise is the one thing they cannot share: without it, stack and models take the same steps.
-    monkeypatch.setattr(
-        torch.distributions.Normal, "rsample", lambda q, shape: q.loc + 0 * _k(q, shape)
-    )
-    inits = []
-    for seed in (3, 4):
-        with seeded(seed):
-            options = {} if name == "plain" else {"dim_u": 2}
-            inits.append(models.build(name, SIZE, dim_z=3, hidden=(6,), **options))
-    stacked = models.stack(inits)
-    options = {"k": 2, "epochs": 2, "optimizer": optimizer}
-    with seeded(0):
-        rows = training.fit(stacked, Repeated(toy_batches("none"), 2), estimator, **options)
-    alone = models.unstack(stacked)
-    for model, trained, history in zip(inits, alone, training.unstack_history(rows), strict=True):
-        with seeded(0):
-            expected = training.fit(model, toy_batches("none"), estimator, **options)
-        one, other = (model.state_dict(), expected), (trained.state_dict(), history)
-        assert_close_runs(one, other, rtol=1e-3, atol=1e-5)
-
-
-def _k(q, shape):
-    """Zeros with the shape of k draws."""
-    return q.scale.expand(*shape, *q.scale.shape)

@@ -36,9 +36,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from tvae_core import data, evaluation, load_pretrained, models, training
-from tvae_core.acceleration import fast_arithmetic
-from tvae_core.experiments import PROFILES, Job
-from tvae_core.recipes import DECODERS, OPTIMIZERS, RUNS
+from tvae_core.experiments import PROFILES, Job, runner, stacking
+from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic
+from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
@@ -242,15 +242,15 @@ def our_epoch(run: str, stack: int | None = None) -> float:
     """
     job = job_of(run)
     with seeded(0), fast_arithmetic(), contextlib.redirect_stdout(io.StringIO()):
-        model = job.untrained(0)
+        model = runner.untrained(job.config, job.images, 0)
         rows = training.fit(
-            models.stack([model] * stack) if stack else model,
-            job.batches(stack),
+            stacking.stack([model] * stack) if stack else model,
+            runner.batches(job.config, job.images, stack),
             job.config.gradient,
             k=job.config.k,
             epochs=2,
-            optimizer=OPTIMIZERS[job.config.optimizer],
-            fast=True,
+            optimizer=job.config.make_optimizer,
+            accelerate=accelerated_step,
         )
     return rows[-1]["seconds"] * EPOCH / len(job.images) / (stack or 1)
 
@@ -296,7 +296,7 @@ def our_nll(kind: str, n: int, k: int, fast: bool = False) -> float:
     hook = model.encoder.register_forward_pre_hook(begin)
     try:
         rows = evaluation.rows_at_once(digits.pixels.device)
-        evaluation.nll(model, digits[:n], k, rows=rows, fast=fast)
+        evaluation.nll(model, digits[:n], k, rows=rows, accelerate=Compiled if fast else None)
     finally:
         hook.remove()
     start, left_out = (batches[1][0], batches[0][1]) if fast else (batches[0][0], 0)

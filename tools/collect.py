@@ -2,57 +2,60 @@
 
 Usage: TVAE_RUNS=FOLDER python tools/collect.py
 
-Records of whole runs go to results/records/RUN-seedSEED-IMAGES.json, those of runs on held-out
-training images to results/validation/. Of seed 0 the record on those test images that all seeds
-share, the fewest, also goes to tvae_core/pretrained, and for the runs in SHIPPED float16 weights
-beside it. What is there already of runs that FOLDER does not hold stays.
+The record of seed 0 on the fewest test images, which all seeds share, ships with the package, for
+the runs in SHIPPED together with float16 weights. All other records of the profiles "paper" and
+"validation" go into the archive in results/. Records of runs that FOLDER does not hold stay.
 """
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
-from tvae_core.experiments import runs_folder
+from tvae_core.experiments import archive
+from tvae_core.experiments.configs import RUNS
+from tvae_core.experiments.measure import CONVERGED
+from tvae_core.experiments.records import RunRecord, load_record
+from tvae_core.experiments.results import ARCHIVE, FOLDER
+from tvae_core.experiments.runner import runs_folder
 from tvae_core.explorer.export import SHOWN
-from tvae_core.measure import CONVERGED
-from tvae_core.recipes import RUNS
-from tvae_core.records import load_record
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"paper": "records", "validation": "validation"}  # of results/, by profile
-PACKAGE = ROOT / "tvae_core" / "pretrained"
+PROFILES = ("paper", "validation")
 # About 1.2 MB each: the study's nine, which the explorer shows, one more that chapters look into,
 # and the IWAEs of the modern recipe near convergence.
 SHIPPED = {*SHOWN, "plain-vae-binarized", *CONVERGED}
 
 
 def main() -> None:
-    common: dict[str, tuple[int, Path]] = {}
-    for path in sorted(runs_folder().glob("*/record-*.json")):
-        record = load_record(path)
-        if record.name not in RUNS or record.profile not in FOLDERS:
-            continue
-        n = record.data["test"]["n"]
-        folder = ROOT / "results" / FOLDERS[record.profile]
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / f"{record.name}-seed{record.seed}-{n}.json")
+    found = {path: load_record(path) for path in sorted(runs_folder().glob("*/record-*.json"))}
+    found = {p: r for p, r in found.items() if r.name in RUNS and r.profile in PROFILES}
+    ships: dict[str, tuple[int, Path]] = {}
+    for path, record in found.items():
+        print(
+            f"{record.name}, {record.profile}, seed {record.seed}, {images(record):,} test images"
+        )
         if record.seed == 0 and record.profile == "paper":
-            common[record.name] = min(common.get(record.name, (n, path)), (n, path))
-        print(f"{record.name}, {record.profile}, seed {record.seed}, {n:,} test images")
-    for name, (_, path) in common.items():
-        shutil.copy(path, PACKAGE / f"{name}.json")
+            candidate = images(record), path
+            ships[record.name] = min(ships.get(record.name, candidate), candidate)
+    for name, (_, path) in ships.items():
+        found.pop(path).save(FOLDER / f"{name}.json")
         if name in SHIPPED:
             weights = safetensors.torch.load_file(path.with_name("weights.safetensors"))
             half = {key: tensor.to(torch.float16) for key, tensor in weights.items()}
-            safetensors.torch.save_file(half, PACKAGE / f"{name}.safetensors")
+            safetensors.torch.save_file(half, FOLDER / f"{name}.safetensors")
+    kept = {archive.key_of(record): record for record in archive.read(ARCHIVE)}
+    archive.write({**kept, **{archive.key_of(r): r for r in found.values()}}.values(), ARCHIVE)
     sums = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(PACKAGE.glob("*-*"))
+        for path in sorted(FOLDER.glob("*-*"))
     ]
-    (PACKAGE / "SHA256SUMS").write_text("".join(sums))
+    (FOLDER / "SHA256SUMS").write_text("".join(sums))
+
+
+def images(record: RunRecord) -> int:
+    n: int = record.data["test"]["n"]
+    return n
 
 
 if __name__ == "__main__":

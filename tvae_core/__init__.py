@@ -16,6 +16,15 @@ explorer       the live figures
 shipped        trained weights and what was measured of them
 """
 
-from tvae_core.experiments.results import load_pretrained as load_pretrained
+from typing import Any
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`tvae_core.load_pretrained`, imported on first use: the core works without the wings."""
+    if name == "load_pretrained":
+        from tvae_core.experiments.results import load_pretrained
+
+        return load_pretrained
+    raise AttributeError(f"module 'tvae_core' has no attribute {name!r}")

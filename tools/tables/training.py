@@ -10,19 +10,18 @@ from collections.abc import Callable, Sequence
 from tvae_core import models
 from tvae_core.evaluation import mean_se
 from tvae_core.experiments import PROFILES
-from tvae_core.measure import columns
-from tvae_core.recipes import DECODERS, RUNS
-from tvae_core.records import RunRecord
-from tvae_core.results import MEASURED
+from tvae_core.experiments.configs import DECODERS, RUNS, RunName, names_of
+from tvae_core.experiments.measure import columns
+from tvae_core.experiments.records import RunRecord
+from tvae_core.experiments.results import MEASURED
+from tvae_core.experiments.study import PRINTED
 from tvae_core.runtime import NAMES
-from tvae_core.study import PRINTED
 
 from .base import (
     UNKNOWN,
     Table,
     all_records,
     difference,
-    error_of,
     mean_sd,
     mean_sd_over_seeds,
     paired_gap,
@@ -45,7 +44,7 @@ def run_name(model: str, objective: str, recipe: str = "") -> str:
     if not recipe:
         return f"{model}-{objective}"
     # The better recipes train on binary pixels only, so their names do not mention it.
-    return f"{model}-{objective.removesuffix('-binarized')}-{recipe}"
+    return str(RunName(model, objective.removesuffix("-binarized"), recipe))
 
 
 def gray_table() -> Table:
@@ -58,7 +57,7 @@ def gray_table() -> Table:
     return Table(
         "Reconstruction loss and NLL on gray pixels, one draw.",
         rows,
-        [f"{m}-vae" for m in DECODERS],
+        names_of("vae"),
     )
 
 
@@ -67,12 +66,12 @@ def five_draws_table() -> Table:
     rows = [["decoder", "IWAE, study", "IWAE, ours", "multi-sample, study", "multi-sample, ours"]]
     for model in PRINTED:
         rows.append([WORDS[model]])
-        for name in (f"{model}-iwae5", f"{model}-multi5"):
+        for name in names_of("iwae5", "multi5", decoders=[model]):
             rows[-1] += [printed_nll(name), mean_sd_over_seeds(name)]
     return Table(
         "NLL on binary pixels, five draws.",
         rows,
-        [f"{m}-{o}5" for o in ("iwae", "multi") for m in DECODERS],
+        names_of("iwae5", "multi5"),
     )
 
 
@@ -240,7 +239,7 @@ def whole_table() -> Table:
     for name, seeds in measured.items():
         row = [mean_sd(seeds.of(field)) for field in ("recon", "kl_z", "kl_u", "nll")]
         first = seeds.records[0]
-        row += [f"{error_of(first, 'nll'):.2f}", f"{first.nll_mc_se:.3f}"]
+        row += [f"{first.nll.se:.2f}", f"{first.nll_mc_se:.3f}"]
         rows.append([f"`{name}`", str(len(seeds.records)), *row, f"{first.ess_median:.0f}"])
     caption = (
         "On all 10,000 test images: mean over seeds ± their standard deviation. The last three "
@@ -258,11 +257,11 @@ def runs_table() -> Table:
         seeds = seeds_of(name)
         assert seeds is not None
         first = seeds.records[0]
-        alike = [r.seconds["train"] for r in seeds.records if r.device == first.device]
+        alike = [r.seconds["train"] for r in seeds.records if r.machine == first.machine]
         minutes = statistics.median(alike) / 60
         row = [str(len(seeds.records)), mean_sd_over_seeds(name, "recon"), mean_sd_over_seeds(name)]
-        row += [f"{error_of(first, 'nll'):.2f}", f"{first.nll_mc_se:.3f}"]
-        row += [str(first.config["epochs"]), f"{minutes:.0f}", first.device]
+        row += [f"{first.nll.se:.2f}", f"{first.nll_mc_se:.3f}"]
+        row += [str(first.config["epochs"]), f"{minutes:.0f}", str(first.machine)]
         rows.append([f"`{name}`", *row])
     return Table(
         "Every run. Both standard errors, the minutes and the machine are those of its first seed.",

@@ -1,6 +1,6 @@
 """Tables about runs that were measured on held-out training images, where recipes are chosen."""
 
-from tvae_core.recipes import RECIPES, RUNS
+from tvae_core.experiments.configs import RECIPES, RUNS
 from tvae_core.runtime import NAMES
 
 from .base import Table, difference, mean_sd_over_seeds
@@ -37,13 +37,13 @@ def ablation_table() -> Table:
     """What each choice of the modern recipe is worth."""
     rows = [["the modern recipe, but", *WORDS.values()]]
     bases = [f"{model}-{BASES['ablation']}" for model in MODELS]
-    best = [mean_sd_over_seeds(base, folder="validation") for base in bases]
+    best = [mean_sd_over_seeds(base, profile="validation") for base in bases]
     rows.append(["nothing: its NLL", *best])
     for what, words in CHOICES.items():
         names = [f"{model}-iwae5-{what}" for model in MODELS]
         # A plain model has no warp, so some choices exist only for the affine one.
         cells = [
-            difference(name, base, folder="validation") if name in RUNS else ""
+            difference(name, base, profile="validation") if name in RUNS else ""
             for name, base in zip(names, bases, strict=True)
         ]
         rows.append([words, *cells])
@@ -52,7 +52,7 @@ def ablation_table() -> Table:
         "less that of the modern recipe, ± the standard error over seeds and images.",
         rows,
         list(RECIPES["ablation"]),
-        folder="validation",
+        profile="validation",
         over="{}.",
     )
 
@@ -66,8 +66,8 @@ def gradients_table() -> Table:
         row = [words]
         for model in MODELS:
             name, base = f"{model}-{way}", f"{model}-{BASES['gradients']}"
-            row.append(mean_sd_over_seeds(name, folder="validation"))
-            row.append("" if name == base else difference(name, base, folder="validation"))
+            row.append(mean_sd_over_seeds(name, profile="validation"))
+            row.append("" if name == base else difference(name, base, profile="validation"))
         rows.append(row)
     return Table(
         "Six ways to spend 16 draws an image in training: NLL-1,000 on 1,000 held-out training "
@@ -75,5 +75,5 @@ def gradients_table() -> Table:
         "IWAE's on the same images, ± the standard error over seeds and images.",
         rows,
         list(RECIPES["gradients"]),
-        folder="validation",
+        profile="validation",
     )

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tvae_core.recipes import HELD_OUT, RECIPES, RUNS
-from tvae_core.results import SEEDS, VALIDATION
+from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
+from tvae_core.experiments.results import SEEDS, VALIDATION
 
 from . import speed, training, validation
 from .base import RESULTS, ROOT, Rows, Table, paired_gap, seeds_of
@@ -101,7 +101,7 @@ def validation_summary() -> str:
             summary[name] = {
                 "nll": seeds.of("nll"),
                 "base": base,
-                "gap": paired_gap(name, base, folder="validation") if name != base else None,
+                "gap": paired_gap(name, base, profile="validation") if name != base else None,
                 "epochs": record.config["epochs"],
                 "samples": record.nll_ks[-1],
                 "images": record.data["test"]["n"],

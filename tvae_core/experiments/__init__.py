@@ -5,7 +5,8 @@ runner          trains and evaluates runs, and keeps them
 reproduce       the command that trains many runs
 measure         the command that measures trained models more closely
 records         what a run leaves behind
-archive         all records of the book in a few compact files, and as a DataFrame
+archive         all records of the book in a few compact files
+frames          records as DataFrames
 results         the weights and records that ship with the package
 study           the numbers that the reproduced study printed
 fingerprint     a hash of what code computes, so that records made by other code are noticed

@@ -4,8 +4,8 @@ A folder of records holds
 
 runs.json            a run a line: its settings and machine, means, standard errors
 curves.parquet       a row for each epoch of a run's training
-per_image.parquet    a row for each test image of a run, in 1/1000 nat: above_lowest, how far its NLL
-                     is above the lowest that any run gives this image, and nll_less_recon
+per_image.parquet    a row for each test image of a run, in 1/1000 nat: above_lowest, how far its
+                     NLL is above the lowest that any run gives this image, and nll_less_recon
 lowest.parquet       a row for each image of each test set, in 1/1000 nat: that lowest NLL
 per_latent.parquet   a row for each latent of a run: kl in 1/10,000 nat, variance in 1/100,000
 SHA256SUMS           the hashes of these files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import safetensors
 import safetensors.torch
 
 from tvae_core import models
-from tvae_core.experiments import study
+from tvae_core.experiments import archive, frames, study
 from tvae_core.experiments.configs import RunName
 from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.models import VAE
@@ -26,6 +27,8 @@ WARPED_OPTIONS = ("pose_std", "resample", "padding")
 
 SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"
 FOLDER = SHIPPED / "runs"  # weights and records of seed 0
+# The records of all other seeds and test images, in a checkout of the repository.
+ARCHIVE = SHIPPED.parents[1] / "results"
 SEEDS = SHIPPED / "seeds.json"  # what came out for every seed, in short
 VALIDATION = SHIPPED / "validation.json"  # the same for runs on held-out training images
 MEASURED = SHIPPED / "measured"  # records of `tvae_core.measure`
@@ -78,6 +81,41 @@ def shipped() -> list[str]:
 
 def _named(suffix: str) -> list[str]:
     return [Path(file).stem for file in _sums() if file.endswith(suffix)]
+
+
+@functools.cache
+def all_records() -> list[RunRecord]:
+    """Every record of the book: those that ship, and those in the repository's results/.
+
+    Raises:
+        FileNotFoundError: there is no checkout around the package; the message says what to do.
+        OSError: a damaged file.
+    """
+    if not (ARCHIVE / archive.SUMS).exists():
+        raise FileNotFoundError(
+            f"there are no records in {ARCHIVE}. Only the repository has those of all seeds: clone "
+            "it, and install tvae_core from there with: pip install -e ."
+        )
+    return [*map(record_of, recorded()), *archive.read(ARCHIVE)]
+
+
+def frame(table: str = "runs") -> Any:
+    """All records of the book as a pandas DataFrame.
+
+    "runs" has a row for each record: losses in nats with their standard errors, settings, machine,
+    seconds. "curves" has a row for each epoch, "nll_at" for each number of importance samples,
+    "per_image" for each test image, and "per_latent" for each latent, z first. The columns run,
+    profile, seed and images (the number of test images) are in all of them and identify a record.
+    For example, the mean NLL over seeds:
+
+        runs = results.frame()
+        runs[runs.images == 2000].groupby("run").nll.agg(["mean", "std"])
+
+    Raises:
+        ValueError: an unknown table (the known ones are listed).
+        FileNotFoundError: as `all_records`.
+    """
+    return frames.frame(all_records(), table)
 
 
 def over_seeds(name: str, field: str = "nll") -> list[float]:

@@ -264,15 +264,21 @@ def fingerprint(config: Config) -> str:
     """How training and evaluating such a run behave, as 16 hexadecimal digits.
 
     It comes from two epochs (times `stretch`) on 130 bundled digits, which make two batches of
-    either size, and from the evaluation on three more: see `tvae_core.experiments.fingerprint`.
+    either size, from the evaluation on three more, and from the learning rates of a longer run: see
+    `tvae_core.experiments.fingerprint`.
     """
     with in_double_precision():
         images = digits(130)
         epochs = config.epochs({config.k: 2})
         ((model, history),) = train_models(config, images, epochs, [0])
         measured = evaluate_model(model, as_seen(config, digits(3, "test")), nll_samples=8)
-    curves = [{n: v for n, v in row.items() if n != "seconds"} for row in history]
-    rates = [f"{row.pop('learning_rate'):.6g}" for row in curves]
+    curves = [{n: row[n] for n in ("bound", "recon", "kl_z", "kl_u")} for row in history]
+    opt, schedule = config.make_optimizer(model, 10, 10)
+    rates = []
+    for _ in range(100):
+        rates.append(f"{float(schedule.get_last_lr()[0]):.5g}")
+        opt.step()
+        schedule.step()
     return digest([curves, rates, measured])
 
 

@@ -1,0 +1,74 @@
+"""The fingerprint of behaviour: every setting of a config reaches it, and it is repeatable.
+
+Together with `test_records`, which compares the records' fingerprints with those of today's code,
+this guards the wiring from a config to its numbers. tests/slow/test_fingerprint_of_source.py edits
+the source.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tvae_core.experiments import fingerprint, measure, runner
+from tvae_core.experiments.configs import Config
+
+BASE = Config("affine", "iwae", 2, "dynamic", 100, "adam-one-cycle", 3e-3)
+CHANGES = [
+    {"model": "tps"},
+    {"objective": "multi"},
+    {"k": 3},
+    {"binarization": "none"},
+    {"batch_size": 128},
+    {"optimizer": "adam"},
+    {"peak": 2e-3},
+    {"estimator": "dreg"},
+    {"warm_up": 3},
+    {"start": "mean"},
+    {"resample": "logits"},
+    {"padding": "border"},
+    {"pose_std": 0.2},
+    {"stretch": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def of_base() -> str:
+    return runner.fingerprint(BASE)
+
+
+def test_every_option_of_a_config_is_tried():
+    assert {name for change in CHANGES for name in change} == {
+        field.name for field in dataclasses.fields(Config)
+    }
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_every_setting_reaches_training(of_base, change):
+    assert runner.fingerprint(dataclasses.replace(BASE, **change)) != of_base
+
+
+def test_only_its_own_seed_decides_a_fingerprint(of_base):
+    torch.rand(3)
+    state = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        assert runner.fingerprint(BASE) == of_base
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("kind", measure.KINDS)
+def test_the_fingerprint_of_a_measurement_is_repeatable(kind):
+    assert measure.fingerprint(kind) == measure.fingerprint(kind)
+
+
+def test_rounding_is_too_fine_for_no_change_and_too_coarse_for_noise():
+    numbers = {"loss": [1.00002, float("nan")], "name": "x", "k": 3}
+    same = {"loss": [1.00002 + 1e-9, float("nan")], "name": "x", "k": 3}
+    assert fingerprint.digest(numbers) == fingerprint.digest(same)
+    assert fingerprint.digest(numbers) != fingerprint.digest({**numbers, "loss": [1.0002, 0.0]})
+    assert fingerprint.digest([-0.0]) == fingerprint.digest([0.0])

@@ -5,13 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 RENDERED := _build/html/.rendered
-SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/pretrained -type f \
+SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/shipped tvae_core/names.json -type f \
     -not -path '*/.*' -not -path '*/__pycache__/*')
 # The notebooks that `make notebooks` executes, as in: make notebooks NB=notebooks/01_vae.ipynb
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells linkcheck clean
+.PHONY: help install book test test-slow test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ $(RENDERED): $(READY) $(SOURCES)
 
 test: $(READY) ## run every notebook and the laws of tvae_core as tests, offline
 	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## run the tests that take minutes: compiled steps, edited sources, torchrun
+	$(BIN)/python -m pytest tests/slow
 
 test-browser: $(RENDERED) ## open every page of the book in Chromium, cut off from the network
 	$(BIN)/python -m pytest tests/browser

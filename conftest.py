@@ -12,8 +12,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The kernels inherit it. The profile is `smoke`, so that a notebook takes seconds; the data
     folder is empty and fresh, so that only the bundled digits can be read and nothing depends on
     what this machine has downloaded; runs go to a fresh folder, so that nothing is resumed. All is
-    computed on the CPU, whose numbers the notebooks hold, and on a GPU only what asks for it. Two
-    threads keep the tests from fighting over a small machine. MPLBACKEND is left alone: a kernel
+    computed on the CPU, whose numbers the notebooks hold, and on a GPU only what asks for it. One
+    thread each, because pytest runs a process on every core. MPLBACKEND is left alone: a kernel
     needs its inline backend to show figures.
     """
     scratch = tempfile.TemporaryDirectory(prefix="tvae-tests-")
@@ -28,4 +28,4 @@ def pytest_configure(config: pytest.Config) -> None:
     # bars and widgets.
     for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
         os.environ.pop(name, None)
-    os.environ["OMP_NUM_THREADS"] = "2"
+    os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,16 +1,17 @@
 """The fingerprint of behaviour: every setting of a config reaches it, and it is repeatable.
 
-Together with `test_records`, which compares the records' fingerprints with those of today's code,
-this guards the wiring from a config to its numbers. tests/slow/test_fingerprint_of_source.py edits
-the source.
+Tables say below their captions which records have another fingerprint than today's code, and
+`test_book` compares the tables. So a change of the wiring from a config to its numbers is noticed.
+tests/slow/test_fingerprint_of_source.py edits the source.
 """
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
-from tvae_core.experiments import fingerprint, measure, runner
+from tvae_core.experiments import fingerprint, measure, results, runner
 from tvae_core.experiments.configs import Config
 
 BASE = Config("affine", "iwae", 2, "dynamic", 100, "adam-one-cycle", 3e-3)
@@ -64,6 +65,14 @@ def test_only_its_own_seed_decides_a_fingerprint(of_base):
 @pytest.mark.parametrize("kind", measure.KINDS)
 def test_the_fingerprint_of_a_measurement_is_repeatable(kind):
     assert measure.fingerprint(kind) == measure.fingerprint(kind)
+
+
+@pytest.mark.parametrize("kind", measure.KINDS)
+def test_the_measurements_that_ship_were_made_by_code_that_behaves_like_todays(kind):
+    today = measure.fingerprint(kind)
+    records = [json.loads(p.read_text()) for p in results.MEASURED.glob(f"{kind}-*.json")]
+    assert records
+    assert {record["fingerprint"] for record in records} == {today}
 
 
 def test_rounding_is_too_fine_for_no_change_and_too_coarse_for_noise():

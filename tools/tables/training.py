@@ -42,7 +42,7 @@ PAIRS = (("affine", "plain"), ("tps", "plain"), ("tps", "affine"))
 def run_name(model: str, objective: str, recipe: str = "") -> str:
     """The run that trains a model on an objective with the study's recipe, or one of BETTER."""
     if not recipe:
-        return f"{model}-{objective}"
+        return str(RunName(model, objective))
     # The better recipes train on binary pixels only, so their names do not mention it.
     return str(RunName(model, objective.removesuffix("-binarized"), recipe))
 
@@ -51,7 +51,7 @@ def gray_table() -> Table:
     """The study's table on gray pixels beside our numbers."""
     rows = [["decoder", "recon, study", "recon, ours", "NLL, study", "NLL, ours"]]
     for model, printed in PRINTED.items():
-        run = f"{model}-vae"
+        run = run_name(model, "vae")
         recon, nll = mean_sd_over_seeds(run, "recon"), mean_sd_over_seeds(run)
         rows.append([WORDS[model], f"{printed.recon:.2f}", recon, printed_nll(run), nll])
     return Table(

@@ -1,6 +1,6 @@
 """Tables about runs that were measured on held-out training images, where recipes are chosen."""
 
-from tvae_core.experiments.configs import RECIPES, RUNS
+from tvae_core.experiments.configs import RECIPES, RUNS, RunName
 from tvae_core.runtime import NAMES
 
 from .base import Table, difference, mean_sd_over_seeds
@@ -36,11 +36,11 @@ BASES = {"ablation": "iwae5-modern", "gradients": next(iter(WAYS))}
 def ablation_table() -> Table:
     """What each choice of the modern recipe is worth."""
     rows = [["the modern recipe, but", *WORDS.values()]]
-    bases = [f"{model}-{BASES['ablation']}" for model in MODELS]
+    bases = [str(RunName(model, BASES["ablation"])) for model in MODELS]
     best = [mean_sd_over_seeds(base, profile="validation") for base in bases]
     rows.append(["nothing: its NLL", *best])
     for what, words in CHOICES.items():
-        names = [f"{model}-iwae5-{what}" for model in MODELS]
+        names = [str(RunName(model, "iwae5", what)) for model in MODELS]
         # A plain model has no warp, so some choices exist only for the affine one.
         cells = [
             difference(name, base, profile="validation") if name in RUNS else ""
@@ -65,7 +65,7 @@ def gradients_table() -> Table:
     for way, words in WAYS.items():
         row = [words]
         for model in MODELS:
-            name, base = f"{model}-{way}", f"{model}-{BASES['gradients']}"
+            name, base = str(RunName(model, way)), str(RunName(model, BASES["gradients"]))
             row.append(mean_sd_over_seeds(name, profile="validation"))
             row.append("" if name == base else difference(name, base, profile="validation"))
         rows.append(row)

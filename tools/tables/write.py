@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
+from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, RunName
 from tvae_core.experiments.results import SEEDS, VALIDATION
 
 from . import speed, training, validation
@@ -96,7 +96,7 @@ def validation_summary() -> str:
             seeds = seeds_of(name, "validation")
             if seeds is None:
                 continue
-            base = f"{config.model}-{validation.BASES[recipe]}"
+            base = str(RunName(config.model, validation.BASES[recipe]))
             record = seeds.records[0]
             summary[name] = {
                 "nll": seeds.of("nll"),

@@ -24,6 +24,7 @@ from torch.distributions import kl_divergence
 from tvae_core import data, models
 from tvae_core.data import Images
 from tvae_core.experiments import results
+from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.joining import join
 from tvae_core.models import VAE, Decoder, Encoder, WarpedDecoder
 from tvae_core.runtime import NAMES, write_atomically
@@ -32,7 +33,7 @@ from tvae_core.warps import WARPS, Warp, make_warp
 # The models that a page can show. "vae-binarized" is left out because its weights are shipped for
 # the plain decoder only.
 SHOWN = tuple(
-    f"{decoder}-{objective}"
+    str(RunName(decoder, objective))
     for decoder, objective in product(NAMES["decoders"], NAMES["objectives"])
     if objective != "vae-binarized"
 )

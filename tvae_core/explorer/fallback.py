@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from tvae_core import data, plots
 from tvae_core.experiments import results
+from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.export import some_digits
 
 ALT = {
@@ -30,7 +31,7 @@ def alt(view: str, name: str) -> str:
 def _kind(view: str, name: str) -> str:
     if view == "bounds":
         return "bounds"
-    return "plain" if name.startswith("plain") else "pose"
+    return "plain" if RunName.of(name).decoder == "plain" else "pose"
 
 
 def write_picture(view: str, name: str, folder: Path) -> Path:

@@ -25,6 +25,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tvae_core.experiments.records import RunRecord
 from tvae_core.runtime import write_atomically
 
@@ -42,8 +44,6 @@ def read(folder: Path) -> list[RunRecord]:
         ImportError: pyarrow, which reads Parquet, is missing; the message says how to install it.
         OSError: a file is missing or damaged; the message names it.
     """
-    import numpy as np
-
     runs = json.loads(_verified(folder, RUNS))
     columns = {name: _columns(folder, name) for name in TABLES}
     starts = {
@@ -79,7 +79,6 @@ def write(records: Iterable[RunRecord], folder: Path) -> None:
 
     The sums are written last: a folder whose writing was interrupted is not read as whole.
     """
-    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -90,7 +89,7 @@ def write(records: Iterable[RunRecord], folder: Path) -> None:
     def index(counts: Iterable[int]) -> Any:
         return np.repeat(np.arange(len(kept), dtype=np.int16), list(counts))
 
-    def whole(values: Iterable[Iterable[float]], unit: float) -> Any:
+    def whole(values: Iterable[list[float]], unit: float) -> Any:
         return np.concatenate([np.rint(np.multiply(v, unit)).astype(np.int32) for v in values])
 
     nll = [whole([record.nll_per_image], 1e3) for record in kept]

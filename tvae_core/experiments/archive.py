@@ -164,7 +164,8 @@ def _columns(folder: Path, name: str) -> dict[str, Any]:
 
 def _verified(folder: Path, name: str) -> bytes:
     """A file's content, after its SHA-256 has been checked."""
-    sums = dict(reversed(line.split()) for line in (folder / SUMS).read_text().splitlines())
+    lines = (folder / SUMS).read_text().splitlines()
+    sums = {file: digest for digest, file in (line.split() for line in lines)}
     content = (folder / name).read_bytes()
     if hashlib.sha256(content).hexdigest() != sums.get(name):
         raise OSError(f"{folder / name} is damaged, or was not written to the end; restore it")

@@ -355,7 +355,7 @@ def test_the_fallback_is_announced_and_never_taken_unasked(source, capsys):
     images = data.load("mnist", "test", fallback="mini")
     printed = capsys.readouterr().out
     assert "no route to host" in printed
-    assert "Going on with 'mini': 10,000 bundled digits in place of 'mnist'" in printed
+    assert "Continuing with 'mini': 10,000 bundled digits instead of 'mnist'" in printed
     assert images.name == "mini"
     assert images.sha256() == data.load("mini", "test").sha256()
     source.failure = None

@@ -109,7 +109,7 @@ def test_a_record_of_something_else_is_refused_and_kept(what, images, tmp_path):
 def test_a_damaged_record_is_refused_by_name(text, images, tmp_path):
     path = tmp_path / f"units-{MODEL}.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a whole record"):
+    with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a complete record"):
         measure.measure("units", MODEL, images, TINY, tmp_path)
 
 

@@ -106,13 +106,13 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_not_a_whole_record_is_refused_by_its_name(path, damage):
     path.write_text(DAMAGE[damage](path.read_text()))
-    with pytest.raises(ValueError, match=r"record\.json is not a whole run record \(.*delete it"):
+    with pytest.raises(ValueError, match=r"record\.json is not a complete run record \(.*delete"):
         load_record(path)
 
 
 def test_bytes_that_are_no_text_are_refused(path):
     path.write_bytes(b"\xff\xfe" + path.read_bytes())
-    with pytest.raises(ValueError, match=r"record\.json is not a whole run record"):
+    with pytest.raises(ValueError, match=r"record\.json is not a complete run record"):
         load_record(path)
 
 
@@ -358,7 +358,7 @@ def test_missing_weights_are_refused_by_their_name(kept, digits):
 @pytest.mark.usefixtures("untrained")
 def test_a_damaged_record_is_refused_by_its_name(kept, digits):
     record_in(kept).write_text("{")
-    with pytest.raises(ValueError, match=r"record-\w+\.json is not a whole run record"):
+    with pytest.raises(ValueError, match=r"record-\w+\.json is not a complete run record"):
         experiments.run("affine-vae", *digits, profile=TINY)
 
 
@@ -367,7 +367,7 @@ def test_a_damaged_record_is_refused_by_its_name(kept, digits):
 def test_a_damaged_history_is_refused_by_its_name(kept, digits, content):
     record_in(kept).unlink()
     (kept / "training.json").write_text(content)
-    with pytest.raises(ValueError, match=r"training\.json is not whole .*; delete the folder"):
+    with pytest.raises(ValueError, match=r"training\.json is not complete .*; delete the folder"):
         experiments.run("affine-vae", *digits, profile=TINY)
 
 

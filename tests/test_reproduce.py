@@ -146,7 +146,7 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(runs, capsys, monkeypatch):
     printed = capsys.readouterr().out
     for task in ("plain-vae, seed 0", "plain-vae, seed 1", "plain-multi1, seed 1"):
         assert task in printed
-    assert "4 of 4 to do, 0 min from the start" in printed
+    assert "4 of 4 to do, 0 min from scratch" in printed
     assert finished(runs) == []
 
 

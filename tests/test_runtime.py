@@ -144,7 +144,7 @@ def test_a_device_may_be_named(machine, monkeypatch):
     monkeypatch.setenv("TVAE_DEVICE", "cpu")
     assert pick_device().type == "cpu"
     monkeypatch.setenv("TVAE_DEVICE", "mps")
-    with pytest.raises(ValueError, match="TVAE_DEVICE is 'mps', and PyTorch finds only cuda, cpu"):
+    with pytest.raises(ValueError, match="TVAE_DEVICE is 'mps', but PyTorch finds only cuda, cpu"):
         pick_device()
     monkeypatch.setenv("TVAE_DEVICE", "gpu")
     with pytest.raises(ValueError, match=r"unknown device \(TVAE_DEVICE\) 'gpu'; known: cuda"):

@@ -1,19 +1,19 @@
 """tvae_core: the small module behind the book *What and Where*.
 
-A transformer VAE is a VAE with another decoder; a bound is a pure function of log-weights; an
+A transformer VAE is a VAE with a different decoder; a bound is a pure function of log-weights; an
 estimator computes the gradient of a bound. The core, from the bottom up:
 
 runtime                                     randomness, devices, files
 data, networks, warps, particles, bounds    the pieces
-models, estimators, evaluation, training    what is built from them
+models, estimators, evaluation, training    built from these pieces
 ais, diagnostics, gradients                 how far a number, or a gradient, can be trusted
 plots                                       figures
 
 Three wings use the core, which never imports them:
 
-experiments    what makes the book's numbers: configs, runs, records, measurements
+experiments    everything behind the book's numbers: configs, runs, records, measurements
 explorer       the live figures
-shipped        trained weights and what was measured of them
+shipped        trained weights and their measurements
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`tvae_core.load_pretrained`, imported on first use: the core works without the wings."""
+    """`tvae_core.load_pretrained`, imported on first use: the core must not need the wings."""
     if name == "load_pretrained":
         from tvae_core.experiments.results import load_pretrained
 

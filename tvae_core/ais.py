@@ -1,12 +1,12 @@
-"""log p(x) by annealed importance sampling, and between two bounds on simulated images.
+"""Estimates of log p(x) by annealed importance sampling, with two-sided bounds on simulated images.
 
-AIS (Neal 2001; for decoders Wu et al. 2017) walks chains of latents from a distribution that can be
-drawn from, the prior or q(z, u | x), through intermediate ones to the posterior. Where q misses a
-part of the posterior, importance sampling seldom finds it; a chain moves there. It costs hundreds
-of gradients of the decoder for each chain.
+AIS (Neal 2001; for decoders Wu et al. 2017) moves chains of latents from a distribution that we can
+sample, the prior or q(z, u | x), through intermediate distributions to the posterior. If q misses
+part of the posterior, importance sampling rarely draws from that part, but a chain can move there.
+Each chain takes about n_distributions * leapfrog gradients of the decoder: 10,000 by default.
 
-Bidirectional Monte Carlo (BDMC; Grosse et al. 2015) uses that a simulated image comes with an
-exact draw of its posterior: chains walked back from there bound log p(x) from above.
+Bidirectional Monte Carlo (BDMC; Grosse et al. 2015) works on simulated images, each of which comes
+with an exact draw from its posterior: chains run in reverse from there bound log p(x) from above.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tvae_core.models import VAE
 from tvae_core.runtime import check_known, is_live
 
 STARTS = ("prior", "q")
-ROWS = 1_000  # latents decoded at once; bounds the memory
-ACCEPTANCE = 0.65  # what step sizes are tuned to, the best for HMC in many dimensions (Neal 2011)
-SPREAD = 4.0  # of the schedule: the sigmoid of Wu et al. (2017) from -4 to 4
-TUNING = 60  # distributions that tuning walks through, at least
-WINDOW = 9  # neighbouring distributions over which tuned step sizes are averaged
+ROWS = 1_000  # latents decoded at once, which bounds the memory
+ACCEPTANCE = 0.65  # the rate that step sizes aim at, optimal for HMC in many dimensions (Neal 2011)
+SPREAD = 4.0  # the schedule is a sigmoid from -4 to 4 (Wu et al. 2017)
+TUNING = 60  # least number of distributions in the tuning run
+WINDOW = 9  # tuned step sizes are averaged over this many neighbouring distributions
 
 
 class AIS(NamedTuple):
     """A stochastic bound on log p(x) for each of N images, from C chains, in nats.
 
-    Of forward chains `log_p` is log 1/C sum_c w_c, in expectation below log p(x); of reverse chains
-    it is -log 1/C sum_c 1/w_c, in expectation above. `se` is its delta-method standard error, `ess`
-    the effective number of chains, `acceptance` the share of proposals that were accepted. With few
-    chains, or an ess near 1, `se` is too small.
+    For forward chains `log_p` is log 1/C sum_c w_c, in expectation below log p(x); for reverse
+    chains it is -log 1/C sum_c 1/w_c, in expectation above. `se` is its delta-method standard
+    error, `ess` the effective number of chains, `acceptance` the fraction of accepted proposals.
+    With few chains, or an ess near 1, `se` is too small.
     """
 
     log_p: Float[Tensor, "N"]
@@ -50,14 +50,14 @@ class AIS(NamedTuple):
 
 
 class BDMC(NamedTuple):
-    """Bounds on log p(x) from below and from above, in expectation, for N simulated images."""
+    """A lower and an upper bound on log p(x), in expectation, for each of N simulated images."""
 
     lower: AIS
     upper: AIS
 
     @property
     def gap(self) -> Float[Tensor, "N"]:
-        """Upper minus lower bound: in expectation the sum of both errors."""
+        """Upper minus lower bound: in expectation, the sum of their two errors."""
         return self.upper.log_p - self.lower.log_p
 
 
@@ -70,20 +70,20 @@ def ais(
     leapfrog: int = 10,
     rows: int = ROWS,
 ) -> AIS:
-    """A lower bound on log p(x) of each image, tight for many distributions.
+    """A lower bound on log p(x) of each image, tighter with more distributions.
 
-    Transitions are Hamiltonian Monte Carlo. Step sizes are tuned beforehand, for each image and
-    distribution, on other chains: see `tune`.
+    Transitions are Hamiltonian Monte Carlo. Step sizes are tuned beforehand on separate chains, for
+    each image and distribution: see `tune`.
 
     Args:
-        x: images as the model sees them in training; binary ones for a density of binary images.
-        n_distributions: steps of the path from the start to the posterior.
-        start: "prior", or "q", which is nearer but may have lost a part of the posterior.
-        leapfrog: steps of a proposal, one gradient of the decoder each.
+        x: images as in training; they must be binary if p(x) is to be a density of binary images.
+        n_distributions: annealing steps from the start to the posterior.
+        start: "prior", or "q", which is closer to the posterior but may miss part of it.
+        leapfrog: leapfrog steps per proposal, each with one gradient of the decoder.
         rows: latents decoded at once.
 
     Raises:
-        ValueError: an unknown start, a number below 1, no images, or images of a wrong shape.
+        ValueError: an unknown start, a number below 1, no images, or images of the wrong shape.
     """
     return _annealed(model, x, None, n_distributions, chains, start, leapfrog, rows)[0]
 
@@ -98,13 +98,13 @@ def bdmc(
     leapfrog: int = 10,
     rows: int = ROWS,
 ) -> BDMC:
-    """Both bounds on log p(x) for images that `simulate` has made, with their latents.
+    """Lower and upper bounds on log p(x), for images and latents from `simulate`.
 
-    The gap tells how far AIS with the same options may be off on images like these. It says
-    nothing of images unlike those that the model makes.
+    The gap shows how far off AIS with the same options may be on images like these. It says nothing
+    about images that the model would not generate.
 
     Raises:
-        ValueError: as `ais`, or not as many latents as images.
+        ValueError: as `ais`, or the number of latents differs from the number of images.
     """
     lower, upper = _annealed(model, x, latents, n_distributions, chains, start, leapfrog, rows)
     return BDMC(lower, upper)
@@ -112,9 +112,9 @@ def bdmc(
 
 @torch.no_grad()
 def simulate(model: VAE, n: int) -> tuple[Float[Tensor, "N 1 H W"], Float[Tensor, "N D"]]:
-    """n images from the model, and the latents they were made from.
+    """n images sampled from the model, and the latents that generated them.
 
-    Given its image, such a latent vector is an exact draw from the posterior.
+    Given its image, each latent vector is an exact draw from the posterior.
     """
     latents = model.sample_latents(n)
     return model.decoder(latents).sample(), latents
@@ -130,7 +130,7 @@ def _annealed(
     leapfrog: int,
     rows: int,
 ) -> list[AIS]:
-    """The forward bound of each image, and the reverse one if its latents are given."""
+    """The forward bound for each image, and the reverse bound too if latents are given."""
     check_known("start", start, STARTS)
     if min(n_distributions, chains, leapfrog, len(x)) < 1:
         raise ValueError(
@@ -139,7 +139,7 @@ def _annealed(
         )
     if latents is not None and len(latents) != len(x):
         raise ValueError(
-            f"each image needs the latents it was made from; got {len(latents)} for {len(x)} images"
+            f"each image needs its own latents; got {len(latents)} for {len(x)} images"
         )
     betas = schedule(n_distributions)
     per_batch = max(1, rows // chains)
@@ -176,13 +176,13 @@ def _summary(log_w: Float[Tensor, "C B"], acceptance: Float[Tensor, "B"], sign: 
 
 
 def schedule(n: int) -> Float[Tensor, "n+1"]:
-    """beta from 0 to 1 in n steps, small at both ends (as Wu et al. 2017)."""
+    """beta from 0 to 1 in n steps, which are smallest at both ends (as in Wu et al. 2017)."""
     rising = torch.linspace(-SPREAD, SPREAD, n + 1, dtype=torch.float64).sigmoid()
     return (rising - rising[0]) / (rising[-1] - rising[0])
 
 
 class Point(NamedTuple):
-    """Latents of C chains for B images, with both ends' log-densities and their gradients there."""
+    """Latents of C chains for B images, with the path's two log-densities and their gradients."""
 
     latents: Float[Tensor, "C B D"]
     start: Float[Tensor, "C B"]
@@ -191,15 +191,15 @@ class Point(NamedTuple):
     d_joint: Float[Tensor, "C B D"]
 
     def log_f(self, beta: float) -> Float[Tensor, "C B"]:
-        """log of the intermediate density, which is not normalised."""
+        """Log of the unnormalised intermediate density f_beta."""
         return (1 - beta) * self.start + beta * self.joint
 
     def slope(self, beta: float) -> Float[Tensor, "C B D"]:
-        """Gradient of `log_f` by the latents."""
+        """Gradient of `log_f` with respect to the latents."""
         return (1 - beta) * self.d_start + beta * self.d_joint
 
     def where(self, accepted: Tensor, other: Point) -> Point:
-        """This point where accepted, else the other."""
+        """This point where `accepted`, the other point elsewhere."""
         return Point(
             *(
                 torch.where(accepted.view(accepted.shape + (1,) * (a.ndim - accepted.ndim)), a, b)
@@ -212,7 +212,7 @@ class Point(NamedTuple):
 class Path:
     """The geometric path f_beta = start^(1 - beta) p(x, latents)^beta for B images.
 
-    `scale` is q's deviation: at beta = 1 the posterior is about so wide along each latent.
+    `scale` is q's standard deviation, roughly the width of the posterior along each latent.
     """
 
     start: Normal
@@ -238,10 +238,10 @@ class Path:
         return Point(latents.detach(), *(value.detach() for value in values), *slopes)
 
     def width(self, beta: float) -> Float[Tensor, "B D"]:
-        """How wide f_beta is along each latent, if q is right: precisions mix like log-densities.
+        """Width of f_beta along each latent, if q is right: precisions mix like log-densities.
 
-        HMC measures its steps in it, so that one step size suits latents that the image pins down
-        and latents that it leaves alone. It depends on the image and not on the chain.
+        HMC scales its steps by it, so that one step size suits both latents that the image
+        determines and latents that it does not. It depends on the image, not on the chain.
         """
         return ((1 - beta) / self.start.scale**2 + beta / self.scale**2).rsqrt()
 
@@ -254,10 +254,10 @@ def anneal(
     leapfrog: int,
     reverse: bool = False,
 ) -> tuple[Float[Tensor, "C B"], Float[Tensor, "B"]]:
-    """log w of each chain, and the share of accepted proposals of each image.
+    """log w of each chain, and the fraction of accepted proposals for each image.
 
-    Forward chains begin with draws of the path's start, and E[w] = p(x). Reverse chains begin with
-    exact draws of the posterior and take the same transitions in the opposite order, and
+    Forward chains start at draws from the path's start, and E[w] = p(x). Reverse chains start at
+    exact draws from the posterior and make the same transitions in the opposite order, and
     E[1/w] = 1/p(x). `steps[t]` is the step size at `betas[t]`.
     """
     point = path.at(latents)
@@ -278,10 +278,10 @@ def anneal(
 def transition(
     path: Path, point: Point, beta: float, step: Float[Tensor, "B"], leapfrog: int
 ) -> tuple[Point, Float[Tensor, "C B"]]:
-    """One HMC transition, which leaves f_beta as it is; also the probability of its acceptance.
+    """One HMC transition, which leaves f_beta invariant, and its acceptance probability.
 
-    The step size is jittered by half, the same way wherever the chain is: a proposal of fixed
-    length could come back to where it began.
+    The step size is jittered by up to half, independently of the chain's position, because
+    trajectories of fixed length can return to their starting point.
     """
     momentum = torch.randn_like(point.latents)
     step = step * (0.5 + torch.rand_like(point.joint))
@@ -291,7 +291,7 @@ def transition(
         return point.log_f(beta) - momentum.square().sum(-1) / 2
 
     log_ratio = log_density(proposal, turned) - log_density(point, momentum)
-    # Not a number, where a step went out of all bounds, counts as rejected.
+    # A diverging trajectory gives NaN, which counts as rejected.
     rate = log_ratio.clamp(max=0).exp().nan_to_num(0.0)
     return proposal.where(torch.rand_like(rate) < rate, point), rate
 
@@ -304,10 +304,10 @@ def walk(
     step: Float[Tensor, "C B"],
     leapfrog: int,
 ) -> tuple[Point, Float[Tensor, "C B D"]]:
-    """Leapfrog steps along f_beta, in units of the path's width (Neal 2011, section 5.2.3.3).
+    """Leapfrog steps for f_beta, in units of the path's width (Neal 2011, section 5.2.3.3).
 
-    Reversible: from its end with the momentum negated, it leads back. It keeps volume, so that no
-    Jacobian enters the acceptance.
+    Reversible: from the end, negated momentum leads back to the start. Volume is preserved, so no
+    Jacobian enters the acceptance probability.
     """
     step, width = step.unsqueeze(-1), path.width(beta)
     momentum = momentum + step / 2 * width * point.slope(beta)
@@ -322,10 +322,10 @@ def tune(
 ) -> Float[Tensor, "T+1 B"]:
     """A step size for each distribution and image, at which about 65 % of proposals are accepted.
 
-    Found on chains that walk a shorter path of the same kind and are then thrown away. The chains
-    that are weighed run with these sizes given, so each of their transitions leaves its
-    distribution as it is, which is all that AIS asks. A step size that followed the weighed chain
-    itself would depend on where that has been, and E[w] = p(x) would be lost.
+    It is tuned on separate chains, which follow a shorter schedule and are then discarded. For the
+    weighted chains these sizes are constants, so each transition leaves its distribution invariant,
+    which is all that AIS requires. If a step size adapted to the weighted chain itself, it would
+    depend on that chain's history, and E[w] = p(x) would no longer hold.
     """
     point = path.at(path.start.sample((chains,)))
     log_step = torch.full_like(path.scale[:, 0], -math.log(path.scale.shape[-1]) / 4)
@@ -335,7 +335,7 @@ def tune(
         point, rate = transition(path, point, beta, log_step.exp(), leapfrog)
         log_step = log_step + 0.5 * (rate.mean(0) - ACCEPTANCE)
         found.append(log_step)
-    # Each beta takes the sizes found around it: single ones are as noisy as a few proposals.
+    # Average over neighbouring betas, because each single size rests on a few proposals only.
     nearest = torch.searchsorted(pilot, betas).clamp(max=len(pilot) - 1).to(path.scale.device)
     smooth = torch.stack(found).unfold(0, WINDOW, 1).mean(-1)
     return smooth[(nearest - WINDOW // 2).clamp(0, len(smooth) - 1)].exp()

@@ -1,5 +1,5 @@
-"""Lower bounds on log p(x) as pure functions of log-weights: particles on the first axis, then
-any axes you like."""
+"""Lower bounds on log p(x), as pure functions of log-weights: particles are on the first axis, and
+any other axes may follow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 def elbo(log_w: Float[Tensor, "K *B"]) -> Float[Tensor, "*B"]:
     """Evidence lower bound, 1/K sum_k log w_k, in nats (Kingma & Welling 2014, eq. 2).
 
-    With K > 1 this is the multi-sample VAE: K draws make the estimate less noisy and leave the
-    bound where it was. For a tighter bound use `iwae`.
+    With K > 1 this is the multi-sample VAE: more draws make the estimate less noisy but do not
+    tighten the bound. For a tighter bound use `iwae`.
     """
     return log_w.mean(0)
 

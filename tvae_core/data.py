@@ -1,7 +1,7 @@
-"""Images as uint8 tensors: MNIST and its relatives, the bundled mini set, or the user's own.
+"""Images as uint8 tensors: MNIST and its relatives, the bundled mini set, or your own.
 
-Images stay uint8 on the training device and are turned into floats a batch at a time, so an epoch
-costs one permutation and no data loader.
+Images stay uint8 on the training device and are converted to floats one batch at a time, so an
+epoch needs one permutation and no data loader.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RAW_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-# SHA-256 of MNIST's extracted files. The relatives' archives are checked by torchvision's MD5 when
-# they arrive, and their extracted files by the SHA-256 noted then.
+# SHA-256 of MNIST's extracted files. For the other data sets, torchvision checks the MD5 of the
+# downloaded archives, and we store the SHA-256 of the extracted files to check on later loads.
 MNIST_SHA256 = dict(
     zip(
         RAW_FILES,
@@ -54,12 +54,12 @@ MNIST_SHA256 = dict(
     )
 )
 MINI_SHA256 = "7fb473db1b9fe0c637b9e9bf2d609f63245aeaadeebf7a0fc5ee49f42fdca323"
-MINI_TRAIN = 9_000  # of 10,000; the rest is held out
+MINI_TRAIN = 9_000  # of 10,000; the others are the test set
 
 
 @dataclass(frozen=True)
 class Images:
-    """N images of one channel, with labels where there are any, on one device."""
+    """N single-channel images on one device, with labels if there are any."""
 
     pixels: UInt8[Tensor, "N 1 H W"]
     labels: Int64[Tensor, "N"] | None
@@ -69,7 +69,7 @@ class Images:
         return len(self.pixels)
 
     def __getitem__(self, index: slice | Tensor) -> Images:
-        """A subset, by slice or by index tensor."""
+        """A subset, selected by a slice or an index tensor."""
         labels = None if self.labels is None else self.labels[index]
         return replace(self, pixels=self.pixels[index], labels=labels)
 
@@ -87,20 +87,18 @@ class Images:
         return replace(self, pixels=self.pixels.to(device), labels=labels)
 
     def sha256(self) -> str:
-        """Hash of shape and pixels: two equal hashes are two equal sets of images."""
+        """Hash of the shape and the pixels, without labels: equal hashes mean equal images."""
         digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
         digest.update(self.pixels.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> Images:
-    """The user's own images, (N, 1, H, W) with values in [0, 1], for any H and W.
-
-    They are kept as 256 gray levels.
+    """Your own images, (N, 1, H, W) in [0, 1] for any H and W, rounded to 256 gray levels.
 
     Raises:
-        ValueError: a wrong shape, no images, NaN, values outside [0, 1] (0..255 is the usual
-            slip), or labels that do not match.
+        ValueError: a wrong shape, no images, NaN or infinity, values outside [0, 1] (usually
+            because they are 0..255), or not one label per image.
     """
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
         raise ValueError(
@@ -109,7 +107,7 @@ def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> I
         )
     x = x.float()
     if not x.isfinite().all():
-        raise ValueError("images hold NaN or infinite values; clean them first")
+        raise ValueError("images contain NaN or infinite values; remove them first")
     low, high = x.aminmax()
     if low < 0 or high > 1:
         raise ValueError(
@@ -122,11 +120,11 @@ def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> I
 
 
 def load(name: str, split: str, fallback: str | None = None) -> Images:
-    """A data set by name: "mnist", "fashion-mnist", "kmnist" (downloaded once) or "mini" (bundled).
+    """Load "mnist", "fashion-mnist", "kmnist" (downloaded on first use) or "mini" (bundled).
 
-    Files live in the folder that the environment variable `TVAE_DATA` names. They are verified by
-    SHA-256 each time; a damaged or missing one is fetched again. With `fallback="mini"` a failed
-    download gives the bundled digits instead, and says so.
+    Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
+    their SHA-256, and downloads them again if any is damaged or missing. With `fallback="mini"`, a
+    failed download prints a message and loads the bundled digits instead.
 
     Raises:
         ValueError: an unknown name or split; the message lists the known ones.
@@ -141,12 +139,12 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     except ConnectionError as error:
         if fallback is None:
             raise
-        print(f"{error}\nGoing on with {fallback!r}: 10,000 bundled digits in place of {name!r}.")
+        print(f"{error}\nContinuing with {fallback!r}: 10,000 bundled digits instead of {name!r}.")
         return load(fallback, split)
 
 
 def data_folder() -> Path:
-    """`TVAE_DATA`, or a folder in the user's cache."""
+    """`TVAE_DATA` if it is set, else a folder in the user's cache."""
     return Path(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core").expanduser()
 
 
@@ -173,7 +171,7 @@ def _load_torchvision(name: str, split: str) -> Images:
 
 
 def _is_whole(raw: Path, name: str) -> bool:
-    """Whether all four extracted files are there with the right SHA-256."""
+    """Whether all four extracted files exist and have the expected SHA-256."""
     try:
         expected = (
             MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
@@ -188,9 +186,9 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch(dataset: Any, raw: Path, name: str) -> None:
-    """Download into a temporary folder beside `raw`, verify, and move each file into place.
+    """Download into a temporary folder on the same disk, verify, and move each file into place.
 
-    A lock lets one process fetch while others wait; they then find the files whole.
+    Of several processes only one downloads; the others wait for its lock and then find the files.
     """
     root = raw.parent.parent
     with contextlib.ExitStack() as stack:
@@ -207,11 +205,11 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
             raise OSError(
                 error.errno,
                 f"cannot write images to {root} ({error.strerror}); "
-                "set TVAE_DATA to a folder you can write, with 150 MB free",
+                "set TVAE_DATA to a folder you can write to, with 150 MB free",
             ) from error
         try:
             dataset(str(temporary), download=True)
-        # torchvision raises RuntimeError, urllib OSError and, for a broken reply, HTTPException.
+        # torchvision raises RuntimeError, urllib OSError or (for a broken response) HTTPException.
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) == 28:  # ENOSPC
                 raise OSError(
@@ -234,14 +232,14 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
         write_atomically(raw / "sha256.json", json.dumps(sums, indent=1).encode())
 
 
-_schemas: list[torch.library.Library] = []  # alive as long as the schemas must be
+_schemas: list[torch.library.Library] = []  # a schema disappears with its Library object
 
 
 def import_torchvision_datasets() -> Any:
-    """`torchvision.datasets`, also where torchvision is a CUDA build beside a CPU-only torch.
+    """`torchvision.datasets`, even if torchvision is a CUDA build and torch is CPU-only.
 
-    There, `import torchvision` fails for want of two C++ operators that no data set uses. Their
-    schemas alone let the import pass; a working build never enters that branch.
+    With that mismatch, `import torchvision` fails because two C++ operators are missing. No data
+    set uses them, and defining their schemas is enough for the import to succeed.
     """
     import importlib
     import sys
@@ -261,9 +259,10 @@ def import_torchvision_datasets() -> Any:
 
 
 def binarize_fixed(images: Images, seed: int = 0) -> Images:
-    """Each pixel drawn once, Bernoulli(gray value), from `seed`: the same set every time.
+    """Binary images, each pixel drawn once from Bernoulli(gray value): one fixed set per seed.
 
-    Drawn on the CPU, so that it does not depend on the device; its `sha256()` names it in records.
+    Pixels are drawn on the CPU, so the set does not depend on the device. Records identify it by
+    its `sha256()`.
     """
     with seeded(seed):
         bits = torch.bernoulli(images.pixels.cpu().float() / 255)
@@ -273,13 +272,13 @@ def binarize_fixed(images: Images, seed: int = 0) -> Images:
 
 @dataclass(frozen=True)
 class Batches:
-    """Epochs of batches: each iteration gives every image once, in a fresh order.
+    """Training batches: each iteration is one epoch, over every image once in a new random order.
 
-    Batches are floats in [0, 1] on the images' device; the last may be smaller. `binarization`:
-    "none" leaves images gray, "dynamic" draws each pixel anew, Bernoulli(gray value); "fixed" is
-    for images from `binarize_fixed`, which it leaves as they are. With `stack` = S each batch
-    holds S, (S, B, 1, H, W), each of its own order and pixels. Order and pixels come from torch's
-    global generators.
+    Batches are floats in [0, 1] on the images' device; the last may be smaller. `binarization` is
+    "none" to keep gray values, "dynamic" to redraw each pixel from Bernoulli(gray value) at every
+    visit, or "fixed" for images from `binarize_fixed`, which are used as they are. With a `stack`
+    of S, each batch is (S, B, 1, H, W): S batches, each with its own order and pixel draws. All
+    randomness comes from torch's global generators.
 
     Raises:
         ValueError: an unknown binarization, or batch_size < 1.

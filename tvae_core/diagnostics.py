@@ -1,6 +1,6 @@
-"""How far an importance-sampled NLL can be trusted, and a density of gray pixels.
+"""How far an importance-sampled NLL can be trusted, and a proper density for gray pixels.
 
-Like `evaluation`, this knows nothing of how a model was trained.
+Like `evaluation`, this does not depend on how the model was trained.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 5
 
 
 class NLLCurve(NamedTuple):
-    """What NLL(k) of each of N images would have been, for several k, in nats.
+    """NLL(k) of each of N images, for several numbers of draws k, in nats.
 
-    For each k the draws are cut into blocks of k, and all rows are means over these blocks, so that
-    small k are known as well as large ones. Two rows estimate the bias E[NLL(k)] + log p(x) from
-    the block's own draws: `jackknife` (Nowozin 2018; NaN at k = 1, where it would leave nothing)
-    and `delta`, Var(w) / (2 k E[w]^2), the first term for large k. `ess` is (sum w)^2 / sum w^2.
-    `dominated` is the share of blocks in which one draw outweighs all others together.
+    For each k the draws are cut into blocks of k, and every field is a mean over these blocks, so
+    that small k are estimated as precisely as large ones. Two fields estimate the bias
+    E[NLL(k)] + log p(x) from the draws of each block: `jackknife` (Nowozin 2018; NaN at k = 1,
+    because leaving out the only draw leaves none) and `delta`, Var(w) / (2 k E[w]^2), the leading
+    term for large k. `ess` is (sum w)^2 / sum w^2. `dominated` is the fraction of blocks in which
+    one draw outweighs all the others together.
     """
 
     ks: tuple[int, ...]
@@ -42,19 +43,19 @@ class NLLCurve(NamedTuple):
 
     @property
     def excess(self) -> Float[Tensor, "ks N"]:
-        """Monte-Carlo estimate of the bias: how far NLL(k) lies above that of all draws."""
+        """Monte Carlo estimate of the bias: NLL(k) minus the NLL for the largest k."""
         return self.nll - self.nll[-1]
 
 
 @torch.inference_mode()
 def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = ROWS) -> NLLCurve:
-    """NLL against the number of draws, from ks[-1] draws of q for each image.
+    """NLL as a function of the number of draws, from ks[-1] draws from q for each image.
 
-    The log-weights of a few images are kept at a time, 8 bytes a draw; what is decoded at once is
-    bounded by `rows` whatever the number of draws or images.
+    Memory holds the log-weights of a few images at a time, 8 bytes per draw, and `rows` latents to
+    decode, whatever the number of draws or images.
 
     Raises:
-        ValueError: ks that do not increase from >= 1.
+        ValueError: ks that are below 1 or not increasing.
     """
     _check(ks)
     parts = []
@@ -67,10 +68,10 @@ def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = RO
 
 
 def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
-    """The same from log-weights that are there already, n >= ks[-1] draws of each image.
+    """The same from given log-weights, n >= ks[-1] draws for each image.
 
     Raises:
-        ValueError: ks that do not increase from >= 1, or too few draws.
+        ValueError: ks that are below 1 or not increasing, or too few draws.
     """
     _check(ks)
     if len(log_w) < ks[-1]:
@@ -80,18 +81,18 @@ def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
 
 def _check(ks: Sequence[int]) -> None:
     if not ks or any(a >= b for a, b in zip([0, *ks], ks, strict=False)):
-        raise ValueError(f"need numbers of draws that increase from >= 1, got {ks=}")
+        raise ValueError(f"the numbers of draws must increase from >= 1, got {ks=}")
 
 
 def log_weights(
     model: VAE, images: Images, n: int, rows: int = ROWS
 ) -> Iterator[Float[Tensor, "n B"]]:
-    """log w of n draws of q for all images, a few images at a time, in float64."""
+    """log w of n draws from q for all images, a few images at a time, in float64."""
     for x in images.x.split(max(1, rows // n)):
         posterior = model.posterior(x)
         chunk = max(1, rows // len(x))
         drawn = range(0, n, chunk)
-        # On the CPU, since not every GPU has float64.
+        # On the CPU, because some GPUs lack float64.
         yield torch.cat(
             [model.particles(x, min(chunk, n - k), posterior).log_w.cpu().double() for k in drawn]
         )
@@ -120,12 +121,12 @@ def _jackknife(
     share: Float[Tensor, "blocks k B"],
     place: Tensor,
 ) -> Float[Tensor, "blocks B"]:
-    """(k - 1) times how far the mean NLL of the sets that leave one draw out lies above NLL(k)."""
+    """The jackknife's bias: (k - 1) times the mean leave-one-out NLL minus NLL(k)."""
     k = blocks.shape[1]
     if k == 1:
         return torch.full_like(total, math.nan)
-    # Leaving draw i out changes log sum w by log(1 - share_i). Of the largest share little may be
-    # left, and that is summed anew.
+    # Leaving out draw i changes log sum w by log(1 - share_i). For the largest share, 1 - share may
+    # have lost its digits, so the sum of the other weights is computed directly.
     change = torch.log1p(-share.scatter(1, place, 0.0))
     without = blocks.scatter(1, place, -math.inf).logsumexp(1) - total
     change = change.scatter(1, place, without.unsqueeze(1))
@@ -133,17 +134,17 @@ def _jackknife(
 
 
 def with_gray_density(model: VAE) -> VAE:
-    """The same model with continuous Bernoulli pixels, to score gray images by a true density.
+    """The same model with continuous Bernoulli pixels, to score gray images by a proper density.
 
-    It shares the parameters. Values of `evaluation.nll` become minus log-densities: with 784 pixels
-    they are far below zero, and are to be compared with each other only.
+    Parameters are shared. `evaluation.nll` then gives negative log-densities: with 784 pixels they
+    are far below zero, and can only be compared with each other.
     """
     gray = _ContinuousPixels(model.decoder)
     return VAE(model.encoder, gray, model.size, model.dim_z, model.dim_u).eval()
 
 
 class _ContinuousPixels(nn.Module):
-    """A decoder whose Bernoulli pixels are taken as continuous ones, logit for logit."""
+    """A decoder whose Bernoulli pixels become continuous Bernoulli ones with the same logits."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Gradient estimators: how to estimate the gradient of a bound from particles.
+"""Estimators of a bound's gradient, from particles.
 
 Each maps `Particles` to one value per image. The value is an estimate of its bound, and calling
 `backward()` on it gives that estimator's gradient.
@@ -81,7 +81,7 @@ def dreg(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
     log_w = path_log_weights(particles, kl_weight)
     normalised = log_w.softmax(0).detach()
     if particles.latents.requires_grad:
-        # The sum below has weighted what flows on to the encoder once; this is the second factor.
+        # The surrogate below multiplies the encoder's gradient by v_k; this is the second factor.
         factor = 1 - kl_weight * (1 - normalised)
         particles.latents.register_hook(lambda gradient: factor.unsqueeze(-1) * gradient)
     surrogate = (normalised * log_w).sum(0)
@@ -114,7 +114,7 @@ def doubly_reparameterized(bound: Bound) -> Estimator:
     within each group of MIWAE, and beta / K + (1 - beta) v_k^2 for CIWAE. A KL weight below 1
     multiplies the score term, and so the curvature.
 
-    Costs K^2 numbers per image, which is cheap beside a decoder up to hundreds of draws. Draw fresh
+    Computes K^2 numbers per image: cheap beside a decoder, up to hundreds of draws. Draw fresh
     particles for each backward pass.
     """
 
@@ -122,8 +122,8 @@ def doubly_reparameterized(bound: Bound) -> Estimator:
         log_w = path_log_weights(particles, kl_weight)
         slope, curvature = slope_and_curvature(bound, log_w.detach())
         if particles.latents.requires_grad:
-            # The sum below has multiplied what flows on to the encoder by the slope. Where a slope
-            # has underflowed to 0, nothing flows.
+            # The surrogate below multiplies the encoder's gradient by the slope. Where a slope has
+            # underflowed to 0, that gradient is 0 as well.
             factor = 1 - kl_weight * (curvature / slope).nan_to_num(0.0)
             particles.latents.register_hook(lambda gradient: factor.unsqueeze(-1) * gradient)
         surrogate = (slope * log_w).sum(0)
@@ -137,7 +137,7 @@ def slope_and_curvature(
 ) -> tuple[Float[Tensor, "K *B"], Float[Tensor, "K *B"]]:
     """First and second derivative of a bound with respect to each log-weight alone."""
     slope = torch.func.grad(lambda log_w: bound(log_w).sum())
-    # One step along one particle serves all images at once: a bound never mixes images.
+    # Each step moves one particle of every image at once, because a bound never mixes images.
     steps = torch.eye(len(log_w), dtype=log_w.dtype, device=log_w.device)
     steps = steps.view(*steps.shape, *[1] * (log_w.ndim - 1)).expand(-1, *log_w.shape)
     at, turn = torch.func.vjp(slope, log_w)[:2]
@@ -153,9 +153,9 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
 
         paired(reparameterized(partial(bounds.miwae, m=m)), reparameterized(bounds.iwae))
 
-    The value is the decoder's. Everything behind q's mean and deviation counts as the encoder,
-    everything else as the decoder. Costs a second backward pass through the decoder. Draw fresh
-    particles for each backward pass.
+    The value is the decoder's. Parameters that q's mean and deviation depend on count as the
+    encoder's, all others as the decoder's. Costs a second backward pass through the decoder. Draw
+    fresh particles for each backward pass.
     """
 
     def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:

@@ -1,6 +1,6 @@
-"""What a trained model is worth: reconstruction loss, KL by block, and the importance-sampled NLL.
+"""Evaluation of a trained model: reconstruction loss, KL by block, active units and NLL.
 
-Nothing here knows how a model was trained.
+Nothing here depends on how the model was trained.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tvae_core.data import Images
 from tvae_core.models import VAE
 from tvae_core.runtime import NAMES, is_live
 
-# The log-weights of draws for images x, from x and from the mean and deviation of q.
+# Takes images x and the mean and standard deviation of q(. | x); returns log-weights of draws.
 LogWeights = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 NLL_SAMPLES = 5_000
-ROWS = 1_000  # (image, draw) pairs decoded at once; bounds the memory whatever K is
-ACTIVE: float = NAMES["active_variance"]  # of an active latent's mean, at least (Burda et al. 2016)
+ROWS = 1_000  # (image, draw) pairs decoded at once, which bounds the memory for any K
+ACTIVE: float = NAMES["active_variance"]  # a latent is active above this (Burda et al. 2016)
 
 
 class Estimate(NamedTuple):
@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Per-image terms of the ELBO, in nats; `recon` is a mean over draws of q."""
+    """Per-image terms of the ELBO, in nats; `recon` is averaged over draws from q."""
 
     recon: Float[Tensor, "N"]
     kl_z: Float[Tensor, "N"]
@@ -47,10 +47,10 @@ class Terms(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Each latent's use, z first: `model.split` cuts the fields into z's and u's.
+    """How much each latent is used; z comes first, and `model.split` separates it from u.
 
-    `variance` is that of the posterior mean over images, and a unit is active where it exceeds 0.01
-    (Burda et al. 2016). `kl` is KL(q || p) of the latent, a mean over images, in nats.
+    `variance` is the variance over images of the latent's posterior mean; the unit is active if it
+    exceeds 0.01 (Burda et al. 2016). `kl` is KL(q || p), averaged over images, in nats.
     """
 
     variance: Float[Tensor, "D"]
@@ -62,7 +62,7 @@ class Units(NamedTuple):
 
 
 class NLL(NamedTuple):
-    """-log p(x) of each image, estimated from K draws of q, in nats.
+    """-log p(x) of each image, estimated from K draws from q, in nats.
 
     `se` is the delta-method standard error of each image's estimate, `ess` the effective sample
     size (sum w)^2 / sum w^2. `nll_at[i]` is the estimate from the first `ks[i]` draws.
@@ -76,10 +76,10 @@ class NLL(NamedTuple):
 
 
 def rows_at_once(device: torch.device) -> int:
-    """(image, draw) pairs to decode at once: what a CPU's caches hold, or a GPU's memory.
+    """How many (image, draw) pairs to decode at once: few enough for a CPU's caches, more on a GPU.
 
-    A GPU is busy only with many of them; each takes some ten arrays of an image's size, in all a
-    tenth of the memory.
+    A GPU needs many pairs to be busy. Each pair takes about ten arrays of the size of an image, and
+    together they take about a tenth of the GPU's memory.
     """
     if device.type != "cuda":
         return ROWS
@@ -90,8 +90,8 @@ def rows_at_once(device: torch.device) -> int:
 def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) -> Terms:
     """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.
 
-    Several draws, as a single unlucky one of one image can move the mean over thousands. Binarize
-    the images beforehand where the model was trained on binary pixels.
+    Several draws are averaged, because one unlucky draw for one image can shift the mean over
+    thousands. If the model was trained on binary pixels, binarize the images first.
     """
     parts = []
     for x in images.x.split(max(1, rows // draws)):
@@ -103,20 +103,20 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
 
 @torch.inference_mode()
 def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
-    """The use that a model makes of its latents on these images.
+    """How much the model uses each latent on these images.
 
     Raises:
-        ValueError: fewer than two images, which have no variance.
+        ValueError: fewer than two images, over which there is no variance.
     """
     if len(images) < 2:
-        raise ValueError(f"the variance over images needs at least 2 of them, got {len(images)}")
+        raise ValueError(f"the variance over images needs at least 2 images, got {len(images)}")
     posteriors = [model.posterior(x) for x in images.x.split(rows)]
     means = torch.cat([q.mean for q in posteriors]).cpu().double()
     kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
     return Units(means.var(0), kls.mean(0))
 
 
-@torch.no_grad()  # what is traced in inference mode copies a layer's weights for each draw
+@torch.no_grad()  # code traced in inference mode copies a layer's weights for each draw
 def nll(
     model: VAE,
     images: Images,
@@ -127,19 +127,19 @@ def nll(
 ) -> NLL:
     """Importance-sampled -log p(x), -log 1/K sum_k w_k (Burda et al. 2016, section 5).
 
-    The draws come in chunks which are merged by log-add-exp, so memory does not grow with K, and
+    Draws are processed in chunks that are merged by log-add-exp, so memory does not grow with K;
     the encoder runs once per image. In expectation the estimate lies *above* -log p(x), and falls
-    with K: look at `nll_at` before you trust a number.
+    as K grows: look at `nll_at` before you trust a number.
 
     Args:
         n_samples: K, the draws per image.
-        ks: numbers of draws, increasing and at most K, at which to note the estimate.
+        ks: numbers of draws, increasing and at most K, at which to record the estimate.
         rows: (image, draw) pairs decoded at once.
-        accelerate: makes a faster version of the function that computes a chunk's log-weights, with
-            the same results up to rounding: see `tvae_core.experiments.acceleration`.
+        accelerate: returns a faster version of the function that computes a chunk's log-weights,
+            with the same results up to rounding: see `tvae_core.experiments.acceleration`.
 
     Raises:
-        ValueError: n_samples < 1, or ks that do not increase from >= 1 to <= K.
+        ValueError: n_samples < 1, or ks that are not increasing between 1 and K.
     """
     stops = [*ks, *([n_samples] if not ks or ks[-1] != n_samples else [])]
     if n_samples < 1 or any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
@@ -148,12 +148,12 @@ def nll(
     per_batch = max(1, rows // per_chunk)
 
     def log_w(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """log w of one chunk of draws from q(. | x), a normal with this mean and deviation."""
+        """log w of one chunk of draws from q(. | x), given its mean and standard deviation."""
         return model.particles(x, per_chunk, Normal(mean, deviation, validate_args=False)).log_w
 
     fast_log_w = accelerate(log_w) if accelerate is not None else None
-    # One tensor for all images, made with the first batch: small ones kept from each batch would
-    # lie between the large ones that come and go, and keep that memory from being used again.
+    # One tensor for all images, made with the first batch: keeping a small tensor from each batch
+    # would fragment the memory that the large temporary ones use.
     sums = None
     bar = tqdm(total=len(images), desc=f"NLL-{n_samples}", unit="image", disable=not is_live())
     for start in range(0, len(images), per_batch):
@@ -185,7 +185,7 @@ def _stream(
 ) -> Float[Tensor, "rows B"]:
     """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop.
 
-    `fast_log_w`, if given, computes the log-weights of `per_chunk` draws.
+    `fast_log_w`, if given, computes the log-weights of full chunks of `per_chunk` draws.
     """
     posterior = model.posterior(x)
     powers = torch.tensor([1.0, 2.0], device=x.device).view(2, 1, 1)
@@ -205,10 +205,9 @@ def _stream(
 
 
 def mean_se(values: Float[Tensor, "N"]) -> Estimate:
-    """Mean over images and its standard error, the sample deviation over sqrt(N).
+    """Mean over images and its standard error, the sample standard deviation over sqrt(N).
 
-    It says how far another test set of this size would move the mean, not how far another training
-    run would.
+    The error describes variation between test sets of this size, not between training runs.
     """
     values = values.double()
     return Estimate(values.mean().item(), (values.std() / math.sqrt(len(values))).item())

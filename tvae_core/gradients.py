@@ -1,4 +1,4 @@
-"""Signal and noise of gradient estimates, apart for the encoder, its z and u heads, the decoder."""
+"""Signal and noise of gradient estimates, by block: encoder, its z and u heads, and decoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tvae_core.models import VAE
 
 
 class SNR(NamedTuple):
-    """Signal to noise of the gradient of one block of parameters.
+    """Signal-to-noise ratio of the gradient of one block of parameters.
 
-    `mean` and `median` are over the block's parameters, of |mean gradient| / standard deviation
-    (Rainforth et al. 2018). Estimated from R repeats, a parameter without any signal shows
-    sqrt(2 / (pi R)) on average: that `floor` is what "nothing" looks like. `signal` is the squared
-    length of the block's mean gradient, freed of the noise's share in it, so that it may come out
-    below 0, and `noise` the sum of its variances. `n` parameters were counted; those whose gradient
-    was the same each time (behind a dead unit, 0) were not.
+    `mean` and `median`, over the block's parameters, are of |mean gradient| / standard deviation
+    (Rainforth et al. 2018). From R repeats, a parameter with no signal at all still shows
+    sqrt(2 / (pi R)) on average, which is `floor`. `signal` is the squared norm of the block's mean
+    gradient minus the expected contribution of noise, so it can be negative; `noise` is the sum of
+    the variances. `n` counts the parameters used: those whose gradient never varied (such as 0
+    behind a dead unit) are left out.
     """
 
     mean: float
@@ -33,24 +33,24 @@ class SNR(NamedTuple):
 
     @property
     def whole(self) -> float:
-        """The block as one vector: length of the mean over root of the summed variances."""
+        """The block as one vector: norm of the mean over the root of the summed variances."""
         return math.sqrt(max(self.signal, 0.0) / self.noise) if self.noise else math.inf
 
 
 def gradient_snr(
     model: VAE, x: Float[Tensor, "B 1 H W"], estimator: Estimator, k: int, repeats: int
 ) -> dict[str, SNR]:
-    """Signal and noise of each block's gradient of the mean over a fixed batch, k draws an image.
+    """Signal and noise of each block's gradient, for a fixed batch with k draws per image.
 
-    The repeats differ in their draws from q alone. Means and variances are kept up while they come
-    in, so memory does not grow with repeats. Noise falls with the batch: compare values of equal
-    batches only.
+    The gradient is that of the batch mean, and repeats differ only in their draws from q. Means and
+    variances are updated online, so memory does not grow with `repeats`. Noise falls with the size
+    of the batch: compare only values for equal batches.
 
     Raises:
-        ValueError: fewer than two repeats, which have no spread.
+        ValueError: fewer than two repeats, over which there is no variance.
     """
     if repeats < 2:
-        raise ValueError(f"the spread of gradients needs at least 2 repeats, got {repeats}")
+        raise ValueError(f"the variance of gradients needs at least 2 repeats, got {repeats}")
     parameters = list(model.parameters())
     size = sum(parameter.numel() for parameter in parameters)
     mean, spread = torch.zeros(2, size, dtype=torch.float64)  # on the CPU: some GPUs lack float64
@@ -58,7 +58,7 @@ def gradient_snr(
         value = estimator(model.particles(x, k)).mean()
         parts = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         new = torch.cat([part.flatten() for part in parts]).cpu().double()
-        off = new - mean  # Welford's way: sums of squares would lose what is small beside the mean
+        off = new - mean  # Welford: sums of squares lose variances that are small beside the mean
         mean += off / done
         spread += off * (new - mean)
     variance = spread / (repeats - 1)
@@ -84,14 +84,14 @@ def _snr(mean: Float[Tensor, "P"], variance: Float[Tensor, "P"], repeats: int) -
 
 
 def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
-    """Which of the model's parameters, flattened one after the other, belong to which block.
+    """For each block, a mask over all of the model's parameters, flattened and concatenated.
 
-    "encoder" and "decoder" are whole; "encoder z" and "encoder u" are the rows of the encoder's
-    last layers that give q's mean and deviation of z and of u. A plain model has no "encoder u".
+    "encoder" and "decoder" are complete; "encoder z" and "encoder u" are the rows of the encoder's
+    last layers that compute q's mean and deviation of z and of u. A plain model has no "encoder u".
     """
 
     def mask(rows: dict[int, slice]) -> Bool[Tensor, "P"]:
-        """True at the given rows of each parameter, which is named by its id."""
+        """True at the rows given for each parameter, by its id."""
         parts = []
         for parameter in model.parameters():
             inside = torch.zeros(parameter.shape, dtype=torch.bool)

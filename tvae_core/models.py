@@ -1,7 +1,7 @@
-"""The VAE of the book, and its two decoders: a plain one, and one whose image passes a warp.
+"""The book's VAE and its two decoders: a plain one, and one that warps its image.
 
-The latent vector is (z, u), z first: z says what is drawn, u where and how it lies. A plain VAE
-is the case dim(u) = 0.
+The latent vector is (z, u), z first: z describes what is drawn, u its position and pose. A plain
+VAE is the case dim(u) = 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
 LOG_SIGMA_RANGE = (-8.0, 4.0)
 RESAMPLED = ("probs", "logits")
-FLOOR = 1e-6  # the least probability of a warped pixel, and that of the background of logits
+FLOOR = 1e-6  # the least probability of a warped pixel; for logits, that of the background
 NO_WARP = (
     "this model has no warp, so it has no canonical image and no grid; "
     "build one with build('affine') or build('tps')"
@@ -31,7 +31,7 @@ NO_WARP = (
 
 
 class Encoder(nn.Module):
-    """q(z, u | x): a diagonal normal. The mean of u passes a tanh, as in the study's code."""
+    """q(z, u | x), a diagonal normal. The mean of u passes through tanh, as in the study's code."""
 
     def __init__(self, size: Size, dim_z: int, dim_u: int, hidden: Sequence[int] = HIDDEN) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         return Normal(mu, sigma, validate_args=False)
 
     def heads(self) -> dict[str, list[tuple[nn.Linear, slice]]]:
-        """The rows of the last layers that give q's mean and deviation of "z" and, if any, "u"."""
+        """The rows of the last layers that give q's mean and deviation for "z" and, if any, "u"."""
         dim_z = self.mu_z.out_features
         heads = {"z": [(self.mu_z, slice(None)), (self.log_sigma, slice(dim_z))]}
         if self.mu_u is not None:
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
-        """Set the last bias so that the first images are `mean`, with values inside (0, 1)."""
+        """Set the last bias so that initial images are close to `mean`, which lies in (0, 1)."""
         self.logits.bias.copy_(torch.logit(mean.flatten()))
 
     def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Tensor:
@@ -84,15 +84,15 @@ class Decoder(nn.Module):
 
 
 class WarpedDecoder(nn.Module):
-    """p(x | z, u): the canonical image of z, seen through the grid of u.
+    """p(x | z, u): the canonical image of z, warped by the grid of u.
 
     theta = W u + b are the warp's parameters. W starts as N(0, pose_std^2) and b as 0, so that
-    early warps are close to the identity. The warp resamples the pixels' probabilities or logits.
-    Where it looks outside the frame, `padding` "zeros" finds empty background, p = 0 (the study's
-    choice, with "probs"), and "border" repeats the edge pixels.
+    early warps are close to the identity. `resample` says whether the warp interpolates the pixels'
+    probabilities or their logits. Outside the frame, `padding` "zeros" gives empty background,
+    p = 0 (the study's choice, with "probs"), and "border" repeats the edge pixels.
 
     Raises:
-        ValueError: an unknown padding or kind of values to resample (the known ones are listed).
+        ValueError: an unknown `padding` or `resample`; the message lists the known ones.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class WarpedDecoder(nn.Module):
         image, theta = self.canonical(z), self.pose(u)
         if self.resample == "probs":
             return PixelBernoulli.from_probs(self.warp(image.mean, theta, self.padding), FLOOR)
-        # Logits are counted from the background's, so that zero padding is empty and not p = 1/2.
+        # Relative to the background's logit, so that zero padding means background and not p = 1/2.
         background = math.log(FLOOR / (1 - FLOOR))
         warped = self.warp(image.logits - background, theta, self.padding)
         return PixelBernoulli(warped + background)
 
     def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
-        """`Decoder.start_at_mean` of the canonical image."""
+        """`Decoder.start_at_mean` for the canonical image."""
         self.canonical.start_at_mean(mean)
 
     def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
@@ -132,7 +132,7 @@ class WarpedDecoder(nn.Module):
         return self.canonical(self._split(latents)[0]).mean
 
     def grid(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S H W 2"]:
-        """Where each pixel of the output looks in the canonical image."""
+        """The point of the canonical image that each output pixel looks at."""
         return self.warp.grid(self.pose(self._split(latents)[1]))
 
     def _split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ class WarpedDecoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder, decoder and the prior N(0, I): all the book's models are this class."""
+    """Encoder, decoder and the prior N(0, I): every model in the book is one of these."""
 
     encoder: Any  # images to q(z, u | x)
     decoder: Any  # latents to p(x | latents); it knows whether there is a warp
@@ -156,11 +156,11 @@ class VAE(nn.Module):
 
     @property
     def prior(self) -> Normal:
-        """N(0, 1), of each latent dimension."""
+        """N(0, 1), for each latent dimension."""
         return Normal(self._zero, self._zero + 1, validate_args=False)
 
     def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
-        """q(z, u | x), batch shape (*B, D). Raises ValueError for images of another shape."""
+        """q(z, u | x), batch shape (*B, D). Raises ValueError for images of the wrong shape."""
         check_images(x, self.size)
         return self.encoder(x)
 
@@ -169,7 +169,7 @@ class VAE(nn.Module):
     ) -> Particles:
         """k reparameterized draws from q(z, u | x) for each image, with their log-terms.
 
-        The encoder runs once per image, however large k is, or not at all if `posterior` is given.
+        The encoder runs once per image for any k, or not at all if `posterior` is given.
         """
         if k < 1:
             raise ValueError(f"k, the number of draws per image, must be at least 1, got {k}")
@@ -185,7 +185,7 @@ class VAE(nn.Module):
         )
 
     def split(self, latents: Float[Tensor, "*S D"]) -> tuple[Tensor, Tensor]:
-        """(z, u) of a latent vector."""
+        """Split the last axis into the parts for z and for u."""
         return latents[..., : self.dim_z], latents[..., self.dim_z :]
 
     def canonical(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
@@ -223,18 +223,18 @@ def build(
 ) -> VAE:
     """A model by name: "plain", or the name of a warp in `warps.WARPS`.
 
-    Without `dim_z` and `dim_u`, plain, affine and tps get the study's: (60, 0), (54, 6), (42, 18);
-    the others have 60 in all, of which u takes one per parameter of the warp. `warped` are options
-    of `WarpedDecoder`; the defaults are the study's.
+    By default plain, affine and tps have the study's `dim_z` and `dim_u`: (60, 0), (54, 6) and
+    (42, 18). The other models have 60 latents, one of them in u for each parameter of the warp.
+    `warped` are options of `WarpedDecoder`; the defaults are the study's.
 
     Raises:
-        ValueError: an unknown name (the known are listed); u without a warp, or a warp without u.
+        ValueError: an unknown name (the known ones are listed); u without a warp, or vice versa.
     """
     check_known("model", name, MODELS)
     if name == "plain":
         if dim_u or warped:
             raise ValueError(
-                f"a plain VAE has no warp to use u; got {dim_u=}, {warped=}, want none"
+                f"a plain VAE has no warp to use u; got {dim_u=}, {warped=}, expected neither"
             )
         dim_z = STUDY_LATENTS[name][0] if dim_z is None else dim_z
         return VAE(Encoder(size, dim_z, 0, hidden), Decoder(size, dim_z, hidden), size, dim_z)
@@ -243,15 +243,15 @@ def build(
     dim_z = study_z if dim_z is None else dim_z
     dim_u = study_u if dim_u is None else dim_u
     if dim_u < 1:
-        raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, want >= 1")
+        raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, expected >= 1")
     decoder = WarpedDecoder(Decoder(size, dim_z, hidden), warp, dim_u, **warped)
     return VAE(Encoder(size, dim_z, dim_u, hidden), decoder, size, dim_z, dim_u)
 
 
 def start_at_mean(model: VAE, mean: Float[Tensor, "1 H W"], floor: float = 1e-3) -> None:
-    """Set the decoder's last bias so that its first images are the training images' mean.
+    """Set the decoder's last bias so that initial images are close to the training images' mean.
 
-    `mean` is squeezed into [floor, 1 - floor]: a pixel that is white in all training images must
-    still be able to turn black.
+    `mean` is rescaled to [floor, 1 - floor], so that a pixel that is white in all training images
+    can still turn black.
     """
     model.decoder.start_at_mean(floor + (1 - 2 * floor) * mean)

@@ -1,4 +1,4 @@
-"""Building blocks of encoder and decoder, and the distribution of an image's pixels."""
+"""Building blocks of the encoder and the decoder, and distributions of pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
 
 
 def near_zero_linear(d_in: int, d_out: int, std: float) -> nn.Linear:
-    """A linear layer whose output starts small: weights N(0, std^2), zero bias."""
+    """A linear layer whose initial outputs are small: weights N(0, std^2), zero bias."""
     linear = nn.Linear(d_in, d_out)
     nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
@@ -34,17 +34,17 @@ class PixelBernoulli:
     """Independent Bernoulli pixels, p(x | latents).
 
     For binary x, `log_prob` is a log-probability. For gray x in [0, 1] it is minus the binary
-    cross-entropy, which many papers report although it is no normalised density of gray images:
-    compare such numbers with each other only.
+    cross-entropy, which many papers report although it is not a normalised density of gray images:
+    compare such numbers only with each other.
     """
 
     logits: Float[Tensor, "*S C H W"]
 
     @classmethod
     def from_probs(cls, probs: Float[Tensor, "*S C H W"], floor: float = 1e-6) -> PixelBernoulli:
-        """From probabilities, squeezed into [floor, 1 - floor].
+        """From probabilities, rescaled to [floor, 1 - floor].
 
-        An affine squeeze, not a clamp: it keeps the gradient at p = 0 and p = 1.
+        Unlike a clamp, the affine rescaling keeps the gradient at p = 0 and p = 1.
         """
         return cls(torch.logit(floor + (1 - 2 * floor) * probs))
 
@@ -66,12 +66,12 @@ class PixelBernoulli:
 class PixelContinuousBernoulli:
     """Independent continuous Bernoulli pixels: a density of gray images on [0, 1].
 
-    The Bernoulli's formula with the factor that makes it integrate to 1 (Loaiza-Ganem & Cunningham
-    2019); for a pixel of logit l that factor is l / tanh(l / 2). To score gray images with: values
-    are log-densities, and not comparable with those of `PixelBernoulli`.
+    The Bernoulli's formula times the factor that makes it integrate to 1, which is l / tanh(l / 2)
+    for a pixel with logit l (Loaiza-Ganem & Cunningham 2019). Use it to score gray images: values
+    are log-densities, not comparable with those of `PixelBernoulli`.
 
-    torch.distributions.ContinuousBernoulli goes by probabilities, which float32 cannot tell from 0
-    beyond |l| = 16: on a trained decoder it is off by several nats an image.
+    torch.distributions.ContinuousBernoulli computes that factor from clamped probabilities,
+    wrongly beyond |l| = 16 in float32: on a trained decoder it is off by several nats per image.
     """
 
     logits: Float[Tensor, "*S C H W"]
@@ -79,7 +79,7 @@ class PixelContinuousBernoulli:
     def log_prob(self, x: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*S"]:
         """log-density of x in nats, summed over the pixels; x broadcasts over leading axes."""
         size = self.logits.abs()
-        flat = size < 1e-3  # here 0/0 is near, and the series has converged after its second term
+        flat = size < 1e-3  # too close to 0/0; here two terms of the series are exact
         safe = torch.where(flat, 1.0, size)
         log_norm = torch.where(
             flat, math.log(2) + size.square() / 12, (safe / (safe / 2).tanh()).log()

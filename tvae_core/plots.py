@@ -1,5 +1,5 @@
-"""Figures onto a given Axes, in one style: black ink on white paper, readable in print, on a dark
-page and by the colour-blind. Every function returns the Axes it drew on."""
+"""Plots on a given Axes, in one style: black on white, readable in print, on a dark page and with
+colour blindness. Every function returns the Axes that it drew on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-# Okabe & Ito's palette, told apart with any common colour vision and in gray; most legible first.
+# Okabe & Ito's palette, distinguishable with colour blindness and in gray; most legible first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, ACCENT = "gray_r", COLOURS[1]
 
@@ -32,7 +32,7 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
-            "font.size": 12,  # a phone shows the figure at under half its size
+            "font.size": 12,  # a phone shows figures at less than half size
             "axes.titlesize": 12,
             "axes.prop_cycle": cycler(color=COLOURS) + cycler(marker=markers),
             "grid.color": "#dddddd",
@@ -58,20 +58,20 @@ def _array(image: Tensor) -> Tensor:
 
 
 def image(ax: Axes, x: Float[Tensor, "1 H W"], title: str = "") -> Axes:
-    """One image, 0 white and 1 black, framed."""
+    """One image in a frame, with 0 as white and 1 as black."""
     ax.imshow(_array(x), cmap=INK, vmin=0, vmax=1)
     return _bare(ax, title)
 
 
 def tiles(ax: Axes, images: Float[Tensor, "N 1 H W"], columns: int = 10, title: str = "") -> Axes:
-    """N images, row by row, `columns` to a row."""
+    """N images in rows of `columns`."""
     sheet = _sheet(images.detach().cpu().float(), columns)
     ax.imshow(sheet, cmap=INK, vmin=0, vmax=1)
     return _bare(ax, title)
 
 
 def rows(ax: Axes, named: Mapping[str, Float[Tensor, "N 1 H W"]], title: str = "") -> Axes:
-    """Rows of N images each, with the row's name at the left."""
+    """A row of N images for each name, with the name on the left."""
     stacked = torch.cat([images.detach().cpu().float() for images in named.values()])
     columns = len(stacked) // len(named)
     sheet = _sheet(stacked, columns)
@@ -84,7 +84,7 @@ def rows(ax: Axes, named: Mapping[str, Float[Tensor, "N 1 H W"]], title: str = "
 
 
 def _sheet(images: Float[Tensor, "N 1 H W"], columns: int) -> Float[Tensor, "rows cols"]:
-    """Images side by side on one sheet, a light line between them."""
+    """Images side by side on one sheet, separated by light lines."""
     count, _, height, width = images.shape
     n_rows = -(-count // columns)
     sheet = torch.full((n_rows * (height + 1) - 1, columns * (width + 1) - 1), 0.25)
@@ -101,7 +101,7 @@ def on_grid(
     every: int = 3,
     title: str = "",
 ) -> Axes:
-    """An image, and over it where the pixels of a warp's output look (each `every`-th line)."""
+    """An image, overlaid with the sampling grid of a warp (every `every`-th grid line)."""
     image(ax, x, title)
     size = torch.tensor([grid.shape[1], grid.shape[0]])
     pixels = ((grid.detach().cpu() + 1) * size - 1) / 2
@@ -122,13 +122,13 @@ def field(
     title: str = "",
     colour: str = ACCENT,
 ) -> Axes:
-    """A displacement field of a grid: at each `every`-th pixel, the way that its look is moved."""
+    """The displacement field of a grid, as an arrow at every `every`-th pixel."""
     height, width = displacement.shape[:2]
     start = every // 2
     arrows = displacement.detach().cpu()[start::every, start::every]
     dx, dy = (arrows * torch.tensor([width / 2, height / 2])).unbind(-1)
     x, y = torch.arange(start, width, every), torch.arange(start, height, every)
-    # In the pixels' own units; the width in inches, so that small panels stay legible.
+    # Lengths in pixels, widths in inches, so that small panels stay legible.
     style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
     ax.quiver(x, y, dx, dy, **style, color=colour, units="inches", width=0.016)
     ax.set_aspect("equal")
@@ -143,9 +143,9 @@ def control_points(
     displacements: Float[Tensor, "n 2"],
     size: tuple[int, int] = (28, 28),
 ) -> Axes:
-    """Over an image: a line from each control point (open) to where the grid looks there (full).
+    """On an image, a line from each control point (open) to where the grid looks (filled).
 
-    Both in the coordinates of `warps`, in which -1 and 1 are the outer edges of the image.
+    Points and displacements use the coordinates of `warps`: -1 and 1 are the image's outer edges.
     """
     edge = torch.tensor([size[1], size[0]])
     here, there = (
@@ -160,7 +160,7 @@ def control_points(
 
 
 def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> Axes:
-    """Columns of a training history against the epoch; `names` maps a column to its label."""
+    """Columns of a training history against the epoch; `names` maps columns to labels."""
     epochs = [row["epoch"] for row in history]
     for column, label in names.items():
         ax.plot(epochs, [row[column] for row in history], label=label, markevery=0.1)
@@ -182,13 +182,13 @@ def nll_against_k(ax: Axes, ks: Sequence[int], nll_at: Sequence[float], label: s
 
 
 def against_draws(ax: Axes, curves: Mapping[str, Mapping[int, float]], title: str = "") -> Axes:
-    """Signal to noise against the number of draws, {label: {k: value}}, both axes logarithmic."""
+    """Signal-to-noise ratios, {label: {k: value}}, against the number of draws; log-log axes."""
     for label, curve in curves.items():
         ax.plot(list(curve), [float(value) for value in curve.values()], label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
-    # Few decades are spanned, often less than one: name some steps between its ends.
+    # The values often span less than a decade, so label steps within it.
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())

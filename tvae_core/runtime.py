@@ -1,4 +1,4 @@
-"""Randomness, devices and files: the few things every other module needs from the machine."""
+"""Randomness, devices and files: what the other modules need from the machine."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import IO, Any
 
 import torch
 
-# What decoders and objectives are called, and when a latent counts as active or informative. The
-# explorer's JavaScript gets the same names.
+# Display names of decoders and objectives, and the thresholds above which a latent is active or
+# informative. The explorer's JavaScript gets the same ones.
 NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raise a ValueError that lists the known names unless `name` is one of them."""
+    """Raise a ValueError that lists the known names, unless `name` is one of them."""
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with torch's generators (CPU and GPU) seeded, then restore them.
+    """Run a block with torch's generators (CPU and CUDA) seeded, then restore them.
 
-    What is drawn inside depends on `seed` alone; what is drawn after does not notice the block.
+    Draws inside the block depend only on `seed`; draws after it are as if it had not run.
     """
     devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices=devices):
@@ -40,7 +40,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def rng_state() -> dict[str, torch.Tensor]:
-    """State of every generator that training draws from, for a checkpoint."""
+    """The state of every generator that training draws from, for a checkpoint."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -50,7 +50,7 @@ def rng_state() -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(state: dict[str, torch.Tensor]) -> None:
-    """Put back what `rng_state` returned; generators this machine lacks are passed over."""
+    """Restore what `rng_state` returned, except for generators that this machine lacks."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
@@ -59,7 +59,7 @@ def set_rng_state(state: dict[str, torch.Tensor]) -> None:
 
 
 def pick_device() -> torch.device:
-    """The device that `TVAE_DEVICE` names; else CUDA where there is one, Apple's MPS, or the CPU.
+    """The device named by `TVAE_DEVICE`, else the first available of CUDA, Apple's MPS and the CPU.
 
     Raises:
         ValueError: `TVAE_DEVICE` names a device that is unknown, or that this machine lacks.
@@ -73,19 +73,19 @@ def pick_device() -> torch.device:
     name = os.environ.get("TVAE_DEVICE") or here[0]
     check_known("device (TVAE_DEVICE)", name, found)
     if name not in here:
-        raise ValueError(f"TVAE_DEVICE is {name!r}, and PyTorch finds only {', '.join(here)} here")
+        raise ValueError(f"TVAE_DEVICE is {name!r}, but PyTorch finds only {', '.join(here)} here")
     return torch.device(name)
 
 
 def device_name(device: torch.device) -> str:
-    """What a reader calls the device: "CPU", or the GPU's product name."""
+    """A readable name: "CPU", "Apple GPU", or the product name of the CUDA GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "Apple GPU" if device.type == "mps" else "CPU"
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Seconds that a call takes, until the GPU too has done its work."""
+    """Seconds that a call takes, including its work on a CUDA GPU."""
     start = time.perf_counter()
     act()
     if torch.cuda.is_available():
@@ -96,8 +96,8 @@ def timed(act: Callable[[], object]) -> float:
 def is_live() -> bool:
     """Whether a person is watching: a terminal, Jupyter, VS Code or Colab.
 
-    Headless execution (nbconvert, nbval) is not live, so that committed outputs hold neither
-    progress bars nor widgets.
+    Headless execution (nbconvert, nbval) is not live, so that committed outputs contain no progress
+    bars or widgets.
     """
     in_kernel = "ipykernel" in sys.modules
     watched = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
@@ -105,9 +105,9 @@ def is_live() -> bool:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
-    """Write bytes, or call `content(file)`, on a file beside `path`; then move it into place.
+    """Write bytes to a temporary file, or call `content(file)` on it, and move it to `path`.
 
-    A reader of `path` sees the old file or the new one, never a part, however the process ends.
+    A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
 
     Raises:
         OSError: the folder cannot be written; the message names it.
@@ -136,6 +136,6 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object])
 
 
 def versions() -> dict[str, str]:
-    """Of what a number may depend on, as records tell it."""
+    """Versions of the software that a number may depend on, for records."""
     found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
     return {**found, "python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""The training loop, its optimizers, its checkpoints."""
+"""The training loop, its optimizers and its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tvae_core.estimators import Estimator
 from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
 History = list[dict[str, Any]]
-CHECK_EVERY = 50  # batches between two checks of the loss; each check waits for the device
+CHECK_EVERY = 50  # batches between checks that the loss is finite; each waits for the device
 
-# From a model, the number of epochs and the number of batches in each: an optimizer, and the
-# schedule of its learning rate, which takes a step after each batch.
+# Takes a model, the number of epochs and the number of batches per epoch; returns an optimizer and
+# its learning-rate schedule, which advances after each batch.
 MakeOptimizer = Callable[[nn.Module, int, int], tuple[torch.optim.Optimizer, Any]]
 
-# From a batch: the loss, and the batch's mean bound, recon, kl_z and kl_u.
+# Takes a batch; returns the loss, and the means of bound, recon, kl_z and kl_u over the batch.
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
-# Takes a whole training step on a batch, as the body of the loop in `fit` does, and returns the
-# same four means.
+# Takes a batch and makes a whole training step, like the loop body in `fit`; returns the same four
+# means.
 Step = Callable[[Tensor], Tensor]
 
 
 def adadelta(
     model: nn.Module, epochs: int, batches: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The study's: AdaDelta (Zeiler 2012), learning rate (1 - epoch / epochs)^0.9."""
+    """The study's optimizer: AdaDelta (Zeiler 2012), learning rate (1 - epoch / epochs)^0.9."""
     rate = _rate(model, 1.0)
     opt = torch.optim.Adadelta(model.parameters(), lr=rate, capturable=rate.is_cuda)
     return opt, torch.optim.lr_scheduler.LambdaLR(
@@ -43,7 +43,7 @@ def adadelta(
 def adam(
     model: nn.Module, epochs: int, batches: int, peak: float = 1e-3
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam (Kingma & Ba 2015), learning rate `peak` throughout."""
+    """Adam (Kingma & Ba 2015) with the constant learning rate `peak`."""
     opt = _adam(model, peak)
     return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
 
@@ -51,8 +51,8 @@ def adam(
 def adam_one_cycle(
     model: nn.Module, epochs: int, batches: int, peak: float = 2e-3
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam; the learning rate rises to `peak` over a tenth of the steps, then falls to almost zero
-    along a cosine (Smith & Topin 2019, with a single phase of descent)."""
+    """Adam; the learning rate rises to `peak` over the first tenth of the steps, then falls to
+    almost zero along a cosine (Smith & Topin 2019, but with a single phase of descent)."""
     opt = _adam(model, peak)
     return opt, torch.optim.lr_scheduler.OneCycleLR(
         opt, peak, total_steps=epochs * batches + 1, pct_start=0.1, cycle_momentum=False
@@ -66,12 +66,12 @@ def _adam(model: nn.Module, value: float) -> torch.optim.Adam:
 
 
 def _rate(model: nn.Module, value: float) -> Tensor:
-    """A learning rate as a tensor, which a compiled step reads again each time."""
+    """A learning rate as a tensor, so that a compiled step reads its current value."""
     return torch.tensor(value, device="cuda" if next(model.parameters()).is_cuda else "cpu")
 
 
 class Epochs(Protocol):
-    """What `fit` trains on: each iteration gives one epoch of batches, `len` says how many."""
+    """What `fit` trains on: each iteration yields one epoch, of `len` batches."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Tensor]: ...
@@ -93,24 +93,24 @@ def fit(
     checkpoint: Path | None = None,
     accelerate: Callable[[Loss, torch.optim.Optimizer], Step] | None = None,
 ) -> History:
-    """Maximise an estimated bound; return one row per epoch (means over its images, in nats).
+    """Maximise an estimated bound; return one row per epoch (means per image, in nats).
 
-    `batches` gives images (B, 1, H, W), one epoch per iteration, like `data.Batches`; `k` is the
+    `batches` yields images (B, 1, H, W), one epoch per iteration, like `data.Batches`; `k` is the
     number of draws per image. Rows hold epoch, bound, recon, kl_z, kl_u, learning_rate and seconds.
-    Over the first `warm_up` epochs the KL weight rises linearly from 0 to 1; the bound that is
-    logged always has the full KL.
+    Over the first `warm_up` epochs the KL weight rises linearly from 0 to 1; the logged bound
+    always includes the full KL.
 
-    Call it inside `with seeded(...)` to get a result that depends on the seed alone. With a
-    `checkpoint` path the state is saved after each epoch, and a later call continues from there to
-    the result of an uninterrupted run (bit for bit on a CPU).
+    Call it inside `with seeded(...)` for a result that depends only on the seed. With a
+    `checkpoint` path the state is saved after each epoch, and a later call resumes from there with
+    the same result as an uninterrupted run (bit for bit on a CPU).
 
-    `accelerate` makes a faster version of the loop's body, with the same results up to rounding:
-    see `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
+    `accelerate` returns a faster version of the loop body with the same results up to rounding: see
+    `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
     stacked batches; its rows hold lists of S values.
 
     Raises:
-        NonFiniteLossError: names the epoch, the batch and the terms.
-        ValueError: a damaged checkpoint, or one of another run.
+        NonFiniteLossError: the loss is not finite; the message names the epoch, batch and terms.
+        ValueError: a checkpoint that is damaged or from another run.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)
@@ -157,12 +157,12 @@ def fit(
 
 
 def print_every(epochs: int) -> int:
-    """Epochs between two printed lines, so that there are about ten lines in all."""
+    """Epochs from one printed line to the next, for about ten lines in total."""
     return max(1, epochs // 10)
 
 
 def describe(row: dict[str, Any]) -> str:
-    """One line for one epoch of a history; for a stack of models, their means."""
+    """A line that describes one epoch of a history; for a stack of models, their means."""
     bound, recon, kl_z, kl_u = (torch.tensor(row[name]).mean().item() for name in _Meter.NAMES)
     return (
         f"epoch {row['epoch']:3d}: bound {bound:8.2f}, recon {recon:6.2f}, "
@@ -171,7 +171,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 class _Meter:
-    """Means of an epoch's terms; they stay on the device and are read every CHECK_EVERY batches."""
+    """Means of an epoch's terms, which stay on the device for CHECK_EVERY batches at a time."""
 
     NAMES = ("bound", "recon", "kl_z", "kl_u")
 
@@ -191,14 +191,14 @@ class _Meter:
         )
 
     def add(self, count: int, terms: Tensor) -> None:
-        """Take in a batch: its number of images, and their mean terms, (4,) or (4, S)."""
+        """Add a batch: its number of images, and the means of its terms, (4,) or (4, S)."""
         self.pending.append(terms)
         self.counts.append(count)
         if len(self.pending) == CHECK_EVERY:
             self.check()
 
     def check(self) -> None:
-        """Read the terms of the pending batches; stop at the first that are not finite."""
+        """Read the terms of the pending batches; raise an error for the first non-finite ones."""
         if not self.pending:
             return
         terms = torch.stack(self.pending).cpu().double()
@@ -210,7 +210,7 @@ class _Meter:
                 raise NonFiniteLossError(
                     f"the loss is not finite in epoch {self.epoch}, batch "
                     f"{self.batches + offset + 1}: {named}. Lower the learning rate, or look at "
-                    "the images; the last checkpoint is from the end of the epoch before."
+                    "the images; the last checkpoint is from the end of the previous epoch."
                 )
         counts = torch.tensor(self.counts, dtype=torch.float64)
         self.sums = self.sums + torch.tensordot(counts, terms, 1)
@@ -246,7 +246,7 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
                 raise zipfile.BadZipFile("a checksum differs")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
-            raise ValueError("it holds no training state")
+            raise ValueError("it contains no training state")
         kept, ours = (s["param_groups"][0].keys() for s in (state["optimizer"], opt.state_dict()))
         if kept != ours:
             raise ValueError("it is from another optimizer")
@@ -254,13 +254,13 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
         rates = [group["lr"] for group in opt.param_groups]
         opt.load_state_dict(state["optimizer"])
         for group, rate in zip(opt.param_groups, rates, strict=True):
-            group["lr"] = rate.copy_(group["lr"])  # back on its device
+            group["lr"] = rate.copy_(group["lr"])  # keeps its device
         schedule.load_state_dict(state["schedule"])
         history: History = state["history"]
         set_rng_state(state["rng"])
     except OSError:
         raise
-    except Exception as error:  # zip, pickle and torch each fail on damaged files in their own way
+    except Exception as error:  # zip, pickle and torch raise different errors for damaged files
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"the checkpoint {path} is damaged or belongs to another run ({reason}); "

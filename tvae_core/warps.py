@@ -1,12 +1,12 @@
 """Spatial transformations of images: grid = identity + sum_p theta_p * field_p.
 
-Coordinates follow `torch.nn.functional.grid_sample(align_corners=False)` everywhere: (x, y) with
-x to the right and y downwards, -1 and 1 are the *outer edges* of the border pixels, so pixel j of
-W has its centre at (2 j + 1) / W - 1.
+All coordinates follow `torch.nn.functional.grid_sample(align_corners=False)`: (x, y) with x to the
+right and y downwards, where -1 and 1 are the *outer edges* of the border pixels, so that pixel j
+of W has its centre at (2 j + 1) / W - 1.
 
-A grid says, for each pixel of the output, **where in the input to look** (backward warping,
-Jaderberg et al. 2015, section 3). The picture therefore moves against the grid: looking one pixel
-to the right moves the picture one pixel to the left.
+For each pixel of the output, a grid gives **the point of the input to look at** (backward warping,
+Jaderberg et al. 2015, section 3). The picture therefore moves opposite to the grid: looking one
+pixel to the right moves the picture one pixel to the left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PADDINGS = ("zeros", "border", "reflection")
 
 
 def pixel_centres(size: Size) -> Float[Tensor, "H W 2"]:
-    """(x, y) of every pixel's centre: the identity grid, in float64."""
+    """(x, y) of every pixel's centre, in float64: the identity grid."""
     height, width = size
     x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
     y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
@@ -41,14 +41,14 @@ def _for_each_axis(functions: Float[Tensor, "m H W"]) -> Float[Tensor, "P H W 2"
 
 
 def translation_basis(size: Size) -> Float[Tensor, "2 H W 2"]:
-    """theta = (t_x, t_y): the whole grid moves."""
+    """theta = (t_x, t_y) shifts the whole grid."""
     return _for_each_axis(torch.ones(1, *size, dtype=torch.float64))
 
 
 def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
     """theta = (a, b, t_x, t_y): (x, y) -> (x + a x - b y + t_x, y + b x + a y + t_y).
 
-    A rotation by phi and a scaling by s is a = s cos(phi) - 1, b = s sin(phi).
+    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi).
     """
     x, y = pixel_centres(size).unbind(-1)
     scale, turn = torch.stack([x, y], -1), torch.stack([-y, x], -1)
@@ -56,7 +56,7 @@ def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
 
 
 def affine_basis(size: Size) -> Float[Tensor, "6 H W 2"]:
-    """theta is the 2x3 matrix of `affine_grid` less the identity, row by row."""
+    """theta is the 2x3 matrix of `affine_grid` minus the identity, row by row."""
     x, y = pixel_centres(size).unbind(-1)
     return _for_each_axis(torch.stack([x, y, torch.ones_like(x)]))
 
@@ -70,20 +70,20 @@ def control_points(n: int) -> Float[Tensor, "n*n 2"]:
 def tps_kernel(
     points: Float[Tensor, "*S 2"], centres: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "*S n"]:
-    """U(r) = r^2 log r^2 of the distances r (Bookstein 1989, eq. 1), with U(0) = 0."""
+    """U(r) = r^2 log r^2 of all distances r, with U(0) = 0 (Bookstein 1989, eq. 1)."""
     squared = (points.unsqueeze(-2) - centres).square().sum(-1)
     return torch.xlogy(squared, squared)
 
 
 def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
-    """Thin-plate spline: theta holds the displacements of n x n control points, x's then y's.
+    """Thin-plate spline: theta is the displacements of n x n control points, all x, then all y.
 
     The spline through given displacements d solves [[K, P], [P', 0]] (w, a) = (d, 0) with
-    K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). It is linear in d, so the solve
-    is done once, here, and every warp after it is a matrix product.
+    K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). The solution is linear in d, so
+    it is computed once, here, and every later warp is a matrix product.
 
     Raises:
-        ValueError: n < 2, where the affine part is not determined.
+        ValueError: n < 2, which leaves the affine part undetermined.
     """
     if n < 2:
         raise ValueError(f"a thin-plate spline needs at least 2 x 2 control points, got n={n}")
@@ -106,8 +106,8 @@ def sample(
 ) -> Float[Tensor, "*S C H W"]:
     """Bilinear sampling of `images` at `grid` (Jaderberg et al. 2015, eq. 5).
 
-    Leading axes broadcast: one image may be seen through many grids. `padding` says what lies
-    outside the image: "zeros", "border" (the edge pixels go on) or "reflection".
+    Leading axes broadcast, so one image can be sampled at many grids. `padding` sets the values
+    outside the image: "zeros", "border" (repeats the edge pixels) or "reflection".
     """
     check_known("padding", padding, PADDINGS)
     leading = torch.broadcast_shapes(images.shape[:-3], grid.shape[:-3])
@@ -125,8 +125,8 @@ def sample(
 class Warp(nn.Module):
     """A family of grids, `grid = identity + sum_p theta_p * basis_p`; theta = 0 is the identity.
 
-    `to_theta` maps the `n_params` numbers a user turns onto the basis' coefficients; without it
-    they are the coefficients.
+    `to_theta` maps the `n_params` parameters of the warp to the coefficients theta; without it the
+    parameters are the coefficients.
     """
 
     identity: Tensor
@@ -142,13 +142,13 @@ class Warp(nn.Module):
         self.size: Size = (basis.shape[1], basis.shape[2])
         self.n_params = len(basis) if n_params is None else n_params
         self.to_theta = to_theta
-        # Constants of the architecture, so they stay out of state_dict.
+        # Constants of the architecture, so they do not belong in state_dict.
         dtype = torch.get_default_dtype()
         self.register_buffer("identity", pixel_centres(self.size).to(dtype), persistent=False)
         self.register_buffer("basis", basis.to(dtype), persistent=False)
 
     def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
-        """Where each output pixel looks in the input.
+        """The point of the input that each output pixel looks at.
 
         Raises:
             ValueError: the last axis of `params` is not `n_params` long.
@@ -168,7 +168,7 @@ class Warp(nn.Module):
         params: Float[Tensor, "*S P"],
         padding: str = "zeros",
     ) -> Float[Tensor, "*S C H W"]:
-        """`images` seen through the grid of `params`."""
+        """`images` sampled at the grid of `params`."""
         if images.shape[-2:] != self.size:
             raise ValueError(
                 f"this warp was made for images of size {self.size}, got {tuple(images.shape)}"
@@ -196,7 +196,7 @@ WARPS: dict[str, Callable[..., Warp]] = {
 def make_warp(name: str, size: Size, **options: int) -> Warp:
     """A warp by name, e.g. `make_warp("affine", (28, 28))` or `make_warp("tps", (28, 28), n=4)`.
 
-    Parameters of each: identity 0; translation 2 (t_x, t_y); rotation 1 (the grid's angle in
+    Numbers of parameters: identity 0; translation 2 (t_x, t_y); rotation 1 (the grid's angle in
     radians, clockwise on the screen); similarity 4; affine 6; tps 2 n^2.
 
     Raises:

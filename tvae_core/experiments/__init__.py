@@ -1,15 +1,15 @@
-"""What makes the book's numbers.
+"""Everything behind the book's numbers.
 
-configs         what each run is, and its name
-runner          trains and evaluates runs, and keeps them
+configs         the model, the training and the name of each run
+runner          trains, evaluates and stores runs
 reproduce       the command that trains many runs
-measure         the command that measures trained models more closely
-records         what a run leaves behind
+measure         the command that measures trained models in more detail
+records         what is stored about a run
 archive         all records of the book in a few compact files
 frames          records as DataFrames
 results         the weights and records that ship with the package
-study           the numbers that the reproduced study printed
-fingerprint     a hash of what code computes, so that records made by other code are noticed
+study           the numbers printed in the reproduced study
+fingerprint     a hash of what the code computes, to detect records made by different code
 acceleration    faster steps with the same results
 stacking        several seeds trained as one model
 """

@@ -1,7 +1,7 @@
 """Faster training and evaluation, with the same numbers up to rounding.
 
-`training.fit` takes `accelerated_step` as its `accelerate`; `evaluation.nll` takes `Compiled`.
-Both take seconds to start, so they pay off only in long runs.
+Pass `accelerated_step` to `training.fit` as `accelerate`, and `Compiled` to `evaluation.nll`. Both
+take seconds to start, so they pay off only in long runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tvae_core.training import Loss, Step
 
 
 def accelerated_step(evaluate: Loss, opt: torch.optim.Optimizer) -> Step:
-    """A faster version of the training step on this loss, for the device that `opt` works on.
+    """A faster version of the training step for this loss, on the device of `opt`'s parameters.
 
     On CUDA it is `Recorded`. On a CPU with a C++ compiler the whole step, including the optimizer's
-    update, is `Compiled` as one function, once a first step has created the optimizer's state.
-    Elsewhere it is the plain step.
+    update, is `Compiled` as one function, after a plain first step has created the optimizer's
+    state. Otherwise it is the plain step.
     """
     device = opt.param_groups[0]["params"][0].device.type
     step = plain_step(evaluate, opt)
@@ -44,7 +44,7 @@ def accelerated_step(evaluate: Loss, opt: torch.optim.Optimizer) -> Step:
 def plain_step(
     evaluate: Loss, opt: torch.optim.Optimizer, update: Callable[[], object] | None = None
 ) -> Step:
-    """The body of the loop in `training.fit` as a function; `update` replaces `opt.step`."""
+    """The loop body of `training.fit` as a function; `update`, if given, replaces `opt.step`."""
 
     def step(x: Tensor) -> Tensor:
         loss, terms = evaluate(x)
@@ -58,10 +58,10 @@ def plain_step(
 
 @contextlib.contextmanager
 def _traceable(opt: torch.optim.Optimizer) -> Iterator[None]:
-    """A block in which the optimizer's step consists of operations on tensors.
+    """A block in which the optimizer's step consists of tensor operations only.
 
-    Its learning rate is one of them, and so is read anew by what is traced. Gradients, which are
-    none while tracing, are gone after the block.
+    The learning rate is a tensor too, so compiled code reads its current value. Gradients are reset
+    at the end, because those made while tracing are fake tensors.
     """
     before = [dict(group) for group in opt.param_groups]
     for group in opt.param_groups:
@@ -76,18 +76,18 @@ def _traceable(opt: torch.optim.Optimizer) -> Iterator[None]:
 
 
 def _keep_freed_memory() -> None:
-    """Have the process keep the memory that a step frees for the next one.
+    """Make the process keep the memory that a training step frees, so that the next step reuses it.
 
-    GNU's C library gives free memory at the end of the heap back to the system, which clears each
-    page of it anew when it is wanted again. A step with five draws met a thousand pages and more,
-    and took a fifth longer. The library does so from twice the size of the largest block on that
-    it has seen freed, where blocks of 32 MiB are the largest that count.
+    glibc returns free memory at the top of the heap to the system, which must clear every page
+    before the process can use it again. For a step with five draws that meant over a thousand pages
+    and a fifth more time. glibc does this when the free memory exceeds twice the largest block
+    freed so far. Blocks over 32 MiB do not count, so we allocate and free one just below that size.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 def can_compile(device: str) -> bool:
-    """Whether functions can be `Compiled` here: on a CPU with a C++ compiler."""
+    """Whether functions can be `Compiled`, which needs a CPU and a C++ compiler."""
     return device == "cpu" and bool(shutil.which("g++") or shutil.which("clang++"))
 
 
@@ -95,15 +95,13 @@ def can_compile(device: str) -> bool:
 def fast_arithmetic() -> Iterator[None]:
     """A block in which a CPU computes faster, with the same results up to float32's rounding.
 
-    Numbers below 1e-38 count as zero. Normalised weights of importance samples reach down there, as
-    do the gradients that they multiply, and a CPU is slow with such numbers: with 16 draws and an
-    affine warp a step took four times as long. Further threads take the setting over from the one
-    that first puts them to work.
+    Numbers below 1e-38 are set to zero. Normalised weights, and the gradients that they multiply,
+    can get that small, and CPUs are slow with such numbers: with 16 draws and an affine warp a step
+    took four times as long. Other threads inherit the setting from the thread that first uses them.
 
-    Matrices are multiplied by oneDNN in place of MKL, which on three AMD processors took twice as
-    long, a tenth longer and as long. torch goes there if asked for "medium" precision. That
-    allows bfloat16 too, and where a processor is quick with it, it would be used; such a processor
-    is left with MKL.
+    Matrices are multiplied by oneDNN instead of MKL, which on three AMD processors took twice as
+    long, a tenth longer, and equally long. torch chooses oneDNN when asked for "medium" precision.
+    That also permits bfloat16, which processors with fast bfloat16 would use; those keep MKL.
     """
     smallest = torch.tensor([torch.finfo(torch.float32).smallest_normal])
     was_set = bool((smallest / 2 == 0).item())
@@ -119,7 +117,7 @@ def fast_arithmetic() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _precision(name: str) -> Iterator[None]:
-    """A block in which torch multiplies float32 matrices with this precision."""
+    """A block in which torch multiplies float32 matrices at this precision."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)
     try:
@@ -130,20 +128,20 @@ def _precision(name: str) -> Iterator[None]:
 
 @functools.cache
 def _medium_is_float32() -> bool:
-    """Whether this CPU keeps all of a float32 also with "medium" precision."""
-    x = torch.full((512, 512), 1 + 2**-12)  # 1 with fewer bits
+    """Whether this CPU keeps full float32 precision even when asked for "medium"."""
+    x = torch.full((512, 512), 1 + 2**-12)  # rounds to 1 in bfloat16
     with _precision("medium"):
         return bool((x @ x / 512 > 1).all())
 
 
 class Compiled:
-    """A function of tensors, compiled for those of the shapes that it meets first.
+    """A function of tensors, compiled for the shapes of its first call.
 
-    It is traced down to its single operations, so that a backward pass within it, hooks, estimators
-    and optimizers of any kind are followed, and fused with all else. Tensors that it reads or
-    changes elsewhere are so anew each time; numbers stay as the tracing found them. It draws what
-    the function itself would. Tensors of other shapes are computed with plainly, and so are all as
-    long as it is not `ready`.
+    Tracing records single operations, so a backward pass inside the function, its hooks, and any
+    estimator or optimizer are included and fused with the rest. Captured tensors are read and
+    updated on every call; Python numbers keep the values they had during tracing. Random draws are
+    those that the function itself would make. The plain function handles calls with other shapes,
+    and all calls until `ready()` is true.
     """
 
     def __init__(
@@ -162,21 +160,21 @@ class Compiled:
             return self.plain(*tensors)
         if self.fused is None:
             self.fused = self._compiled(*tensors)
-        with torch.no_grad():  # a backward pass is among the operations
+        with torch.no_grad():  # the backward pass is one of the traced operations
             return self.fused(*tensors)
 
     def _compiled(self, *tensors: Tensor) -> Callable[..., Any]:
-        # Here, as a process that compiles nothing need not wait for the compiler to be imported.
+        # Imported here, so that only processes that compile wait for the compiler to be imported.
         from torch._inductor import compile_fx
         from torch._inductor.decomposition import select_decomp_table
         from torch._inductor.lowering import make_fallback
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        # Fake tensors have shapes and no values: tracing draws nothing and changes nothing.
+        # Fake tensors have shapes but no values: tracing draws nothing and changes nothing.
         trace = make_fx(self.plain, tracing_mode="fake", _allow_non_fake_inputs=True)
         with torch.compiler._compile_session_context():
             traced = trace(*tensors)
-        # torch's own kernel samples a grid three times as fast as what would be compiled for it.
+        # torch's own kernel for sampling a grid is three times as fast as compiled code.
         sampler = torch.ops.aten.grid_sampler_2d.default
         make_fallback(sampler, warn=False, override_decomp=True)
         kernels = {op: code for op, code in select_decomp_table().items() if op is not sampler}
@@ -190,16 +188,16 @@ class Compiled:
                 decompositions=kernels,
                 config_patches={
                     "cpp_wrapper": True,  # kernels are called from C++
-                    "pattern_matcher": False,  # it would turn a product and a sum back to addmm
+                    "pattern_matcher": False,  # it would turn a product and a sum back into addmm
                 },
             )
         return cast(Callable[..., Any], fused)
 
 
 def _thin_product(x: Tensor, y: Tensor) -> Tensor:
-    """x @ y, (M, K) and (K, N), as a sum that is fused with what follows, where K is small.
+    """x @ y for shapes (M, K) and (K, N); if K is small, a sum that is fused with what follows.
 
-    For the six numbers of a pose a call of the library takes longer.
+    For the six numbers of a pose, a call to the library would take longer.
     """
     if len(y) > 8:
         return NotImplemented
@@ -207,31 +205,31 @@ def _thin_product(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _product_and_sum(b: Tensor, x: Tensor, y: Tensor, **scales: float) -> Tensor:
-    """b + x @ y, a linear layer, of which the sum is fused with what follows.
+    """b + x @ y, a linear layer, with a sum that is fused with what follows.
 
-    The library would first copy b to each row of the result.
+    The library would first copy b to every row of the result.
     """
     return NotImplemented if scales else x @ y + b
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it tells more than that the sampler is called by way of Python, as it has to be."""
+    """False for the warning that the sampler is called through Python, which is intended."""
     return "missing a c-shim" not in record.msg
 
 
 class Recorded:
     """A step recorded as a CUDA graph and replayed, so that launching its kernels costs nothing.
 
-    Its matrix products round their factors to TF32, with 10 bits of fraction. Batches of another
-    size than the first run plainly.
+    Matrix products round their factors to TF32, which has 10 bits of fraction. Batches whose size
+    differs from the first one's run without the graph.
     """
 
-    BEFORE = 3  # steps before the recording, in which the optimizer makes its state
+    BEFORE = 3  # steps before recording, in which the optimizer creates its state
 
     def __init__(self, step: Step) -> None:
         self.step = step
         self.seen = 0
-        self.x = torch.empty(0)  # of the batches that are recorded, once there has been one
+        self.x = torch.empty(0)  # input of the graph, with the shape of the first batch
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -252,7 +250,7 @@ class Recorded:
         return self.terms.clone()
 
     def _aside(self, x: Tensor) -> Tensor:
-        """The step on a stream of its own, as recording demands of what it is to reuse."""
+        """The step on a separate stream, which CUDA requires before a step can be recorded."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

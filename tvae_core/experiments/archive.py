@@ -1,18 +1,18 @@
-"""All records of the book's runs in a few compact files, which pandas opens as well.
+"""All records of the book's runs in a few compact files, which pandas can also open.
 
-A folder of records holds
+A folder of records contains
 
-runs.json            a run a line: its settings and machine, means, standard errors
-curves.parquet       a row for each epoch of a run's training
-per_image.parquet    a row for each test image of a run, in 1/1000 nat: above_lowest, how far its
-                     NLL is above the lowest that any run gives this image, and nll_less_recon
-lowest.parquet       a row for each image of each test set, in 1/1000 nat: that lowest NLL
-per_latent.parquet   a row for each latent of a run: kl in 1/10,000 nat, variance in 1/100,000
+runs.json            one line per run: its settings and machine, means, standard errors
+curves.parquet       one row per epoch of a run's training
+per_image.parquet    one row per test image of a run, in 1/1000 nat: above_lowest, its NLL minus the
+                     lowest NLL of any run on this image, and nll_less_recon, its NLL minus recon
+lowest.parquet       one row per image of each test set, in 1/1000 nat: that lowest NLL
+per_latent.parquet   one row per latent of a run: kl in 1/10,000 nat, variance in 1/100,000
 SHA256SUMS           the hashes of these files
 
-The column `record` is the run's place in runs.json, counted from 0. Losses vary far more between
+The column `record` is the run's position in runs.json, counted from 0. Losses vary far more between
 images than between runs on the same image, so these differences take less space than the losses,
-and whole numbers much less than text. `results.frame` puts it all together, in nats.
+and integers take much less than text. `results.frame` puts everything back together, in nats.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ELSEWHERE = ("curves", "nll_per_image", "recon_per_image", "kl_per_latent", "var
 
 
 def read(folder: Path) -> list[RunRecord]:
-    """All records of a folder.
+    """All records in a folder.
 
     Raises:
         ImportError: pyarrow, which reads Parquet, is missing; the message says how to install it.
@@ -75,9 +75,9 @@ def read(folder: Path) -> list[RunRecord]:
 
 
 def write(records: Iterable[RunRecord], folder: Path) -> None:
-    """Replace the records of a folder, sorted by name, profile, seed and number of test images.
+    """Replace a folder's records, sorted by name, profile, seed and number of test images.
 
-    The sums are written last: a folder whose writing was interrupted is not read as whole.
+    The hashes are written last, so that `read` rejects a folder if writing was interrupted.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -134,7 +134,7 @@ def write(records: Iterable[RunRecord], folder: Path) -> None:
             compression="zstd",
             compression_level=19,
             use_dictionary=["record", "test"],
-            # Bytes of equal significance lie side by side: the high ones are alike, and compress.
+            # Store bytes of equal significance together: the high ones are alike, and compress.
             column_encoding={
                 n: "BYTE_STREAM_SPLIT" for n in table.column_names if n not in ("record", "test")
             },
@@ -148,7 +148,7 @@ def write(records: Iterable[RunRecord], folder: Path) -> None:
 
 
 def key_of(record: RunRecord) -> tuple[str, str, int, int]:
-    """What tells records apart: run, profile, seed and number of test images."""
+    """What identifies a record: run, profile, seed and number of test images."""
     return record.name, record.profile, record.seed, record.data["test"]["n"]
 
 
@@ -157,16 +157,16 @@ def _columns(folder: Path, name: str) -> dict[str, Any]:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ImportError("the records are in Parquet files; run: pip install pyarrow") from error
+        raise ImportError("reading the records needs pyarrow; run: pip install pyarrow") from error
     table = pq.read_table(io.BytesIO(_verified(folder, f"{name}.parquet")))
     return {column: table[column].to_numpy() for column in table.column_names}
 
 
 def _verified(folder: Path, name: str) -> bytes:
-    """A file's content, after its SHA-256 has been checked."""
+    """A file's content, after checking its SHA-256."""
     lines = (folder / SUMS).read_text().splitlines()
     sums = {file: digest for digest, file in (line.split() for line in lines)}
     content = (folder / name).read_bytes()
     if hashlib.sha256(content).hexdigest() != sums.get(name):
-        raise OSError(f"{folder / name} is damaged, or was not written to the end; restore it")
+        raise OSError(f"{folder / name} is damaged or incomplete; restore it")
     return content

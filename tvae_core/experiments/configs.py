@@ -1,4 +1,4 @@
-"""What each run of the book is: its model, its objective, how it is trained, and its name."""
+"""The runs of the book: the model, the objective, the training and the name of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tvae_core.runtime import NAMES
 
 _iwae = estimators.reparameterized(bounds.iwae)
 _miwae4 = estimators.reparameterized(functools.partial(bounds.miwae, m=4))
-# The first three are the study's objectives: "vae" has its KL in closed form, "multi" and "iwae"
-# estimate it from their draws. Other gradients of the ELBO and of the IWAE bound follow, then other
-# objectives. A bound's option is part of its name, because a record holds only the name.
+# First the study's objectives: "vae" has its KL in closed form, "multi" and "iwae" estimate it from
+# their draws. Then other gradients of the ELBO and of the IWAE bound, then other objectives. A
+# bound's option is part of its name, because a record stores only the name.
 ESTIMATORS: dict[str, Estimator] = {
     "vae": estimators.analytic_kl,
     "multi": estimators.reparameterized(bounds.elbo),
@@ -33,15 +33,15 @@ OPTIMIZERS: dict[str, training.MakeOptimizer] = {
     "adam-one-cycle": training.adam_one_cycle,
 }
 DECODERS = tuple(NAMES["decoders"])
-# The less noisy estimator of the same gradient that may train an objective.
+# A less noisy estimator of the same gradient, which may be used instead of the objective's own.
 GRADIENTS = {"vae": "stl", "multi": "stl", "iwae": "dreg"}
 
 
 class RunName(NamedTuple):
-    """A run's name, as in "affine-iwae5-modern": decoder, objective with its k, and variant.
+    """A run's name, such as "affine-iwae5-modern": decoder, objective with its k, and variant.
 
-    `k` is left out of an objective with a single draw: "plain-vae". On the study's recipe the
-    variant is empty, except that "vae-binarized" is the VAE on binary pixels.
+    The VAE's single draw is not written out, as in "plain-vae". With the study's recipe the variant
+    is empty, except that "vae-binarized" is the VAE on binary pixels.
     """
 
     decoder: str
@@ -50,7 +50,7 @@ class RunName(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> RunName:
-        """The parts of a name."""
+        """Split a name into its parts."""
         decoder, _, rest = name.partition("-")
         objective, _, variant = rest.partition("-")
         return cls(decoder, objective, variant)
@@ -60,7 +60,7 @@ class RunName(NamedTuple):
 
 
 def names_of(*objectives: str, decoders: Iterable[str] = DECODERS, variant: str = "") -> list[str]:
-    """The names of runs of each objective with each decoder, objective by objective."""
+    """The names of the runs of each objective with each decoder, grouped by objective."""
     return [str(RunName(d, o, variant)) for o in objectives for d in decoders]
 
 
@@ -68,24 +68,24 @@ def names_of(*objectives: str, decoders: Iterable[str] = DECODERS, variant: str 
 class Config:
     """One model and how it is trained.
 
-    An option that is None is as in the study, and stays out of `settings`: adding an option leaves
-    the keys of old runs unchanged.
+    An option that is None is as in the study and does not appear in `settings`, so that adding an
+    option leaves the keys of old runs unchanged.
     """
 
     model: str
-    objective: str  # of ESTIMATORS
+    objective: str  # a key of ESTIMATORS
     k: int = 1
     binarization: str = "none"
     batch_size: int = 128
     optimizer: str = "adadelta"
-    peak: float | None = None  # of Adam's learning rate
-    estimator: str | None = None  # of ESTIMATORS; None is the objective's own
+    peak: float | None = None  # highest learning rate of Adam
+    estimator: str | None = None  # a key of ESTIMATORS; None is the objective's own
     warm_up: int | None = None  # epochs over which the KL weight rises to 1
     start: str | None = None  # "mean": the decoder's bias starts at the training images' mean
     resample: str | None = None  # the next three are options of WarpedDecoder
     padding: str | None = None
     pose_std: float | None = None
-    stretch: int | None = None  # times the profile's number of epochs
+    stretch: int | None = None  # multiplies the profile's number of epochs
 
     def __post_init__(self) -> None:
         other = GRADIENTS.get(self.objective)
@@ -97,7 +97,7 @@ class Config:
 
     @property
     def make_optimizer(self) -> training.MakeOptimizer:
-        """What makes the optimizer and its schedule."""
+        """The function that makes the optimizer and its schedule."""
         optimizer = OPTIMIZERS[self.optimizer]
         if self.peak is None:
             return optimizer
@@ -109,7 +109,7 @@ class Config:
         return ESTIMATORS[self.estimator or self.objective]
 
     def epochs(self, by_k: Mapping[int, int]) -> int:
-        """How long it trains under a profile that gives these numbers of epochs to k draws."""
+        """The number of epochs, under a profile with these numbers of epochs by k."""
         return by_k[self.k] * (self.stretch or 1)
 
     def settings(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Config:
 
 
 def _study() -> dict[str, Config]:
-    """The study's nine models on its own recipe, and the VAE on binary pixels for comparison."""
+    """The study's nine models with its own recipe, and the VAE on binary pixels for comparison."""
     runs = {}
     for model in DECODERS:
         runs[str(RunName(model, "vae"))] = Config(model, "vae")
@@ -131,14 +131,14 @@ def _study() -> dict[str, Config]:
 
 
 def _draws() -> dict[str, Config]:
-    """The plain model with 1 and 50 draws, for chapter 6; with 1 draw both objectives are equal."""
+    """The plain model with 1 and 50 draws, for chapter 6; with 1 draw both objectives agree."""
     return {
         str(RunName("plain", f"{objective}{k}")): Config("plain", objective, k, "dynamic", 100)
         for objective, k in (("multi", 1), ("multi", 50), ("iwae", 50))
     }
 
 
-# Chosen on held-out training images; the page "ablations" shows what each choice gains.
+# Chosen on held-out training images; the page "ablations" shows the effect of each choice.
 MODERN = {
     "binarization": "dynamic",
     "batch_size": 100,
@@ -148,7 +148,7 @@ MODERN = {
     "start": "mean",
 }
 MODERN_WARP = {"resample": "logits"}
-LONG = 4  # times the epochs
+LONG = 4  # times as many epochs
 
 
 def _modern_run(model: str, objective: str, k: int, **changes: Any) -> Config:
@@ -162,7 +162,7 @@ def _modern_run(model: str, objective: str, k: int, **changes: Any) -> Config:
 
 
 def _modern(suffix: str = "modern", **changes: Any) -> dict[str, Config]:
-    """The study's nine models on a better recipe, all on binary pixels."""
+    """The study's nine models with a better recipe, all on binary pixels."""
     kinds = (("vae", 1), ("multi", 5), ("iwae", 5))
     return {
         str(RunName(model, f"{objective}{k if k > 1 else ''}", suffix)): _modern_run(
@@ -197,7 +197,7 @@ def _ablations() -> dict[str, Config]:
 
 
 def _gradients() -> dict[str, Config]:
-    """Six ways to spend 16 draws an image: 4 groups of 4, one of 16, or 16 ELBOs."""
+    """Six ways to spend 16 draws per image: 4 groups of 4, one group of 16, or 16 ELBOs."""
     ways = (
         ("iwae", None),
         ("iwae", "dreg"),
@@ -215,7 +215,7 @@ def _gradients() -> dict[str, Config]:
     }
 
 
-# The values of `python -m tvae_core.reproduce --recipe`: a name for each group of runs.
+# Groups of runs, by their name in `python -m tvae_core.reproduce --recipe`.
 RECIPES: dict[str, dict[str, Config]] = {
     "study": _study(),
     "draws": _draws(),
@@ -224,6 +224,6 @@ RECIPES: dict[str, dict[str, Config]] = {
     "ablation": _ablations(),
     "gradients": _gradients(),
 }
-# The recipes that train and test on training images (the profile "validation").
+# Recipes that train and test on training images only (the profile "validation").
 HELD_OUT = ("ablation", "gradients")
 RUNS = {name: config for runs in RECIPES.values() for name, config in runs.items()}

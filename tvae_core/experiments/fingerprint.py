@@ -1,11 +1,9 @@
-"""A hash of what code computes: was a record made by code that behaves like today's?
+"""A hash of what the code computes, to check that a record was made by code that behaves the same.
 
-Behaviour is what counts: a tiny, seeded case is computed in float64, its numbers are rounded, and
-their text is hashed. Renaming, moving and rewording leave it as it is; another sign, axis, schedule
-or setting does not. `runner.fingerprint` and `measure.fingerprint` choose the cases.
-
-Computed in float64 and rounded to 1e-4, the numbers are the same on every processor and for any
-number of threads.
+A tiny, seeded case is computed in float64, its numbers are rounded to 1e-4, and their text is
+hashed. Rounded in this way, they are the same on every processor and for any number of threads.
+Renaming, moving or rewording code does not change the hash, but a different sign, axis, schedule or
+setting does. `runner.fingerprint` and `measure.fingerprint` choose the cases.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def digits(n: int, split: str = "train") -> Images:
 
 @contextlib.contextmanager
 def in_double_precision() -> Iterator[None]:
-    """A block that computes in float64, seeded, and prints nothing."""
+    """A seeded block that computes in float64 and prints nothing."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -44,7 +42,7 @@ def in_double_precision() -> Iterator[None]:
 
 
 def digest(numbers: Any) -> str:
-    """16 hexadecimal digits for numbers in nested lists and dictionaries, rounded."""
+    """16 hexadecimal digits from the rounded numbers in nested lists and dictionaries."""
     return hashlib.sha256(json.dumps(_rounded(numbers)).encode()).hexdigest()[:16]
 
 
@@ -54,5 +52,5 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(part) for part in value]
     if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0  # without the sign of a zero
+        return round(value, DECIMALS) + 0.0  # turns -0.0 into 0.0
     return value

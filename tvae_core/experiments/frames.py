@@ -15,7 +15,7 @@ Columns = Mapping[str, list[Any]]
 
 
 def frame(records: Iterable[RunRecord], table: str) -> Any:
-    """One of `TABLES` for all these records: see `results.frame`."""
+    """One of `TABLES` for the given records: see `results.frame`."""
     import pandas as pd
 
     check_known("table", table, TABLES)

@@ -1,10 +1,10 @@
-"""Measure trained models more closely than their run records do: `python -m tvae_core.measure`.
+"""Measure trained models in more detail than their run records: `python -m tvae_core.measure`.
 
-Each kind of measurement of each model is one record, FOLDER/KIND-MODEL.json, which grows part by
-part; a command that was stopped continues after the last whole part. A record made with other
-options is never mixed with new parts or overwritten. If the package does not hold a run's weights,
-they are taken from `TVAE_RUNS`, or trained with the profile in `TVAE_PROFILE`; the book's records
-used the profile "paper".
+Each kind of measurement of each model has one record, FOLDER/KIND-MODEL.json, which grows part by
+part; a command that was stopped resumes after the last complete part. A record made with other
+options is never extended or overwritten. If the package does not contain a run's weights, they are
+taken from `TVAE_RUNS`, or trained with the profile in `TVAE_PROFILE`; the book's records used the
+profile "paper".
 
     python -m tvae_core.measure nll --models plain-iwae5 affine-iwae5 tps-iwae5 --images 1000
     python -m tvae_core.measure ais --models affine-iwae5 --images 100 --distributions 1000
@@ -51,7 +51,7 @@ CONVERGED = names_of("iwae5", variant="long")
 MULTI = names_of("multi5")
 VAES = names_of("vae")
 # The estimators of the gradient lab, each with k draws in total. Those named miwae8 have 8 groups,
-# and are left out where 8 does not divide k.
+# and are skipped unless 8 divides k.
 miwae8 = partial(bounds.miwae, m=8)
 ciwae = partial(bounds.ciwae, beta=0.5)
 SNR_ESTIMATORS: dict[str, Estimator] = {
@@ -66,16 +66,16 @@ SNR_ESTIMATORS: dict[str, Estimator] = {
     "ciwae, dreg": estimators.doubly_reparameterized(ciwae),
 }
 SNR_KS = (1, 2, 4, 8, 16, 32, 64)
-IS_SAMPLES = evaluation.NLL_SAMPLES  # of the importance sampling that AIS is compared with
+IS_SAMPLES = evaluation.NLL_SAMPLES  # draws of the importance sampling that AIS is compared with
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of all kinds; a record holds those that its kind uses. Some kinds have other
+    """The options of all kinds; a record stores those that its kind uses. Some kinds have other
     defaults."""
 
     images: int = 100
-    block: int = 10  # images in a part
+    block: int = 10  # images per part
     draws: int = 50_000
     distributions: int = 1_000
     chains: int = 16
@@ -86,7 +86,7 @@ class Options:
 
 
 class Kind(NamedTuple):
-    """A kind of measurement: its parts, how one is measured, and which options it depends on."""
+    """A kind of measurement: its parts, how to measure one, and the options that matter."""
 
     parts: Callable[[Options], list[Any]]
     measure: Callable[[VAE, Images, Any, Options], dict[str, Any]]
@@ -95,7 +95,7 @@ class Kind(NamedTuple):
     defaults: dict[str, Any]
     models: list[str] = MODELS
     untrained: bool = False  # measures the model before training
-    binarizes: bool = False  # makes gray images binary itself
+    binarizes: bool = False  # gets gray images and binarizes them itself
 
 
 def image_blocks(options: Options) -> list[slice]:
@@ -108,7 +108,7 @@ def one_part(options: Options) -> list[slice]:
 
 
 def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """NLL(k) of each image with bias estimates: lists of images within lists of ks."""
+    """NLL(k) of each image with bias estimates: lists over ks of lists over images."""
     ks = [k for k in diagnostics.KS if k <= options.draws]
     curve = diagnostics.nll_curve(model, images[part], ks, options.rows)
     rows = {name: getattr(curve, name) for name in curve._fields[1:]}
@@ -116,7 +116,7 @@ def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> di
 
 
 def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """AIS and, on the same images, importance sampling."""
+    """AIS, and importance sampling on the same images."""
     annealed = ais.ais(model, images[part].x, **_ais(options))
     sampled = evaluation.nll(model, images[part], IS_SAMPLES, rows=options.rows)
     return {
@@ -128,10 +128,10 @@ def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> di
 
 
 def measure_bdmc(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """Both bounds, and importance sampling, for images sampled from the model itself.
+    """Both bounds, and importance sampling, on images sampled from the model itself.
 
-    "reach" is the distance of an image's own latents, an exact draw from its posterior, from q's
-    mean: the largest along any latent, in standard deviations of q.
+    "reach" is how far an image's own latents, an exact draw from its posterior, are from q's mean:
+    the largest distance along any latent, in standard deviations of q.
     """
     x, latents = ais.simulate(model, part.stop - part.start)
     lower, upper = ais.bdmc(model, x, latents, **_ais(options))
@@ -152,15 +152,15 @@ def _reach(model: VAE, x: Tensor, latents: Tensor) -> Tensor:
 
 
 def measure_units(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """Variance of the mean and KL of each latent, z first."""
+    """Variance of the posterior mean and KL of each latent, z first."""
     used = evaluation.units(model, images[part])
     return {"dim_z": model.dim_z, "variance": numbers(used.variance), "kl": numbers(used.kl)}
 
 
 def measure_pixels(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
-    """The NLL of one model on the same images: gray, as a density, and binary in two ways.
+    """The NLL of the same images by four conventions: gray, density, fixed and redrawn.
 
-    "gray" is the cross-entropy of gray pixels, "density" minus the log-density of the continuous
+    "gray" is the cross-entropy of gray pixels, "density" the negative log-density of the continuous
     Bernoulli; "fixed" uses the book's binary test set, "redrawn" another binarization of it.
     """
 
@@ -178,7 +178,7 @@ def measure_pixels(model: VAE, images: Images, part: slice, options: Options) ->
 
 
 def _entropy(x: Tensor) -> Tensor:
-    """The entropy of each image's gray pixels as Bernoulli probabilities, in nats.
+    """The entropy of each image's pixels taken as Bernoulli probabilities, in nats.
 
     It is the least possible cross-entropy.
     """
@@ -193,7 +193,7 @@ def snr_parts(options: Options) -> list[tuple[str, int]]:
 def measure_snr(
     model: VAE, images: Images, part: tuple[str, int], options: Options
 ) -> dict[str, Any]:
-    """Signal and noise of each block of parameters, on one batch of all images."""
+    """Signal and noise of the gradient of each block of parameters, on one batch of all images."""
     name, k = part
     estimator = SNR_ESTIMATORS[name]
     measured = gradients.gradient_snr(model, images.x, estimator, k, options.repeats)
@@ -219,7 +219,7 @@ def _ais(options: Options) -> dict[str, Any]:
 
 
 def _bound(name: str, bound: ais.AIS) -> dict[str, Any]:
-    """The fields of a bound on log p(x), as an NLL."""
+    """A record's fields for a bound on log p(x), which becomes an NLL."""
     return {
         f"{name}_nll": numbers(-bound.log_p),
         f"{name}_se": numbers(bound.se),
@@ -240,7 +240,7 @@ def numbers(values: Tensor) -> list[Any]:
 
 
 def snr_summary(record: dict[str, Any]) -> list[str]:
-    """A line for each estimator and k."""
+    """One line per estimator and k."""
     return [
         f"  {part['estimator']:22} k={part['k']:<3}"
         + "".join(f"  {block} {value['whole']:.3f}" for block, value in part["snr"].items())
@@ -249,7 +249,7 @@ def snr_summary(record: dict[str, Any]) -> list[str]:
 
 
 def units_summary(record: dict[str, Any]) -> list[str]:
-    """How many latents are active."""
+    """The number of active latents."""
     (part,) = record["parts"]
     active = [variance > evaluation.ACTIVE for variance in part["variance"]]
     z, u = active[: part["dim_z"]], active[part["dim_z"] :]
@@ -257,7 +257,7 @@ def units_summary(record: dict[str, Any]) -> list[str]:
 
 
 def means(record: dict[str, Any]) -> list[str]:
-    """A line for each column: its means over images."""
+    """One line per column, with its means over images."""
     lines = []
     for name, values in columns(record).items():
         over_images = values.mean(-1).flatten().tolist()
@@ -298,7 +298,7 @@ KINDS = {
     "snr": SNR,
     "start": SNR._replace(measure=measure_start, models=["plain-iwae5"], untrained=True),
 }
-# The case that a fingerprint of each kind is computed on.
+# The case for which the fingerprint of each kind is computed.
 TINY = Options(
     images=2, block=1, draws=20, distributions=3, chains=2, leapfrog=2, repeats=3, rows=30
 )
@@ -307,9 +307,9 @@ TINY = Options(
 def fingerprint(kind: str) -> str:
     """How this kind of measurement behaves, as 16 hexadecimal digits.
 
-    It measures the centres of two bundled digits on a small affine model with its first parameters:
-    see `tvae_core.experiments.fingerprint`. Whole digits would leave HMC chaotic, so that it
-    amplified rounding errors. Of the SNR only the cases of up to 8 draws take part.
+    It measures the centres of two bundled digits on a small untrained affine model: see
+    `tvae_core.experiments.fingerprint`. On whole digits HMC would be chaotic and amplify rounding
+    errors. For the SNR, only the cases with up to 8 draws are included.
     """
     how = KINDS[kind]
     with in_double_precision():
@@ -322,9 +322,9 @@ def fingerprint(kind: str) -> str:
 
 
 def trained(name: str) -> Run:
-    """The run that ships; if its weights do not, seed 0 of the current profile.
+    """The shipped run; if its weights are not shipped, seed 0 with the current profile.
 
-    That one is trained now, unless `TVAE_RUNS` holds it.
+    The latter is trained now, unless it is in `TVAE_RUNS`.
     """
     if name in shipped():
         return load_pretrained(name)
@@ -332,7 +332,7 @@ def trained(name: str) -> Run:
 
 
 def measured_model(kind: str, run: Run) -> VAE:
-    """The model that a kind measures: the trained one, or the one that training started from."""
+    """The model that a kind measures: the trained one, or the one before training."""
     if not KINDS[kind].untrained:
         return run.model
     with seeded(0):
@@ -342,11 +342,11 @@ def measured_model(kind: str, run: Run) -> VAE:
 def measure(kind: str, name: str, images: Images, options: Options, folder: Path) -> dict[str, Any]:
     """Measure the missing parts of one record, and return it.
 
-    Parts are seeded by their number, so that a record does not depend on where it was interrupted.
+    Each part is seeded by its index, so that a record does not depend on where it was interrupted.
 
     Raises:
-        ValueError: the folder holds a record of this name with other options, images, weights or
-            behaviour of the code, or a damaged one.
+        ValueError: the folder has a record of this name that is damaged, or that was made with
+            other options, images or weights, or by code that behaves differently.
     """
     how, path = KINDS[kind], folder / f"{kind}-{name}.json"
     run = trained(name)
@@ -382,7 +382,7 @@ def measure(kind: str, name: str, images: Images, options: Options, folder: Path
 
 
 def _json(record: dict[str, Any]) -> str:
-    """JSON with one field, and one part, on each line."""
+    """JSON with one line per field, and one per part."""
     lines = [
         f'"{name}": {json.dumps(value, allow_nan=False)}'
         for name, value in record.items()
@@ -399,7 +399,7 @@ def _resumed(path: Path, fixed: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(record["parts"], list) or not isinstance(record["seconds"], float):
             raise TypeError("no parts")
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole record ({error!r}); delete it") from error
+        raise ValueError(f"{path} is not a complete record ({error!r}); delete it") from error
     if differs:
         raise ValueError(
             f"{path} was measured with other {', '.join(differs)}; delete it, or choose another "
@@ -416,9 +416,9 @@ def _weights_hash(model: VAE) -> str:
 
 
 def columns(record: dict[str, Any]) -> dict[str, Tensor]:
-    """The rows of a record's parts joined along the images, the last axis; None becomes NaN.
+    """The fields of a record's parts, joined along the images (the last axis); None becomes NaN.
 
-    For kinds measured in blocks of images; the parts of "snr" and "start" stand alone.
+    Only for kinds measured in blocks of images: the parts of "snr" and "start" cannot be joined.
     """
 
     def filled(value: Any) -> Any:
@@ -435,7 +435,7 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
 
 @fast_arithmetic()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure each of the models in one way."""
+    """Measure the chosen models in one way."""
     chosen = _parse(arguments)
     given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
     options = Options(**{**KINDS[chosen.kind].defaults, **given})
@@ -466,34 +466,39 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=recorded(),
         metavar="MODEL",
-        help="by default those that the book measures in this way",
+        help="the models to measure (default: those that the book measures in this way)",
     )
     for name, meaning in NUMBERS.items():
         add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
-    add("--start", choices=ais.STARTS, default=Options.start, help="where the chains of AIS begin")
+    add(
+        "--start",
+        choices=ais.STARTS,
+        default=Options.start,
+        help="where AIS chains start (default: %(default)s)",
+    )
     add(
         "--folder",
         type=Path,
         default=MEASURED,
-        help="of the records (%(default)s)",
+        help="where records are stored (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
 
 NUMBERS = {
-    "images": "spread evenly over the test set (see the kinds)",
-    "block": f"images in a part of the record ({Options.block})",
-    "draws": f"of q for each image ({Options.draws}; for pixels {IS_SAMPLES})",
-    "distributions": f"of AIS ({Options.distributions})",
-    "chains": f"of AIS, for each image ({Options.chains})",
-    "leapfrog": f"steps of a transition of AIS ({Options.leapfrog})",
-    "repeats": f"gradients that give a mean and a spread ({Options.repeats})",
-    "rows": f"latents decoded at once ({Options.rows}; more suits a GPU)",
+    "images": "number of images, spread evenly over the test set (default: see the kinds)",
+    "block": f"images per part of the record (default: {Options.block})",
+    "draws": f"draws from q per image (default: {Options.draws}; for pixels {IS_SAMPLES})",
+    "distributions": f"annealing steps of AIS (default: {Options.distributions})",
+    "chains": f"AIS chains per image (default: {Options.chains})",
+    "leapfrog": f"leapfrog steps per AIS transition (default: {Options.leapfrog})",
+    "repeats": f"gradients whose mean and variance are computed (default: {Options.repeats})",
+    "rows": f"latents decoded at once; use more on a GPU (default: {Options.rows})",
 }
 
 
 def _describe(kind: str) -> str:
-    """The kind's name, what it measures, and on how many images by default."""
+    """The kind's name, what it measures, and its default number of images."""
     what = (KINDS[kind].measure.__doc__ or "").partition(".")[0].partition(":")[0]
     return f"{kind}: {what}; {Options(**KINDS[kind].defaults).images} images"
 

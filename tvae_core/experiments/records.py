@@ -1,4 +1,4 @@
-"""Run records: what was run, on which data, and what came out. Every printed number is read from
+"""Run records: what was run, on which data, with which results. Every printed number is read from
 one."""
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tvae_core.runtime import device_name, write_atomically
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run was trained on; two runs on equal machines may be compared in seconds.
+    """What a run was trained on; training times are comparable only between equal machines.
 
-    `threads` are those of a CPU. `workers` processes shared the device, and each trained
-    `side_by_side` seeds at once.
+    `threads` is the number of CPU threads, None on a GPU. `workers` processes shared the device,
+    and each trained `side_by_side` seeds at once.
     """
 
     device: str
@@ -30,7 +30,7 @@ class Machine:
 
     @classmethod
     def here(cls, device: torch.device, workers: int = 1, side_by_side: int = 1) -> Machine:
-        """This machine."""
+        """The machine that this code runs on."""
         threads = torch.get_num_threads() if device.type == "cpu" else None
         return cls(device_name(device), threads, workers, side_by_side)
 
@@ -50,10 +50,10 @@ class RunRecord:
     """One training run and its evaluation. Losses are means over test images, in nats.
 
     recon, kl_z, kl_u and nll come with their standard error over test images. `nll_mc_se` is the
-    Monte-Carlo standard error of the mean NLL. `nll_at` gives the NLL for each number of draws in
-    `nll_ks`. The values per image allow paired comparisons of models on the same images. Those per
-    latent, z first, then u, are `evaluation.Units`. `fingerprint` says how the code of the time
-    behaved: see `runner.fingerprint`.
+    Monte Carlo standard error of the mean NLL. `nll_at` gives the NLL for each number of draws in
+    `nll_ks`. The values per image allow paired comparisons of models on the same images. The values
+    per latent, z first, are those of `evaluation.Units`. `fingerprint` shows how the code behaved
+    when it made the record: see `runner.fingerprint`.
     """
 
     name: str
@@ -86,10 +86,10 @@ class RunRecord:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> RunRecord:
-        """The record with these fields, as JSON holds them.
+        """The record with these fields, in their JSON form.
 
         Raises:
-            TypeError: a missing field, one too many, or one of the wrong kind.
+            TypeError: a field that is missing, unknown or of the wrong type.
         """
         fields = dict(fields)
         for name in ESTIMATES:
@@ -100,7 +100,7 @@ class RunRecord:
         return cls(**fields)
 
     def save(self, path: Path) -> None:
-        """Write as JSON, a field a line, atomically."""
+        """Write as JSON, one line per field, atomically."""
         fields = dataclasses.asdict(self).items()
         lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in fields]
         text = "{\n" + ",\n".join(lines) + "\n}\n"
@@ -115,11 +115,11 @@ def load_record(path: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: no such record.
-        ValueError: not a whole record; the message names the file and what is wrong.
+        ValueError: not a complete record; the message names the file and the problem.
     """
     try:
         return RunRecord.of(json.loads(path.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a whole run record ({error}); delete it and run again"
+            f"{path} is not a complete run record ({error}); delete it and run again"
         ) from error

@@ -1,14 +1,14 @@
 """One command for all of the book's numbers: `python -m tvae_core.reproduce`.
 
-Trains and measures every run of a recipe for several seeds. Finished runs are skipped, killed ones
-continue after their last epoch. Under torchrun, or in a Slurm array or step, each worker takes its
-share of the runs; all of them need to see the same folder:
+Trains and measures every run of a recipe for several seeds. Finished runs are skipped, and killed
+ones resume after their last epoch. Under torchrun, or in a Slurm array or step, each worker takes
+its share of the runs; all workers must see the same folder:
 
     torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
     sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
 
-A GPU trains all seeds of a run side by side. Several workers share one GPU best through NVIDIA's
-MPS, which runs their kernels at the same time: start `nvidia-cuda-mps-control -d` first.
+A GPU trains all seeds of a run side by side. If several workers share one GPU, NVIDIA's MPS makes
+them faster by running their kernels at the same time: start `nvidia-cuda-mps-control -d` first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tvae_core.runtime import is_live, pick_device, seeded, timed
 
 
 class Task(NamedTuple):
-    """Seeds of one run that one worker trains: one on a CPU, all of them on a GPU."""
+    """Seeds of one run that a worker trains together: one on a CPU, all of them on a GPU."""
 
     name: str
     seeds: tuple[int, ...]
@@ -45,17 +45,17 @@ class Task(NamedTuple):
 
 
 def tasks(names: Sequence[str], seeds: Sequence[int], side_by_side: bool) -> list[Task]:
-    """All tasks, the first seed of every run first."""
+    """All tasks; those with the first seed come first."""
     if side_by_side:
         return [Task(name, tuple(seeds)) for name in names]
     return [Task(name, (seed,)) for seed in seeds for name in names]
 
 
 def worker(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, number of workers) as torchrun, a Slurm array or a Slurm step has set them.
+    """(rank, number of workers), as set by torchrun, a Slurm array or a Slurm step.
 
     Raises:
-        ValueError: an array whose tasks are not numbered 0, 1, 2, ...
+        ValueError: a Slurm array whose tasks are not numbered 0, 1, 2, ...
     """
     if "WORLD_SIZE" in environ:
         return int(environ["RANK"]), int(environ["WORLD_SIZE"])
@@ -68,16 +68,16 @@ def worker(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[Task]:
-    """The tasks of one worker: longest first, each goes to the worker with the least work so far.
+    """One worker's tasks: longest first, each task goes to the worker with the least work so far.
 
-    Every worker finds the same division on its own, because it depends on the plan alone.
+    Every worker computes the same division on its own, because it depends only on the plan.
     """
 
     def cost(task: Task) -> float:
         config = RUNS[task.name]
         passes = 1 + config.k * (1 if config.model == "plain" else 1.4)
         if len(task.seeds) > 1:
-            passes += 4  # on a GPU: launching its many kernels takes about that long
+            passes += 4  # on a GPU, where launching its many kernels takes about as long as that
         return len(task.seeds) * config.epochs(profile.epochs) * passes
 
     loads, mine = [0.0] * size, set()
@@ -90,21 +90,21 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
 
 
 class Pace(NamedTuple):
-    """Seconds of a training step, and of the NLL of an image, as timed on this machine."""
+    """Seconds for a training step, and for the NLL of an image, as timed on this machine."""
 
     step: float
     image: float
 
     def seconds(self, job: Job, n_tests: int) -> float:
-        """A rough estimate for training a job and computing the NLL of this many images."""
+        """A rough estimate for training a job and computing the NLL of `n_tests` images."""
         steps = job.settings["epochs"] * len(runner.batches(job.config, job.images))
         return steps * self.step + n_tests * self.image
 
 
 def try_out(job: Job, seeds: int) -> Pace:
-    """Time a few steps and a few images of a job; takes seconds, and leaves nothing behind.
+    """Time a few steps and a few images of a job, which takes seconds and leaves nothing behind.
 
-    The step is that of this many seeds side by side.
+    A step trains `seeds` seeds side by side.
     """
     cuda = job.images.pixels.is_cuda
     stack = seeds if seeds > 1 else None
@@ -135,7 +135,7 @@ def try_out(job: Job, seeds: int) -> Pace:
 
 
 def clock(seconds: float) -> str:
-    """Hours and minutes, as "2 h 05 min"."""
+    """Hours and minutes, such as "2 h 05 min"."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole = data.load(train.name, "test").to(train.pixels.device)
 
     def tests(task: Task) -> list[Images]:
-        """The images to measure on: if they are not all, the first seed is measured on all too."""
+        """The test sets of a task: `test`, and for the first seed also the whole test set."""
         first = chosen.seeds[0] in task.seeds
         return [test, whole] if first and len(test) < len(whole) else [test]
 
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     for task in mine:
         print(f"{task!s:40} {clock(seconds[task]) if task in seconds else 'finished'}")
-    print(f"{len(todo)} of {len(mine)} to do, {clock(sum(seconds.values()))} from the start")
+    print(f"{len(todo)} of {len(mine)} to do, {clock(sum(seconds.values()))} from scratch")
     if chosen.dry_run:
         return
     bar = tqdm(total=round(sum(seconds.values())), unit="s", disable=not is_live())
@@ -219,10 +219,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         metavar="PATTERN",
         action="append",
-        help="only runs with such names, for example 'affine-*'",
+        help="only runs whose names match, for example 'affine-*'",
     )
     add("--seeds", type=_seeds, default=(0, 1, 2), help="a count (3) or a list (0,4); default: 3")
-    add("--epochs", type=int, help="instead of the profile's")
+    add("--epochs", type=int, help="number of epochs, instead of the profile's")
     add("--list", action="store_true", help="list the recipes and their runs, and stop")
     add("--dry-run", action="store_true", help="show the plan, and stop")
     chosen = parser.parse_args(arguments)
@@ -246,7 +246,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    """ "3" is the seeds 0, 1, 2; "0,4" or "4," names them."""
+    """ "3" means the seeds 0, 1 and 2; "0,4" and "4," are lists of seeds."""
     try:
         if "," in text:
             seeds = tuple(dict.fromkeys(int(part) for part in text.split(",") if part))

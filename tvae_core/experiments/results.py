@@ -27,9 +27,9 @@ WARPED_OPTIONS = ("pose_std", "resample", "padding")
 
 SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"
 FOLDER = SHIPPED / "runs"  # weights and records of seed 0
-# The records of all other seeds and test images, in a checkout of the repository.
+# The records of all other seeds and test sets, in a checkout of the repository.
 ARCHIVE = SHIPPED.parents[1] / "results"
-SEEDS = SHIPPED / "seeds.json"  # what came out for every seed, in short
+SEEDS = SHIPPED / "seeds.json"  # results of every seed, summarised
 VALIDATION = SHIPPED / "validation.json"  # the same for runs on held-out training images
 MEASURED = SHIPPED / "measured"  # records of `tvae_core.measure`
 
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 def load_pretrained(name: str) -> Run:
-    """The model that the book shows under this name, and its record (seed 0, paper profile).
+    """The book's model of this name, and its record (seed 0, profile "paper").
 
     The weights are stored in float16: losses computed with them differ from the record in the
     second decimal at most.
@@ -60,7 +60,7 @@ def load_pretrained(name: str) -> Run:
 
 
 def record_of(name: str) -> RunRecord:
-    """The record behind the book's numbers for a run of seed 0.
+    """The record of seed 0 behind the book's numbers for a run.
 
     Raises:
         ValueError: an unknown name (the known ones are listed).
@@ -70,12 +70,12 @@ def record_of(name: str) -> RunRecord:
 
 
 def recorded() -> list[str]:
-    """The runs that the package has a record of."""
+    """The names of the runs whose records ship with the package."""
     return _named(".json")
 
 
 def shipped() -> list[str]:
-    """The runs that the package has weights of."""
+    """The names of the runs whose weights ship with the package."""
     return _named(".safetensors")
 
 
@@ -85,16 +85,16 @@ def _named(suffix: str) -> list[str]:
 
 @functools.cache
 def all_records() -> list[RunRecord]:
-    """Every record of the book: those that ship, and those in the repository's results/.
+    """Every record of the book: the shipped ones, and those in the repository's results/.
 
     Raises:
-        FileNotFoundError: there is no checkout around the package; the message says what to do.
+        FileNotFoundError: the package is not in a checkout; the message says what to do.
         OSError: a damaged file.
     """
     if not (ARCHIVE / archive.SUMS).exists():
         raise FileNotFoundError(
-            f"there are no records in {ARCHIVE}. Only the repository has those of all seeds: clone "
-            "it, and install tvae_core from there with: pip install -e ."
+            f"there are no records in {ARCHIVE}. Those of all seeds are only in the repository: "
+            "clone it, and install tvae_core from there with: pip install -e ."
         )
     return [*map(record_of, recorded()), *archive.read(ARCHIVE)]
 
@@ -102,11 +102,11 @@ def all_records() -> list[RunRecord]:
 def frame(table: str = "runs") -> Any:
     """All records of the book as a pandas DataFrame.
 
-    "runs" has a row for each record: losses in nats with their standard errors, settings, machine,
-    seconds. "curves" has a row for each epoch, "nll_at" for each number of importance samples,
-    "per_image" for each test image, and "per_latent" for each latent, z first. The columns run,
-    profile, seed and images (the number of test images) are in all of them and identify a record.
-    For example, the mean NLL over seeds:
+    "runs" has one row per record: losses in nats with their standard errors, settings, machine,
+    seconds. "curves" has one row per epoch, "nll_at" one per number of importance samples,
+    "per_image" one per test image, and "per_latent" one per latent, z first. In all tables, the
+    columns run, profile, seed and images (the number of test images) identify a record. For
+    example, the mean NLL over seeds:
 
         runs = results.frame()
         runs[runs.images == 2000].groupby("run").nll.agg(["mean", "std"])
@@ -119,11 +119,11 @@ def frame(table: str = "runs") -> Any:
 
 
 def over_seeds(name: str, field: str = "nll") -> list[float]:
-    """A number for each seed of a run, seed 0 first, all on the same test images.
+    """One value of a field per seed of a run, seed 0 first, all on the same test images.
 
     "recon" and "nll" are means over the images. "active" is the number of latents whose posterior
-    mean has a variance over the images above `evaluation.ACTIVE`, "informative" the number of those
-    whose mean KL is above `INFORMATIVE` nats.
+    mean has a variance over the images above `evaluation.ACTIVE`, and "informative" the number of
+    latents whose mean KL is above `INFORMATIVE` nats.
 
     Raises:
         ValueError: an unknown name (the known ones are listed).
@@ -135,9 +135,9 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
 
 
 class Gap(NamedTuple):
-    """The difference between two runs: of their means over seeds, with its standard error.
+    """The difference between two runs' means over seeds, with its standard error.
 
-    `margin` is half the width of its 95 % confidence interval.
+    `margin` is half the width of the 95 % confidence interval.
     """
 
     mean: float
@@ -146,19 +146,19 @@ class Gap(NamedTuple):
 
     @property
     def beyond_luck(self) -> bool:
-        """Whether the luck of training is an unlikely explanation."""
+        """Whether the difference is more than the luck of training would plausibly explain."""
         return abs(self.mean) > self.margin
 
 
 def gap_over_seeds(a: str, b: str, field: str = "nll") -> Gap:
     """Mean of a field over the seeds of run `a`, minus that of run `b`, with its error over seeds.
 
-    Both means are over the same test images, so the error is due to the luck of training alone. The
-    interval is that of Welch's t-test: with few seeds it is wider, because few seeds say little
-    about their own scatter.
+    Both means are over the same test images, so the error only reflects the luck of training. The
+    interval is that of Welch's t-test, which is wider with few seeds because they determine their
+    own variance poorly.
 
     Raises:
-        ValueError: an unknown name (the known are listed), or a run with fewer than three seeds.
+        ValueError: an unknown name (the known ones are listed), or a run with under three seeds.
     """
     from scipy import stats  # imported here because it takes half a second
 
@@ -178,19 +178,19 @@ class Validation(NamedTuple):
     """The results of a run on held-out training images.
 
     `gap` is the mean NLL minus that of the run `base` on the same images, and its standard error
-    over seeds and images; None for `base` itself, and where `base` has no record.
+    over seeds and images; None for `base` itself, and if `base` has no record.
     """
 
     nll: list[float]  # of each seed, seed 0 first
     base: str
     gap: list[float] | None
     epochs: int
-    samples: int  # importance samples an image
+    samples: int  # importance samples per image
     images: int
 
 
 def validated(name: str) -> Validation:
-    """The results of a run of the recipes on held-out training images.
+    """The results of a recipe's run on held-out training images.
 
     Raises:
         ValueError: an unknown name (the known ones are listed).
@@ -206,7 +206,7 @@ def measured(kind: str, model: str) -> dict[str, Any]:
     `measure.columns` joins the parts of such a record.
 
     Raises:
-        ValueError: nothing of this kind was measured on this model (what was is listed).
+        ValueError: this kind was not measured on this model (the measurements are listed).
     """
     name = f"{kind}-{model}"
     check_known("measurement", name, sorted(path.stem for path in MEASURED.glob("*.json")))
@@ -215,7 +215,7 @@ def measured(kind: str, model: str) -> dict[str, Any]:
 
 
 def _verified(kind: str, name: str, suffix: str) -> Path:
-    """A file of the package, after its SHA-256 has been checked."""
+    """The path of a shipped file, after checking its SHA-256."""
     check_known(kind, name, _named(suffix))
     path = FOLDER / f"{name}{suffix}"
     if hashlib.sha256(path.read_bytes()).hexdigest() != _sums()[path.name]:
@@ -224,7 +224,7 @@ def _verified(kind: str, name: str, suffix: str) -> Path:
 
 
 def _sums() -> dict[str, str]:
-    """SHA-256 of each file of weights or records."""
+    """The SHA-256 of each shipped file of weights or records."""
     lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
     return {file: digest for digest, file in (line.split() for line in lines)}
 
@@ -232,9 +232,9 @@ def _sums() -> dict[str, str]:
 def report(*names: str) -> str:
     """A table of the book's records for some of `RUNS`, with the study's numbers.
 
-    For seed 0: means over test images +- the standard error over these images; NLL from the
+    For seed 0: means over test images +- the standard error over these images, the NLL with the
     record's number of importance samples. Then the standard deviation of the NLL over seeds, and
-    how many seeds there are.
+    the number of seeds.
     """
     lines = [
         f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
@@ -267,7 +267,7 @@ def load_weights(path: Path, config: Mapping[str, Any]) -> VAE:
     """The trained model of a record's configuration, on the CPU.
 
     Raises:
-        ValueError: missing or damaged weights, or weights of another model.
+        ValueError: missing or damaged weights, or those of another model.
     """
     model = build(config)
     try:

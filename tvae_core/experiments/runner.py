@@ -1,7 +1,6 @@
-"""Training and measuring the book's runs: at which size, and where their results are kept.
+"""Trains and measures the book's runs, at the size that a profile sets, and stores the results.
 
-The one module that puts all others together. `python -m tvae_core.reproduce` calls it for many
-runs.
+This module puts all the others together; `python -m tvae_core.reproduce` calls it for many runs.
 """
 
 from __future__ import annotations
@@ -41,32 +40,32 @@ from tvae_core.runtime import check_known, pick_device, seeded, versions, write_
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of everything: the data set, how long to train, how well to evaluate."""
+    """The size of a run: how much data, how many epochs, how precise an evaluation."""
 
     name: str
     dataset: str
     n_train: int
-    epochs: dict[int, int]  # of runs with k draws per image, by k
+    epochs: dict[int, int]  # by k, the number of draws per image
     n_test: int
     nll_samples: int
-    held_out: int = 0  # training images to test on, in place of the test set
+    held_out: int = 0  # training images to test on, instead of the test set
 
 
 PROFILES = {
     "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 16: 1, 50: 1}, 50, 100),
     "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 16: 3, 50: 1}, 200, 5_000),
     "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 16: 50, 50: 50}, 10_000, 5_000),
-    # Where recipes are compared and chosen: the test set stays unseen.
+    # For comparing and choosing recipes without looking at the test set.
     "validation": Profile(
         "validation", "mnist", 55_000, {1: 15, 5: 15, 16: 15, 50: 15}, 1_000, 1_000, held_out=5_000
     ),
 }
-# The paper profile without a GPU.
+# The profile "paper" on a machine without a GPU.
 PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)
 
 
 def current_profile() -> Profile:
-    """The profile that `TVAE_PROFILE` names; without it paper where there is a GPU, else reader.
+    """The profile named by `TVAE_PROFILE`; by default "paper" with a CUDA GPU, else "reader".
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
@@ -81,10 +80,10 @@ def current_profile() -> Profile:
 
 
 def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
-    """Training and test images of a profile, on the picked device; prints what they are.
+    """Training and test images of a profile, on the device of `pick_device`; prints a summary.
 
-    A test set smaller than the whole takes every n-th image: see `spread`. The profile "validation"
-    tests on training images that it holds out.
+    A profile with a smaller test set takes evenly spaced images: see `spread`. The profile
+    "validation" tests on held-out training images.
     """
     profile = profile or current_profile()
     device = pick_device()
@@ -102,12 +101,12 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
 
 
 def spread(images: Images, n: int) -> Images:
-    """n of the images, evenly spaced: MNIST's test set has an easier half and a harder one."""
+    """n images, evenly spaced because MNIST's test set has an easier and a harder half."""
     return images[:: max(1, len(images) // n)][:n]
 
 
 def hold_out(images: Images, n: int) -> tuple[Images, Images]:
-    """Images to train on, and n of them, evenly spaced, to test on."""
+    """Split images into those to train on and n evenly spaced ones to test on."""
     step = max(2, len(images) // n)
     held = torch.zeros(len(images), dtype=torch.bool)
     held[::step] = True
@@ -122,17 +121,17 @@ def run(
     profile: Profile | None = None,
     pretrained: bool = False,
 ) -> Run:
-    """Train and evaluate one of `RUNS`, or load it where that has been done.
+    """Train and evaluate one of `RUNS`, or load it if that has been done.
 
-    With `pretrained` nothing is trained: the book's own model and record come back at once.
+    With `pretrained` nothing is trained: the book's own model and record are loaded.
 
-    A killed run goes on from its last epoch. Results are kept in the folder that `TVAE_RUNS`
-    names, keyed by configuration, training images and seed; a run that is measured on other test
-    images is not trained again.
+    A killed run resumes after its last epoch. Results are stored in the folder named by
+    `TVAE_RUNS`, keyed by configuration, training images and seed; measuring a run on other test
+    images does not train it again.
 
     Raises:
-        ValueError: an unknown run (the known ones are listed), images of another profile than the
-            current one (if none is given), or damaged files in the runs folder.
+        ValueError: an unknown run (the known ones are listed), images that do not fit the current
+            profile (if none is given), or damaged files in the runs folder.
     """
     if pretrained:
         print(f"{name}: the book's weights")
@@ -153,8 +152,8 @@ def run_seeds(
 ) -> list[Run]:
     """`run` for several seeds; by default a GPU trains them side by side, as one stack of models.
 
-    Each model of a stack starts with the parameters that it would have alone, but sees other
-    batches, so that its result agrees with a run alone within the spread of seeds.
+    Each model in a stack starts with the same parameters as on its own but sees different batches,
+    so its result agrees with a separate run within the variation between seeds.
 
     Raises:
         ValueError: as `run`.
@@ -166,7 +165,7 @@ def run_seeds(
     job = Job(name, RUNS[name], profile, train)
     folders = {seed: job.folder(seed) for seed in seeds}
     with contextlib.ExitStack() as stack:
-        for folder in sorted(folders.values()):  # in one order, so that no two wait for each other
+        for folder in sorted(folders.values()):  # sorted, so that two calls cannot deadlock
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(filelock.FileLock(folder / "lock"))
         new = [seed for seed, folder in folders.items() if not (folder / TRAINING).exists()]
@@ -176,12 +175,12 @@ def run_seeds(
 
 
 def _profile_of(train: Images) -> Profile:
-    """The current profile, if these are its images: a record must not claim another one's."""
+    """The current profile, after checking that it fits the images, since records name it."""
     profile = current_profile()
     if train.name == profile.dataset and len(train) != profile.n_train:
         raise ValueError(
             f"{len(train):,} training images do not fit the profile {profile.name!r}, which trains "
-            f"on {profile.n_train:,}; give run(..., profile=...) the one that they were loaded for"
+            f"on {profile.n_train:,}; pass the one they were loaded with as run(..., profile=...)"
         )
     return profile
 
@@ -194,7 +193,7 @@ def train_models(
     checkpoint: Path | None = None,
     fast: bool = False,
 ) -> list[tuple[VAE, training.History]]:
-    """Train a model for each seed, as one stack if there are several, with its history."""
+    """Train one model per seed, as a stack if there are several; return models and histories."""
     stacked = len(seeds) > 1
     with seeded(seeds[0]):
         alone = [untrained(config, images, seed) for seed in seeds]
@@ -216,7 +215,7 @@ def train_models(
 
 
 def untrained(config: Config, images: Images, seed: int) -> VAE:
-    """The model before training; seeds torch's generators."""
+    """The model before training. Seeds torch's generators, also for the caller."""
     torch.manual_seed(seed)
     model = build(config.settings() | {"size": images.size})
     if config.start == "mean":
@@ -225,22 +224,22 @@ def untrained(config: Config, images: Images, seed: int) -> VAE:
 
 
 def batches(config: Config, images: Images, stack: int | None = None) -> data.Batches:
-    """An epoch's batches, for one model or for a stack of models."""
+    """The training batches of a run, for one model or a stack of models."""
     return data.Batches(images, config.batch_size, config.binarization, stack)
 
 
 def as_seen(config: Config, test: Images) -> Images:
-    """The test images as a run sees them: fixed binary ones if it trained on binary pixels."""
+    """The test images for a run: fixed binary ones if it was trained on binary pixels."""
     return test if config.binarization == "none" else data.binarize_fixed(test)
 
 
 def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
-    """The measured fields of a record."""
+    """The fields of a record that are measured on test images."""
     terms = evaluation.elbo_terms(model, test)
     use = evaluation.units(model, test)
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
     device = test.pixels.device
-    # Compiling takes seconds; a set this large takes minutes.
+    # Compiling takes seconds; evaluating on a set this large takes minutes.
     large = len(test) * nll_samples > 5_000_000 and can_compile(device.type)
     rows = evaluation.rows_at_once(device)
     result = evaluation.nll(model, test, nll_samples, ks, rows, Compiled if large else None)
@@ -261,12 +260,12 @@ def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]
 
 
 def fingerprint(config: Config) -> str:
-    """How training and evaluating such a run behave, as 16 hexadecimal digits.
+    """How training and evaluation of such a run behave, as 16 hexadecimal digits.
 
-    It comes from an epoch (times `stretch`) on 130 bundled digits, which make two batches of either
-    size, from the evaluation on three more, and from the learning rates of a longer run: see
-    `tvae_core.experiments.fingerprint`. Longer training would amplify the rounding errors, in which
-    processors differ.
+    It is computed from one epoch (times `stretch`) on 130 bundled digits, which make two batches of
+    either size, the evaluation on three more digits, and the learning rates of a longer run: see
+    `tvae_core.experiments.fingerprint`. Longer training would amplify rounding errors, which differ
+    between processors.
     """
     with in_double_precision():
         images = digits(130)
@@ -287,7 +286,7 @@ TRAINING = "training.json"  # written last, so it marks a run as trained
 
 
 class Job(NamedTuple):
-    """One of `RUNS` on given training images; its seeds share all but the random numbers."""
+    """One of `RUNS` on given training images; its seeds differ only in their random numbers."""
 
     name: str
     config: Config
@@ -297,7 +296,7 @@ class Job(NamedTuple):
     @property
     def settings(self) -> dict[str, Any]:
         epochs = self.config.epochs(self.profile.epochs)
-        # A list, as JSON has it, so that a kept record equals a fresh one.
+        # A list, as in JSON, so that a stored record equals a new one.
         return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
 
     def folder(self, seed: int) -> Path:
@@ -305,17 +304,17 @@ class Job(NamedTuple):
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
     def record_path(self, seed: int, test: Images) -> Path:
-        """Where the record of this run on these test images is, or will be."""
+        """The path of the record of this run on these test images, whether or not it exists."""
         key = _hash(describe(as_seen(self.config, test)), self.profile.nll_samples)
         return self.folder(seed) / f"record-{key}.json"
 
     def train(self, seeds: Sequence[int]) -> None:
-        """Train a model for each seed, side by side if there are several; keep the weights."""
+        """Train one model per seed, side by side if there are several, and store the weights."""
         epochs = self.settings["epochs"]
         machine = Machine.here(self.images.pixels.device, _workers(), len(seeds))
         print(f"{self.name}: {epochs} epochs on {machine}", flush=True)
         checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
-        # Making a step fast takes seconds; a run this long takes minutes.
+        # Accelerating the step takes seconds; training for this long takes minutes.
         fast = self.profile.n_train * epochs > 700_000
         behaviour = fingerprint(self.config)
         with fast_arithmetic():
@@ -341,7 +340,7 @@ class Job(NamedTuple):
         checkpoint.unlink(missing_ok=True)
 
     def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:
-        """A trained model and its record on these test images, measured unless that is done."""
+        """A trained model and its record on these test images, measured if there is none yet."""
         folder, samples = self.folder(seed), self.profile.nll_samples
         path = self.record_path(seed, test)
         if path.exists():
@@ -375,18 +374,18 @@ def _load_training(path: Path) -> dict[str, Any]:
         return {**kept, "seconds": {**kept["seconds"]}}
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is not whole ({error!r}); delete the folder {path.parent} and run again"
+            f"{path} is not complete ({error!r}); delete the folder {path.parent} and run again"
         ) from error
 
 
 def describe(images: Images) -> dict[str, Any]:
-    """How records name a set of images."""
+    """How records identify a set of images."""
     return {"name": images.name, "n": len(images), "sha256": images.sha256()}
 
 
 def _workers() -> int:
     """How many of torchrun's workers share a device with this one."""
-    devices = torch.cuda.device_count() or math.inf  # processes share no CPU: each has its threads
+    devices = torch.cuda.device_count() or math.inf  # on a CPU, each process has its own threads
     return max(1, int(int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // devices))
 
 
@@ -403,5 +402,5 @@ def _summary(record: RunRecord) -> str:
 
 
 def runs_folder() -> Path:
-    """`TVAE_RUNS`, or a folder beside the images."""
+    """`TVAE_RUNS` if it is set, else the subfolder "runs" of the data folder."""
     return Path(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs").expanduser()

@@ -1,6 +1,6 @@
 """Several models of one kind trained side by side, as one model with one more axis.
 
-One product of large matrices takes the place of many small ones, which would leave a GPU idle.
+One large matrix product replaces many small ones, which would leave a GPU mostly idle.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Float[Tensor, "*K S B in"]) -> Float[Tensor, "*K S B out"]:
-        first = x.movedim(-3, 0)  # S leads; a view of the previous layer's output, so no copy
+        first = x.movedim(-3, 0)  # S first; a view of the previous layer's output, so no copy
         y = torch.baddbmm(self.bias.unsqueeze(1), first.flatten(1, -2), self.weight.mT)
         return y.unflatten(1, first.shape[1:-1]).movedim(0, -3)
 
     def layer(self, index: int) -> nn.Linear:
-        """One of the S layers, alone."""
+        """One of the S layers, as an ordinary linear layer."""
         weight, bias = self.weight[index].detach(), self.bias[index].detach()
         linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
         linear.load_state_dict({"weight": weight, "bias": bias})
@@ -41,9 +41,9 @@ class StackedLinear(nn.Module):
 
 
 def stack(models: Sequence[VAE]) -> VAE:
-    """S models of one kind as one model of images (S, B, 1, H, W), in which each sees its own B.
+    """S models of one kind as one model for images (S, B, 1, H, W), with a batch for each of them.
 
-    Every axis that was B becomes (S, B). Parameters are copied, not shared.
+    Every axis B becomes (S, B). Parameters are copied, not shared.
     """
     stacked = copy.deepcopy(models[0])
     for name, module in models[0].named_modules():
@@ -64,7 +64,7 @@ def unstack(stacked: VAE) -> list[VAE]:
 
 
 def unstack_history(history: History) -> list[History]:
-    """The histories of the models of a stack, one by one."""
+    """The separate histories of the models of a stack."""
     width = len(history[0]["bound"])
     return [
         [{n: v[i] if isinstance(v, list) else v for n, v in row.items()} for row in history]

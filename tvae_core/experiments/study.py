@@ -1,4 +1,4 @@
-"""The numbers that the study printed, unchanged; the book compares its own with them.
+"""The numbers printed in the study, unchanged, which the book compares with its own.
 
 Source: github.com/XavierXiao/IWAE-with-Transformation, README. Nats, means over MNIST images.
 """
@@ -27,10 +27,10 @@ PRINTED = {
 
 
 def nll_of(run: str) -> float | None:
-    """The study's NLL for one of the book's runs, or None where it has none.
+    """The study's NLL for one of the book's runs, or None if it has none.
 
-    The headers of the study's third table are exchanged (chapter 6 shows it), so the run
-    "plain-iwae5" gets the number printed below "NLL of Multi-sample VAE".
+    The headers of the study's third table are swapped (chapter 6 shows this), so the run
+    "plain-iwae5" gets the number printed under "NLL of Multi-sample VAE".
     """
     name = RunName.of(run)
     row = PRINTED[name.decoder]

@@ -57,5 +57,5 @@ def test_the_step_stands_in_the_loop():
     )
     calls = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
     names = [ast.unparse(call.func) for call in sorted(calls, key=lambda call: call.lineno)]
-    step = ["evaluate", "opt.zero_grad", "loss.backward", "opt.step"]
+    step = ["compute_loss", "opt.zero_grad", "loss.backward", "opt.step"]
     assert [name for name in names if name in step] == step

@@ -118,7 +118,7 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, model, opt, schedule)
 
-    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(x: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and the batch's mean bound, recon, kl_z and kl_u: (4,), or (4, S)."""
         particles = model.particles(x, k)
         objective = (estimator(particles, kl_weight) if warm_up else estimator(particles)).mean(-1)
@@ -130,7 +130,7 @@ def fit(
             terms = torch.stack([bound, -particles.log_lik.mean((0, -1)), *kls])
         return -objective.sum(), terms
 
-    fast_step = accelerate(evaluate, opt) if accelerate is not None else None
+    fast_step = accelerate(compute_loss, opt) if accelerate is not None else None
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
@@ -141,7 +141,7 @@ def fit(
             if fast_step is not None:
                 terms = fast_step(x)
             else:
-                loss, terms = evaluate(x)
+                loss, terms = compute_loss(x)
                 opt.zero_grad()
                 loss.backward()
                 opt.step()

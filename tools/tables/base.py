@@ -19,7 +19,6 @@ from tvae_core.runtime import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 UNKNOWN = "\N{EN DASH}"
-PROFILES = ("paper", "validation")  # of whole runs, and of runs on held-out training images
 Rows = list[list[str]]
 
 

@@ -14,10 +14,9 @@ acceleration    faster steps with the same results
 stacking        several seeds trained as one model
 """
 
-from tvae_core.experiments.runner import PAPER_ON_CPU as PAPER_ON_CPU
-from tvae_core.experiments.runner import PROFILES as PROFILES
+from tvae_core.experiments.configs import PROFILES as PROFILES
+from tvae_core.experiments.configs import Profile as Profile
 from tvae_core.experiments.runner import Job as Job
-from tvae_core.experiments.runner import Profile as Profile
 from tvae_core.experiments.runner import current_profile as current_profile
 from tvae_core.experiments.runner import load_data as load_data
 from tvae_core.experiments.runner import run as run

@@ -19,7 +19,7 @@ from torch import Tensor
 from tvae_core.training import Loss, Step
 
 
-def accelerated_step(evaluate: Loss, opt: torch.optim.Optimizer) -> Step:
+def accelerated_step(compute_loss: Loss, opt: torch.optim.Optimizer) -> Step:
     """A faster version of the training step for this loss, on the device of `opt`'s parameters.
 
     On CUDA it is `Recorded`. On a CPU with a C++ compiler the whole step, including the optimizer's
@@ -27,7 +27,7 @@ def accelerated_step(evaluate: Loss, opt: torch.optim.Optimizer) -> Step:
     state. Otherwise it is the plain step.
     """
     device = opt.param_groups[0]["params"][0].device.type
-    step = plain_step(evaluate, opt)
+    step = plain_step(compute_loss, opt)
     if device == "cuda":
         return Recorded(step)
     if not can_compile(device):
@@ -38,16 +38,16 @@ def accelerated_step(evaluate: Loss, opt: torch.optim.Optimizer) -> Step:
         with _traceable(opt) if torch.compiler.is_compiling() else contextlib.nullcontext():
             opt.step()
 
-    return Compiled(plain_step(evaluate, opt, update), ready=lambda: bool(opt.state))
+    return Compiled(plain_step(compute_loss, opt, update), ready=lambda: bool(opt.state))
 
 
 def plain_step(
-    evaluate: Loss, opt: torch.optim.Optimizer, update: Callable[[], object] | None = None
+    compute_loss: Loss, opt: torch.optim.Optimizer, update: Callable[[], object] | None = None
 ) -> Step:
     """The loop body of `training.fit` as a function; `update`, if given, replaces `opt.step`."""
 
     def step(x: Tensor) -> Tensor:
-        loss, terms = evaluate(x)
+        loss, terms = compute_loss(x)
         opt.zero_grad()
         loss.backward()
         (update or opt.step)()

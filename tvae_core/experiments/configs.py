@@ -1,4 +1,4 @@
-"""The runs of the book: the model, the objective, the training and the name of each."""
+"""The runs of the book: the model, objective, training and name of each; and how large a run is."""
 
 from __future__ import annotations
 
@@ -227,3 +227,29 @@ RECIPES: dict[str, dict[str, Config]] = {
 # Recipes that train and test on training images only (the profile "validation").
 HELD_OUT = ("ablation", "gradients")
 RUNS = {name: config for runs in RECIPES.values() for name, config in runs.items()}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of a run: how much data, how many epochs, how precise an evaluation."""
+
+    name: str
+    dataset: str
+    n_train: int
+    epochs: dict[int, int]  # by k, the number of draws per image
+    n_test: int
+    nll_samples: int
+    held_out: int = 0  # training images to test on, instead of the test set
+
+
+PROFILES = {
+    "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 16: 1, 50: 1}, 50, 100),
+    "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 16: 3, 50: 1}, 200, 5_000),
+    "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 16: 50, 50: 50}, 10_000, 5_000),
+    # For comparing and choosing recipes without looking at the test set.
+    "validation": Profile(
+        "validation", "mnist", 55_000, {1: 15, 5: 15, 16: 15, 50: 15}, 1_000, 1_000, held_out=5_000
+    ),
+}
+# The profile "paper" on a machine without a GPU.
+PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)

@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,38 +29,12 @@ from tvae_core.experiments.acceleration import (
     can_compile,
     fast_arithmetic,
 )
-from tvae_core.experiments.configs import RUNS, Config
+from tvae_core.experiments.configs import PAPER_ON_CPU, PROFILES, RUNS, Config, Profile
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
 from tvae_core.experiments.records import Machine, RunRecord, load_record
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
 from tvae_core.runtime import check_known, pick_device, seeded, versions, write_atomically
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The size of a run: how much data, how many epochs, how precise an evaluation."""
-
-    name: str
-    dataset: str
-    n_train: int
-    epochs: dict[int, int]  # by k, the number of draws per image
-    n_test: int
-    nll_samples: int
-    held_out: int = 0  # training images to test on, instead of the test set
-
-
-PROFILES = {
-    "smoke": Profile("smoke", "mini", 1_000, {1: 2, 5: 1, 16: 1, 50: 1}, 50, 100),
-    "reader": Profile("reader", "mnist", 60_000, {1: 10, 5: 5, 16: 3, 50: 1}, 200, 5_000),
-    "paper": Profile("paper", "mnist", 60_000, {1: 50, 5: 50, 16: 50, 50: 50}, 10_000, 5_000),
-    # For comparing and choosing recipes without looking at the test set.
-    "validation": Profile(
-        "validation", "mnist", 55_000, {1: 15, 5: 15, 16: 15, 50: 15}, 1_000, 1_000, held_out=5_000
-    ),
-}
-# The profile "paper" on a machine without a GPU.
-PAPER_ON_CPU = dataclasses.replace(PROFILES["paper"], n_test=2_000)
 
 
 def current_profile() -> Profile:

@@ -127,10 +127,10 @@ export function decode(model, latents) {
       return Math.log(squeezed / (1 - squeezed));
     });
   } else {
-    // Logits are measured from the logit of paper, so that zero padding is paper and not p = 1/2.
-    const paper = Math.log(floor / (1 - floor));
-    const abovePaper = unwarped.map((l) => l - paper);
-    logits = sample(abovePaper, size, grid, model.padding).map((l) => l + paper);
+    // Logits are measured from the background's, so that zero padding is empty and not p = 1/2.
+    const background = Math.log(floor / (1 - floor));
+    const aboveBackground = unwarped.map((l) => l - background);
+    logits = sample(aboveBackground, size, grid, model.padding).map((l) => l + background);
   }
   return { canonical: image, theta, grid, logits, image: sigmoid(logits) };
 }

@@ -21,7 +21,7 @@ def name_of(bound) -> str:
     return f"{getattr(bound, 'func', bound).__name__}{list(given.values()) or ''}"
 
 
-# MIWAE is not symmetric in its particles: their order decides on their groups.
+# MIWAE is not symmetric in its particles: their order determines their groups.
 EVERY_BOUND = {name_of(bound): bound for bound in (*SYMMETRIC, MIWAE[2])}
 
 

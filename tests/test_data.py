@@ -159,7 +159,7 @@ def test_dynamic_binarization_redraws_each_epoch_with_the_gray_value_as_its_mean
     assert ((draws.mean(0) - gray).abs() <= 4 * se).all()  # exact for black and white
 
 
-def test_fixed_binarization_depends_on_nothing_but_its_seed():
+def test_fixed_binarization_depends_only_on_its_seed():
     images = data.load("mini", "test")
     torch.manual_seed(1)
     fixed = data.binarize_fixed(images)
@@ -245,7 +245,7 @@ def raw(tmp_path) -> Path:
 
 
 def leftovers(tmp_path: Path) -> list[str]:
-    """What lies in the data folder besides data sets and locks."""
+    """Everything in the data folder except data sets and locks."""
     expected = {*data.DATASETS.values(), *(f".{name}.lock" for name in data.DATASETS)}
     return [path.name for path in (tmp_path / "data").iterdir() if path.name not in expected]
 
@@ -341,7 +341,9 @@ def test_without_a_network_the_error_says_what_to_do(source, tmp_path, raw, fail
     assert leftovers(tmp_path) == []
 
 
-def test_torchvisions_own_download_fails_as_expected_without_a_network(tmp_path, monkeypatch):
+def test_the_real_download_of_torchvision_fails_as_expected_without_a_network(
+    tmp_path, monkeypatch
+):
     datasets = data.import_torchvision_datasets()
     # Port 9 of this machine, where nothing listens.
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
@@ -404,7 +406,7 @@ def load_and_report(queue) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to share the source")
-def test_two_processes_at_once_fetch_once(source):
+def test_two_processes_at_the_same_time_fetch_only_once(source):
     source.seconds = 0.3  # long enough for the second to arrive while the first is downloading
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

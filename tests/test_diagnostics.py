@@ -29,7 +29,7 @@ def table() -> torch.Tensor:
 
 
 def by_definition(log_w: torch.Tensor, k: int) -> torch.Tensor:
-    """The rows for one image, block by block, in plain arithmetic."""
+    """The rows of the curve for one image, block by block, in plain arithmetic."""
     rows = []
     for block in log_w[: len(log_w) // k * k].view(-1, k):
         w = (block - block.max()).exp()

@@ -115,7 +115,7 @@ def test_each_image_is_encoded_once_and_memory_does_not_grow_with_draws(tiny, n_
     model.decoder.register_forward_hook(lambda _, args, __: decoded.append(args[0][..., 0].numel()))
     evaluation.nll(model, images, n_samples, rows=rows)
     assert sum(encoded) == len(images)
-    assert sum(decoded) == len(images) * n_samples  # 5,000 are 5,000
+    assert sum(decoded) == len(images) * n_samples  # exactly as many as requested
     assert max(decoded) <= rows
 
 
@@ -140,7 +140,7 @@ def test_the_last_k_may_be_the_number_of_draws(tiny):
 # The terms of the ELBO.
 
 
-def test_kl_of_z_and_of_u_are_their_closed_forms():
+def test_the_kl_terms_of_z_and_u_match_their_closed_forms():
     model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
     images = model.images(7)
     terms = evaluation.elbo_terms(model, images)
@@ -150,7 +150,7 @@ def test_kl_of_z_and_of_u_are_their_closed_forms():
     torch.testing.assert_close(terms.kl_u, kl[:, 1] + kl[:, 2] + kl[:, 3])
 
 
-def test_recon_is_the_expected_log_likelihood():
+def test_recon_is_the_expected_negative_log_likelihood():
     model = LinearGaussian(shift=0.5, widen=1.3)
     one = model.images(1)
     with seeded(1):
@@ -206,7 +206,7 @@ def test_mean_se_is_the_mean_and_the_sample_deviation_over_root_n():
 
 def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
     model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
-    model.W[:, 2] = 0  # a latent that no image shows
+    model.W[:, 2] = 0  # a latent that the image does not depend on
     images = model.images(300)
     used = evaluation.units(model, images, rows=70)
     q = model.posterior(images.x)

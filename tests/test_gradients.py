@@ -51,7 +51,7 @@ def test_streamed_statistics_equal_those_of_all_gradients_at_once():
         assert got.floor == pytest.approx(math.sqrt(2 / math.pi / 40))
 
 
-def test_a_block_holds_the_parameters_that_affect_the_thing_it_is_named_after():
+def test_a_block_holds_the_parameters_its_name_says():
     model, x = tiny(dim_u=2), some_images()
     blocks = gradients.blocks(model)
 
@@ -107,7 +107,7 @@ def test_without_a_signal_the_ratio_is_at_its_floor():
     assert quiet["encoder z"].noise < 1e-9 * heads.noise
 
 
-def test_with_k_the_encoder_loses_signal_and_the_decoder_gains_signal():
+def test_as_k_grows_the_encoder_loses_signal_and_the_decoder_gains_signal():
     """As Rainforth et al. (2018) found. Doubly reparameterized, the encoder loses none."""
     with seeded(0):
         model = models.build("plain", (4, 6), dim_z=3, hidden=(8,))

@@ -155,7 +155,7 @@ def test_a_runaway_log_sigma_is_clamped_to_the_nearest_limit(bias, sigma):
     torch.testing.assert_close(stddev, torch.full_like(stddev, sigma))
 
 
-def test_the_mean_of_u_passes_a_tanh_and_that_of_z_does_not():
+def test_the_mean_of_u_passes_through_a_tanh_and_the_mean_of_z_does_not():
     model = make("affine")
     for head in (model.encoder.mu_z, model.encoder.mu_u):
         nn.init.constant_(head.bias, 9.0)

@@ -184,7 +184,7 @@ def test_tps_interpolates_its_control_points(subtests):
 
 
 def test_tps_equals_a_spline_solved_another_way(subtests):
-    # Wahba (1990, eq. 2.4.24): the kernel's weights live where they balance 1, x and y.
+    # Wahba (1990, eq. 2.4.24): the kernel's weights lie in the space where they balance 1, x and y.
     for n, size in itertools.product(NS, SIZES):
         with subtests.test(n=n, size=size):
             centres = control_points(n).numpy()

@@ -315,7 +315,7 @@ MUTANTS = [
         "- momentum.square().sum(-1) / 2",
         "+ momentum.square().sum(-1) / 2",
     ),
-    Mutant("ais", "HMC: the old point where accepted", "proposal.where(torch", "point.where(torch"),
+    Mutant("ais", "HMC: every proposal rejected", "proposal.where(torch", "point.where(torch"),
     Mutant(
         "ais",
         "leapfrog: a whole step first",

@@ -1,5 +1,5 @@
 # `make help` lists the targets. All of them use the environment in .venv, which is made on first
-# use and brought up to date whenever requirements.txt or pyproject.toml changes.
+# use and updated whenever requirements.txt or pyproject.toml changes.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ READY := .venv/.installed
 RENDERED := _build/html/.rendered
 SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/shipped tvae_core/names.json -type f \
     -not -path '*/.*' -not -path '*/__pycache__/*')
-# The notebooks that `make notebooks` executes, as in: make notebooks NB=notebooks/01_vae.ipynb
+# The notebooks that `make notebooks` executes, e.g. make notebooks NB=notebooks/01_vae.ipynb
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
@@ -18,8 +18,8 @@ help: ## list the targets
 
 install: $(READY) ## make or update the environment that the other targets use
 
-# The stamp is written last: an installation that stopped half-way is taken up again. An environment
-# without a working pip (cut off in its making, or moved from another folder) is made anew.
+# The stamp is written last, so an installation that stopped half-way is resumed. An environment
+# without a working pip (left unfinished, or moved from another folder) is made again from scratch.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "error: Python 3.10 or newer is needed; try: make PYTHON=python3.12" >&2; exit 1; }
@@ -29,52 +29,52 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@
 
-book: $(RENDERED) ## render the book, warnings being errors
+book: $(RENDERED) ## render the book, with warnings as errors
 	@echo "The book is ready: open $(CURDIR)/_build/html/index.html"
 
-# --all: a page that was built before would otherwise keep its warnings to itself. The stamp is
-# written last: a book with warnings is rendered again.
+# --all, because the warnings of a page that is not built again would be lost. The stamp is written
+# last, so a book with warnings is rendered again.
 $(RENDERED): $(READY) $(SOURCES)
 	$(BIN)/jupyter-book build . --all -W --keep-going -q
 	@touch $@
 
-test: $(READY) ## run every notebook and the laws of tvae_core as tests, offline
+test: $(READY) ## run every notebook, and the tests of tvae_core, offline
 	$(BIN)/python -m pytest
 
 test-slow: $(READY) ## run the tests that take minutes: compiled steps, edited sources, torchrun
 	$(BIN)/python -m pytest tests/slow
 
-test-browser: $(RENDERED) ## open every page of the book in Chromium, cut off from the network
+test-browser: $(RENDERED) ## open every page of the book in Chromium, without a network
 	$(BIN)/python -m pytest tests/browser
 
-check: $(READY) ## format, lint, types, and the cells derived from _config.yml
+check: $(READY) ## check format, lint, types, and the cells derived from _config.yml
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python tools/setup_cells.py --check
 
-notebooks: $(READY) ## execute notebooks in place (NB= some of them; TVAE_PROFILE, by default paper)
+notebooks: $(READY) ## execute notebooks in place (NB=: which ones; TVAE_PROFILE, by default paper)
 	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)
 
-reproduce: $(READY) ## train and measure every run of the book (hours; ARGS= as for --help)
+reproduce: $(READY) ## train and evaluate every run of the book (hours; ARGS=--help lists options)
 	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
 	$(BIN)/python tools/collect.py
 	$(BIN)/python -m tools.tables
 
-measure: $(READY) ## measure the trained models more closely (hours; ARGS= as for --help)
+measure: $(READY) ## measure the trained models in more detail (hours; ARGS=--help lists options)
 	for kind in units pixels snr start nll ais bdmc; do \
 	    TVAE_PROFILE=paper $(BIN)/python -m tvae_core.measure $$kind $(ARGS) || exit; done
 
 bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
 	$(BIN)/python tools/bench.py
 
-mutants: $(READY) ## plant mistakes in a copy of tvae_core and see that the tests catch them (minutes)
+mutants: $(READY) ## plant mistakes in a copy of tvae_core; the tests should catch each (minutes)
 	$(BIN)/python tools/mutants.py
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python -m tools.tables
 
-explorer: $(READY) ## write the explorer's scripts, trained models in them, to _build/explorer
+explorer: $(READY) ## write the explorer's scripts, with trained models, to _build/explorer
 	$(BIN)/python tools/export_explorer.py _build/explorer
 
 setup-cells: $(READY) ## write the repository's address from _config.yml into notebooks and README
@@ -83,6 +83,6 @@ setup-cells: $(READY) ## write the repository's address from _config.yml into no
 linkcheck: $(READY) ## try every link that leads out of the book (needs a network)
 	$(BIN)/jupyter-book build . --all --builder linkcheck
 
-clean: ## remove what was built, but not .venv
+clean: ## remove everything that was built, except .venv
 	rm -rf _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

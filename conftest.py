@@ -1,4 +1,4 @@
-"""The conditions under which the tests, and the notebooks as tests, run."""
+"""The environment in which the tests run, including the notebooks, which run as tests."""
 
 import os
 import tempfile
@@ -9,11 +9,11 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before torch is imported and before a notebook's kernel starts.
 
-    The kernels inherit it. The profile is `smoke`, so that a notebook takes seconds; the data
-    folder is empty and fresh, so that only the bundled digits can be read and nothing depends on
-    what this machine has downloaded; runs go to a fresh folder, so that nothing is resumed. All is
-    computed on the CPU, whose numbers the notebooks hold, and on a GPU only what asks for it. One
-    thread each, because pytest runs a process on every core. MPLBACKEND is left alone: a kernel
+    The kernels inherit it. The profile is `smoke`, so that a notebook takes seconds. The data
+    folder is new and empty: only the bundled digits can be read, whatever this machine has
+    downloaded. Runs go to a new folder, so that nothing is resumed. Everything runs on the CPU,
+    where the numbers in the notebooks come from; only tests that ask for a GPU use one. One thread
+    per process, because pytest runs a process on every core. MPLBACKEND is left alone: a kernel
     needs its inline backend to show figures.
     """
     scratch = tempfile.TemporaryDirectory(prefix="tvae-tests-")
@@ -24,8 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[f"TVAE_{name.upper()}"] = folder
     os.environ["TVAE_PROFILE"] = "smoke"
     os.environ["TVAE_DEVICE"] = "cpu"
-    # Marks of a live session, from the terminal that started the tests: they bring out progress
-    # bars and widgets.
+    # The terminal that starts the tests may be part of a live session. These variables would turn
+    # on progress bars and widgets.
     for name in ("JPY_SESSION_NAME", "VSCODE_PID"):
         os.environ.pop(name, None)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,4 +1,4 @@
-"""What the laws of tvae_core run under, and what several of them look at."""
+"""Settings for all tests of tvae_core, and a fixture that several of them use."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from tvae_core import models
 from tvae_core.data import Images
 from tvae_core.runtime import seeded
 
-# Their tensors are tiny: a second thread would only wait for the first. And sums in one order
-# make results the same bit for bit.
+# The tensors in these tests are tiny, so a second thread would only wait for the first. And with a
+# fixed order of summation, results repeat bit for bit.
 torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""A VAE whose log p(x) and posterior are known exactly, to hold bounds and estimates against:
+"""A VAE whose log p(x) and posterior are known exactly, to check bounds and estimates against:
 
 z ~ N(0, I),  x | z ~ N(W z + b, s^2 I),  with x an image of H W pixels.
 
@@ -17,7 +17,7 @@ from tvae_core.runtime import seeded
 
 
 class Pixels:
-    """p(x | z) of the linear-Gaussian model: what its decoder returns."""
+    """p(x | z) of the linear-Gaussian model, as its decoder returns it."""
 
     def __init__(self, mean: Tensor, s: float, size: tuple[int, int]) -> None:
         self.normal, self.size = Normal(mean, s), size
@@ -30,10 +30,10 @@ class Pixels:
 
 
 class LinearGaussian:
-    """The interface of `models.VAE` that bounds, evaluation and AIS use.
+    """The part of the interface of `models.VAE` that bounds, evaluation and AIS use.
 
-    q is the exact posterior moved by `shift` and widened by the factor `widen`, both measured in
-    the posterior's standard deviations; without them it is exact.
+    q is the exact posterior, moved by `shift` of its standard deviations and widened by the factor
+    `widen`. By default it is exact.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class LinearGaussian:
         return latents[..., : self.dim_z], latents[..., self.dim_z :]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Exact log p(x), by a way that knows nothing of the posterior: x ~ N(b, W W' + s^2 I)."""
+        """Exact log p(x), computed without the posterior: x ~ N(b, W W' + s^2 I)."""
         noise = self.s**2 * torch.eye(len(self.W), dtype=torch.float64)
         W = self.W.double()
         centre = torch.full_like(noise[0], self.b)
         return MultivariateNormal(centre, W @ W.T + noise).log_prob(x.flatten(1).double())
 
     def images(self, n: int, seed: int = 0) -> Images:
-        """n images from the model, in 256 gray levels. Log p is exact at any x, so at those too."""
+        """n images from the model, rounded to 256 gray levels, where log p is exact as well."""
         with seeded(seed):
             z = torch.randn(n, self.W.shape[1], dtype=self.W.dtype)
             mean = z @ self.W.T + self.b

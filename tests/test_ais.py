@@ -1,5 +1,5 @@
-"""Laws of annealed importance sampling: unbiased weights, both ways, on models whose log p(x) is
-known; transitions that leave their distribution as it is."""
+"""Laws of annealed importance sampling: weights that are unbiased in both directions, on models
+whose log p(x) is known, and transitions that leave their distribution invariant."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ starts = pytest.mark.parametrize("start", ais.STARTS)
 
 
 def standard_errors(values: torch.Tensor, expected: float | torch.Tensor) -> torch.Tensor:
-    """How far the mean over chains is from what it should be."""
+    """How far the mean over chains is from `expected`, in standard errors."""
     return ((values.mean(0) - expected) / (values.std(0) / math.sqrt(len(values)))).abs()
 
 
 def off_path(start: str = "prior") -> tuple[ais.Path, torch.Tensor, float]:
-    """A path to the posterior of one image with a q that is off; an exact draw; log p(x)."""
+    """A path to the posterior of one image, where q is not exact; an exact draw; log p(x)."""
     model = LinearGaussian(shift=0.7, widen=1.4)
     with seeded(3):
         x, z = ais.simulate(model, 1)
@@ -30,21 +30,21 @@ def off_path(start: str = "prior") -> tuple[ais.Path, torch.Tensor, float]:
 
 
 def rough_steps(betas: torch.Tensor, size: float = 1.6) -> torch.Tensor:
-    """So large that many proposals are rejected."""
+    """Steps so large that many proposals are rejected."""
     return torch.full((len(betas), 1), size, dtype=torch.float64)
 
 
 # The weights.
 
 
-# A model and a start for which both w and 1/w have a variance: the posterior is no narrower than
-# 0.7 of the start, and no wider.
+# Models and starts for which both w and 1/w have finite variance: the posterior's width is between
+# 0.7 and 1 times that of the start.
 BOTH_WAYS = {"prior": {"s": 0.3}, "q": {"shift": 0.7, "widen": 0.85}}
 
 
 @starts
 @pytest.mark.parametrize("n", [1, 3, 8])
-def test_forward_weights_are_unbiased_for_p_and_reverse_ones_for_its_inverse(start, n):
+def test_forward_weights_are_unbiased_for_p_and_reverse_weights_for_1_over_p(start, n):
     model = LinearGaussian(**BOTH_WAYS[start])
     with seeded(3):
         x, _ = ais.simulate(model, 1)
@@ -55,10 +55,10 @@ def test_forward_weights_are_unbiased_for_p_and_reverse_ones_for_its_inverse(sta
     with seeded(1):
         forward, acceptance = ais.anneal(path, path.start.sample((CHAINS,)), betas, steps, 2)
         reverse, _ = ais.anneal(path, posterior.sample((CHAINS,)), betas, steps, 2, reverse=True)
-    assert acceptance.item() < 0.8  # or the Metropolis step would not be tried
+    assert acceptance.item() < 0.8  # otherwise the Metropolis step goes untested
     assert standard_errors((forward - log_p).exp(), 1) < 4
     assert standard_errors((log_p - reverse).exp(), 1) < 4
-    assert (forward - log_p).std() > 0.1  # and not for want of noise
+    assert (forward - log_p).std() > 0.1  # and the weights do vary
 
 
 def path_image() -> torch.Tensor:
@@ -66,7 +66,7 @@ def path_image() -> torch.Tensor:
         return ais.simulate(LinearGaussian(), 1)[0]
 
 
-def test_from_the_exact_posterior_every_chain_tells_log_p():
+def test_from_the_exact_posterior_every_chain_gives_log_p():
     model = LinearGaussian()
     with seeded(0):
         x, z = ais.simulate(model, 5)
@@ -103,17 +103,17 @@ def test_ais_agrees_with_log_p_within_its_standard_errors(start):
         result = ais.ais(model, x, 30, chains=32, start=start, leapfrog=3)
     error = result.log_p - model.log_prob(x)
     assert error.abs().max() < 0.5
-    # Standard errors as large as the errors: 60 ratios have deviation 1 +- 0.1.
+    # The standard errors are as large as the errors: 60 ratios have deviation 1 +- 0.1.
     assert (error / result.se).std().item() == pytest.approx(1, abs=0.35)
 
 
 @starts
-def test_ais_finds_what_a_sum_over_a_grid_gives_for_a_decoder_with_a_warp(start):
+def test_ais_agrees_with_a_sum_over_a_grid_for_a_decoder_with_a_warp(start):
     options = {"pose_std": 0.4, "padding": "border"}
     with seeded(0):
         model = models.build("affine", (4, 6), dim_z=1, dim_u=1, hidden=(8,), **options).double()
         for parameter in model.decoder.parameters():
-            parameter.data *= 2  # so that the posterior differs from the prior
+            parameter.data *= 2  # to make the posterior differ from the prior
         x, _ = ais.simulate(model, 3)
         result = ais.ais(model, x, 60, chains=64, start=start, leapfrog=3)
     axis = torch.linspace(-6, 6, 241, dtype=torch.float64)
@@ -138,7 +138,7 @@ def moments(beta: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("leapfrog", [1, 3])
-def test_a_transition_leaves_its_distribution_as_it_is(beta, leapfrog):
+def test_a_transition_leaves_its_distribution_invariant(beta, leapfrog):
     path, _, _ = off_path()
     mean, deviation = moments(beta)
     with seeded(1):
@@ -150,12 +150,12 @@ def test_a_transition_leaves_its_distribution_as_it_is(beta, leapfrog):
     unit = ((point.latents - mean) / deviation)[:, 0]
     assert standard_errors(unit, 0).max() < 4.5
     assert standard_errors(unit**2, 1).max() < 4.5
-    # And it moves: little is left of where the chains were.
+    # And it moves: the chains keep little memory of where they started.
     left = (unit * ((latents - mean) / deviation)[:, 0]).mean(0)
     assert left.abs().max() < 0.5
 
 
-def test_transitions_bring_chains_from_elsewhere_to_their_distribution():
+def test_transitions_converge_to_their_distribution_from_elsewhere():
     path, _, _ = off_path()
     mean, deviation = moments(1.0)
     with seeded(1):
@@ -167,7 +167,7 @@ def test_transitions_bring_chains_from_elsewhere_to_their_distribution():
     assert standard_errors(unit**2, 1).max() < 4.5
 
 
-def test_leapfrog_is_reversible_and_almost_keeps_the_energy():
+def test_leapfrog_is_reversible_and_nearly_conserves_the_energy():
     path, _, _ = off_path()
 
     def energy(point, momentum):
@@ -189,7 +189,7 @@ def test_leapfrog_is_reversible_and_almost_keeps_the_energy():
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.3)
 
 
-def test_a_point_knows_its_densities_and_their_gradients():
+def test_a_point_holds_the_densities_at_its_latents_and_their_gradients():
     path, _, _ = off_path("q")
     with seeded(0):
         latents = torch.randn(4, 1, 3, dtype=torch.float64)
@@ -201,7 +201,7 @@ def test_a_point_knows_its_densities_and_their_gradients():
     torch.testing.assert_close(point.slope(beta), torch.autograd.grad(log_f.sum(), latents)[0])
 
 
-def test_step_sizes_are_tuned_to_the_wanted_acceptance():
+def test_step_sizes_are_tuned_to_the_target_acceptance():
     model = LinearGaussian(shift=0.7, widen=1.4)
     with seeded(2):
         x, _ = ais.simulate(model, 50)
@@ -209,9 +209,9 @@ def test_step_sizes_are_tuned_to_the_wanted_acceptance():
     assert result.acceptance.mean().item() == pytest.approx(ais.ACCEPTANCE, abs=0.1)
 
 
-def test_each_image_has_step_sizes_of_its_own():
-    """Two images, one's posterior ten times narrower than q says: it needs shorter steps at the
-    end, and not at the start."""
+def test_each_image_has_its_own_step_sizes():
+    """The posterior of the second of two images is ten times narrower: it needs shorter steps at
+    the end of the path but not at the start."""
     wide = torch.tensor([[1.0], [0.1]], dtype=torch.float64).expand(2, 3)
     posterior = Normal(torch.zeros_like(wide), wide)
     prior = Normal(torch.zeros_like(wide), torch.ones_like(wide))
@@ -223,8 +223,8 @@ def test_each_image_has_step_sizes_of_its_own():
     assert ratio[-1] == pytest.approx(10, rel=0.2)
 
 
-def test_what_weighed_chains_do_leaves_their_step_sizes_alone(monkeypatch):
-    """Tuning ends before the first weighed chain begins, and gives one size a distribution."""
+def test_step_sizes_are_fixed_before_the_chains_that_are_weighted(monkeypatch):
+    """Tuning ends before the first of them starts, and gives one step size per distribution."""
     order = []
     for name in ("tune", "anneal"):
         original = getattr(ais, name)
@@ -238,7 +238,7 @@ def test_what_weighed_chains_do_leaves_their_step_sizes_alone(monkeypatch):
     assert [name for name, _ in order] == ["tune", "anneal", "anneal"]
     forward, reverse = (arguments[3] for _, arguments in order[1:])
     assert forward.shape == (6, 4)
-    assert forward is reverse  # both ways by the same transitions
+    assert forward is reverse  # the same transitions in both directions
 
 
 # The rest.
@@ -256,7 +256,7 @@ def test_the_schedule_rises_from_0_to_1_slowly_at_both_ends():
 
 
 @pytest.mark.parametrize("rows", [1, 5, 100])
-def test_images_keep_their_order_whatever_the_batch_and_rows_are_bounded(rows):
+def test_images_keep_their_order_and_decoder_batches_are_bounded(rows):
     model = LinearGaussian()
     with seeded(0):
         x, _ = ais.simulate(model, 5)
@@ -268,7 +268,7 @@ def test_images_keep_their_order_whatever_the_batch_and_rows_are_bounded(rows):
     assert result.log_w.shape == (2, 5)
 
 
-def test_parameters_of_the_model_get_no_gradient():
+def test_the_model_gets_no_gradient():
     with seeded(0):
         model = models.build("affine", (4, 6), dim_z=2, hidden=(8,))
         x, z = ais.simulate(model, 2)
@@ -284,7 +284,7 @@ def test_numbers_below_one_are_refused(option):
         ais.ais(LinearGaussian(), path_image(), **{option: 0})
 
 
-def test_no_images_and_latents_of_other_images_are_refused():
+def test_an_empty_batch_and_a_wrong_number_of_latents_are_refused():
     with pytest.raises(ValueError, match=r"at least one of each.* 0 images"):
         ais.ais(LinearGaussian(), path_image()[:0])
     with pytest.raises(ValueError, match="got 2 for 1 images"):

@@ -1,4 +1,4 @@
-"""What is generated agrees with its source; a chapter alone installs the module and runs."""
+"""Generated files agree with their sources; a chapter on its own installs the module and runs."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def test_generated_files_are_up_to_date(tool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_address_of_the_repository_stands_in_the_configuration_alone():
+def test_the_address_of_the_repository_is_written_only_in_the_configuration():
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     tracked = subprocess.run(
         ["git", "grep", "-l", url.removeprefix("https://")],
@@ -43,30 +43,30 @@ def test_the_address_of_the_repository_stands_in_the_configuration_alone():
     assert set(tracked) <= {"_config.yml", *derived}
 
 
-def test_the_studys_nine_models_ship_with_weights_and_record():
+def test_the_nine_models_of_the_study_ship_with_weights_and_record():
     for model in DECODERS:
         for objective in ("vae", "multi5", "iwae5"):
             assert results.load_pretrained(f"{model}-{objective}").record.seed == 0
     assert set(results.recorded()) <= set(RUNS)
 
 
-@pytest.mark.parametrize("name", results.recorded())
-def test_recorded_runs_are_whole_paper_runs(name):
-    record = results.record_of(name)
-    assert record.name == name
-    assert record.profile == "paper"
-    assert record.data["train"]["n"] == 60_000
-    assert record.nll_ks[-1] == 5_000
-    assert len(record.curves) == record.config["epochs"]
-    assert len(record.nll_per_image) == record.data["test"]["n"] >= 2_000
-    assert sum(record.nll_per_image) / len(record.nll_per_image) == pytest.approx(
-        record.nll[0], abs=1e-3
-    )
-    assert results.over_seeds(name)[0] == pytest.approx(record.nll[0], abs=1)  # fewer images, maybe
+def test_recorded_runs_are_complete_paper_runs(subtests):
+    for name in results.recorded():
+        with subtests.test(name):
+            record = results.record_of(name)
+            assert record.name == name
+            assert record.profile == "paper"
+            assert record.data["train"]["n"] == 60_000
+            assert record.nll_ks[-1] == 5_000
+            assert len(record.curves) == record.config["epochs"]
+            assert len(record.nll_per_image) == record.data["test"]["n"] >= 2_000
+            assert mean(record.nll_per_image) == pytest.approx(record.nll[0], abs=1e-3)
+            # The mean over seeds may come from fewer images.
+            assert results.over_seeds(name)[0] == pytest.approx(record.nll[0], abs=1)
 
 
 @pytest.mark.parametrize("model", PRINTED)
-def test_the_studys_gray_numbers_are_reproduced(model):
+def test_the_gray_numbers_of_the_study_are_reproduced(model):
     recon, nll = (mean(results.over_seeds(f"{model}-vae", field)) for field in ("recon", "nll"))
     assert recon == pytest.approx(PRINTED[model].recon, abs=1.5)
     assert nll == pytest.approx(PRINTED[model].nll, abs=2)
@@ -76,8 +76,9 @@ def test_the_studys_gray_numbers_are_reproduced(model):
 def colab(tmp_path_factory):
     """An environment with torch and a kernel but without tvae_core, and a stub of google.colab.
 
-    The packages are those of the environment that runs the tests, found through a path file, in
-    which an editable tvae_core is not: only site-packages' own path files make it importable.
+    It takes its packages from the environment that runs the tests, through a path file. That does
+    not make an editable tvae_core importable: Python reads the path file of an editable install
+    only in site-packages of its own environment.
     """
     home = tmp_path_factory.mktemp("colab")
     venv.create(home / "venv", with_pip=True)
@@ -97,7 +98,7 @@ def colab(tmp_path_factory):
 
 @pytest.mark.install
 def test_a_chapter_alone_in_an_empty_folder_installs_the_module_and_runs(colab, tmp_path):
-    """As in Colab, but for the address: pip installs from this repository's last commit."""
+    """As in Colab, except for the address: pip installs from this repository's last commit."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git checkout to install from")
     shutil.copy(ROOT / "notebooks" / "01_vae.ipynb", tmp_path / "chapter.ipynb")

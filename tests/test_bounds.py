@@ -21,8 +21,8 @@ def name_of(bound) -> str:
     return f"{getattr(bound, 'func', bound).__name__}{list(given.values()) or ''}"
 
 
-symmetric_bound = pytest.mark.parametrize("bound", SYMMETRIC, ids=name_of)  # in its particles
-every_bound = pytest.mark.parametrize("bound", [*SYMMETRIC, MIWAE[2]], ids=name_of)
+# MIWAE is not symmetric in its particles: their order determines their groups.
+EVERY_BOUND = {name_of(bound): bound for bound in (*SYMMETRIC, MIWAE[2])}
 
 
 def some_log_w(*shape: int, spread: float = 1.0) -> torch.Tensor:
@@ -30,7 +30,7 @@ def some_log_w(*shape: int, spread: float = 1.0) -> torch.Tensor:
         return spread * torch.randn(shape, dtype=torch.float64)
 
 
-# Each bound as the formula says it, for the particles of one image.
+# The formula of each bound, for the particles of one image.
 def mean(values) -> float:
     return sum(values) / len(values)
 
@@ -55,53 +55,57 @@ def by_formula(bound, log_w: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).view(log_w.shape[1:])
 
 
-@every_bound
-@pytest.mark.parametrize("shape", [(6, 5), (4, 3), (4,), (4, 2, 3)])
-def test_a_bound_is_its_formula_over_the_particles_of_each_image(bound, shape):
-    log_w = some_log_w(*shape)
-    torch.testing.assert_close(bound(log_w), by_formula(bound, log_w))
+def test_a_bound_is_its_formula_over_the_particles_of_each_image(subtests):
+    shapes = [(6, 5), (4, 3), (4,), (4, 2, 3)]
+    for (name, bound), shape in itertools.product(EVERY_BOUND.items(), shapes):
+        with subtests.test(name, shape=shape):
+            log_w = some_log_w(*shape)
+            torch.testing.assert_close(bound(log_w), by_formula(bound, log_w))
 
 
-@pytest.mark.parametrize("bound", [*SYMMETRIC, MIWAE[1]], ids=name_of)
-def test_with_one_particle_every_bound_is_its_log_weight(bound):
+def test_with_one_particle_every_bound_is_its_log_weight(subtests):
     log_w = some_log_w(1, 4)
-    torch.testing.assert_close(bound(log_w), log_w[0], rtol=1e-15, atol=0)
+    for bound in (*SYMMETRIC, MIWAE[1]):
+        with subtests.test(name_of(bound)):
+            torch.testing.assert_close(bound(log_w), log_w[0], rtol=1e-15, atol=0)
 
 
-@every_bound
-@pytest.mark.parametrize("k", [2, 8])
-def test_at_the_exact_posterior_every_bound_is_log_p_for_any_draw(bound, k):
+def test_at_the_exact_posterior_every_bound_is_log_p_for_any_draw(subtests):
     model = LinearGaussian()
     x = model.images(5).x.double()
-    with seeded(k):
-        log_w = model.particles(x, k).log_w
-    torch.testing.assert_close(bound(log_w), model.log_prob(x), rtol=0, atol=1e-10)
+    for (name, bound), k in itertools.product(EVERY_BOUND.items(), [2, 8]):
+        with subtests.test(name, k=k):
+            with seeded(k):
+                log_w = model.particles(x, k).log_w
+            torch.testing.assert_close(bound(log_w), model.log_prob(x), rtol=0, atol=1e-10)
 
 
-@every_bound
-def test_scaling_the_weights_shifts_a_bound(bound):
+def test_scaling_the_weights_shifts_a_bound(subtests):
     log_w, shift = some_log_w(6, 4), torch.tensor([-700.0, 0.0, 3.0, 700.0])
-    torch.testing.assert_close(bound(log_w + shift), bound(log_w) + shift)
+    for name, bound in EVERY_BOUND.items():
+        with subtests.test(name):
+            torch.testing.assert_close(bound(log_w + shift), bound(log_w) + shift)
 
 
-@symmetric_bound
-def test_the_order_of_particles_does_not_matter_and_that_of_images_is_kept(bound):
+def test_the_order_of_particles_does_not_matter_and_the_order_of_images_is_kept(subtests):
     log_w = some_log_w(6, 4)
     particles, images = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(bound(log_w[particles]), bound(log_w))
-    torch.testing.assert_close(bound(log_w[:, images]), bound(log_w)[images])
+    for bound in SYMMETRIC:
+        with subtests.test(name_of(bound)):
+            torch.testing.assert_close(bound(log_w[particles]), bound(log_w))
+            torch.testing.assert_close(bound(log_w[:, images]), bound(log_w)[images])
 
 
-@every_bound
-@pytest.mark.parametrize("centre", [-1000.0, 1000.0])
-@pytest.mark.parametrize("spread", [1.0, 100.0])
-def test_float32_is_enough_for_log_weights_far_from_zero(bound, centre, spread):
-    # exp(-1000) is 0 in any float, so the formula is asked near zero, and log-sum-exp far from it.
-    log_w = some_log_w(50, 3, spread=spread)
-    value = bound((log_w + centre).float())
-    assert value.dtype == torch.float32
-    expected = by_formula(bound, log_w) + centre
-    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
+def test_float32_is_enough_for_log_weights_far_from_zero(subtests):
+    # exp(-1000) is 0 in any float, so the formula is evaluated near zero and shifted afterwards.
+    places = itertools.product([-1000.0, 1000.0], [1.0, 100.0])
+    for (name, bound), (centre, spread) in itertools.product(EVERY_BOUND.items(), places):
+        with subtests.test(name, centre=centre, spread=spread):
+            log_w = some_log_w(50, 3, spread=spread)
+            value = bound((log_w + centre).float())
+            assert value.dtype == torch.float32
+            expected = by_formula(bound, log_w) + centre
+            torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_float32_is_enough_for_log_weights_far_from_zero(bound, centre, spread):
     ],
     ids=["elbo", "iwae", "miwae"],
 )
-def test_the_gradient_weighs_the_particles_of_each_image(bound, weights):
+def test_the_gradient_weights_the_particles_of_each_image(bound, weights):
     log_w = some_log_w(6, 5).requires_grad_()
     (gradient,) = torch.autograd.grad(bound(log_w).sum(), log_w)
     torch.testing.assert_close(gradient, weights(log_w))
@@ -122,37 +126,27 @@ def test_the_gradient_weighs_the_particles_of_each_image(bound, weights):
 # What the families have in common, for any draws.
 
 
-@pytest.mark.parametrize(
-    ("member", "plain"),
-    [
+def test_at_either_end_a_family_of_bounds_is_the_elbo_or_iwae(subtests):
+    log_w = some_log_w(6, 4, spread=3.0)
+    for end, plain in (
         (MIWAE[1], bounds.iwae),
         (partial(bounds.miwae, m=6), bounds.elbo),
         (CIWAE[0.0], bounds.iwae),
         (CIWAE[1.0], bounds.elbo),
-    ],
-    ids=name_of,
-)
-def test_a_family_s_end_is_the_elbo_or_iwae(member, plain):
-    log_w = some_log_w(6, 4, spread=3.0)
-    torch.testing.assert_close(member(log_w), plain(log_w))
+    ):
+        with subtests.test(name_of(end)):
+            torch.testing.assert_close(end(log_w), plain(log_w))
 
 
-@pytest.mark.parametrize(
-    "rising",
-    [
-        [bounds.elbo, CIWAE[0.3], bounds.iwae],
-        [bounds.elbo, MIWAE[3], bounds.iwae],
-        [bounds.elbo, MIWAE[2], bounds.iwae],
-    ],
-    ids=["ciwae", "miwae 3", "miwae 2"],
-)
-def test_bounds_of_the_same_draws_are_ordered(rising):
+def test_bounds_of_the_same_draws_are_ordered():
     log_w = some_log_w(6, 1000, spread=3.0)
-    values = [bound(log_w) for bound in rising]
-    assert all((a < b).all() for a, b in itertools.pairwise(values))
+    for between in (CIWAE[0.3], MIWAE[3], MIWAE[2]):
+        low, middle, high = (bound(log_w) for bound in (bounds.elbo, between, bounds.iwae))
+        assert (low < middle).all(), name_of(between)
+        assert (middle < high).all(), name_of(between)
 
 
-def test_a_group_of_miwae_is_a_bound_of_its_own():
+def test_miwae_is_the_mean_of_one_bound_per_group():
     # 6 = 2 x 3 draws: three in each of two groups, not two in each of three.
     log_w = some_log_w(6, 4)
     groups = bounds.iwae(log_w[[0, 2, 4]]), bounds.iwae(log_w[[1, 3, 5]])
@@ -160,19 +154,19 @@ def test_a_group_of_miwae_is_a_bound_of_its_own():
 
 
 @pytest.mark.parametrize("m", [0, -1, 4, 12])
-def test_draws_that_do_not_divide_into_groups_are_refused(m):
+def test_draws_that_do_not_divide_evenly_into_groups_are_refused(m):
     with pytest.raises(ValueError, match=f"6 draws do not divide into m={m}"):
         bounds.miwae(some_log_w(6, 4), m)
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
-def test_a_mixture_that_is_none_is_refused(beta):
+def test_a_mixing_weight_outside_0_to_1_is_refused(beta):
     with pytest.raises(ValueError, match="0 <= beta <= 1"):
         bounds.ciwae(some_log_w(6, 4), beta)
 
 
-# The next laws hold in expectation, here over 4,000 independent sets of draws for one image. q is
-# not the posterior, so the gaps are real: each must exceed 0 by 4 standard errors of its mean.
+# The remaining laws hold in expectation, here over 4,000 independent sets of draws for one image.
+# q is not the posterior, so the gaps are real: each must exceed 0 by 4 standard errors of its mean.
 SETS = 4000
 
 
@@ -189,12 +183,12 @@ def gap_in_standard_errors(gap: torch.Tensor) -> float:
     return (gap.mean() / (gap.std() / math.sqrt(len(gap)))).item()
 
 
-@pytest.mark.parametrize("k", [1, 2, 4, 8, 16])
-def test_iwae_rises_with_k_towards_log_p(log_w_and_log_p, k):
+def test_iwae_rises_with_k_towards_log_p(log_w_and_log_p):
     log_w, log_p = log_w_and_log_p
-    looser, tighter = bounds.iwae(log_w[:k]), bounds.iwae(log_w[: 2 * k])
-    assert gap_in_standard_errors(tighter - looser) > 4
-    assert gap_in_standard_errors(log_p - tighter) > 4
+    for k in (1, 2, 4, 8, 16):
+        looser, tighter = bounds.iwae(log_w[:k]), bounds.iwae(log_w[: 2 * k])
+        assert gap_in_standard_errors(tighter - looser) > 4, k
+        assert gap_in_standard_errors(log_p - tighter) > 4, k
 
 
 @pytest.mark.parametrize("m", [2, 8])
@@ -207,9 +201,10 @@ def test_miwae_is_as_tight_as_one_of_its_groups_and_less_noisy(log_w_and_log_p, 
 
 
 @pytest.mark.parametrize("k", [2, 32])
-def test_more_draws_leave_the_elbo_where_it_was_and_lower_its_noise(log_w_and_log_p, k):
+def test_more_draws_make_the_elbo_less_noisy_but_no_tighter(log_w_and_log_p, k):
     log_w, _ = log_w_and_log_p
     one, many = bounds.elbo(log_w[:1]), bounds.elbo(log_w[:k])
     assert abs(gap_in_standard_errors(many - one)) < 4
-    # The variance of a mean of k draws is 1/k; that of an estimated ratio, about sqrt(4 / SETS).
+    # A mean of k draws has 1/k of the variance. The standard error of the estimated ratio is about
+    # sqrt(4 / SETS).
     assert k * many.var() / one.var() == pytest.approx(1, abs=4 * math.sqrt(4 / SETS))

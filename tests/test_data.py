@@ -1,13 +1,15 @@
-"""Laws of the data: what loads, what is refused, what a batch holds. Nothing is downloaded: where
-the network would be asked, the tests answer."""
+"""Laws of the data: what loads, what is refused, what a batch holds. Nothing is downloaded: these
+tests stand in for the network."""
 
 import errno
 import gzip
 import hashlib
 import http.client
+import itertools
 import math
 import multiprocessing
 import os
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -35,7 +37,7 @@ SPLITS = {
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_mini_set_is_the_same_everywhere_and_loads_within_a_second(split):
-    start = time.process_time()  # of this process, since the machine may be busy
+    start = time.process_time()  # the time of this process, since the machine may be busy
     images = data.load("mini", split)
     assert time.process_time() - start < 1
     counts, sha256 = SPLITS[split]
@@ -55,7 +57,7 @@ def test_no_mini_image_occurs_twice_and_none_is_in_both_splits():
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 28, 28), (1, 1, 5, 9)])
-def test_own_images_are_kept_in_the_nearest_of_256_gray_levels(shape):
+def test_own_images_are_rounded_to_256_gray_levels(shape):
     with seeded(0):
         levels, off = torch.randint(0, 256, shape), torch.rand(shape) - 0.5
     x = ((levels + 0.8 * off) / 255).clamp(0, 1)
@@ -80,7 +82,7 @@ def test_own_images_are_kept_in_the_nearest_of_256_gray_levels(shape):
         (torch.tensor([0.0, 300.0]).view(1, 1, 1, 2), r"got \[0, 300\]$"),
     ],
 )
-def test_own_images_that_are_none_are_refused(x, complaint):
+def test_tensors_that_are_not_gray_images_are_refused(x, complaint):
     with pytest.raises(ValueError, match=complaint):
         data.from_tensor(x)
 
@@ -92,7 +94,7 @@ def test_labels_must_match_the_images(labels):
 
 
 def gray_levels(n: int) -> data.Images:
-    """n images of 2 x 3 pixels, image i of gray level i throughout, so that each is known by it."""
+    """n images of 2 x 3 pixels; every pixel of image i has gray level i, which identifies it."""
     levels = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 2, 3)
     return data.Images(levels, torch.arange(n), "levels")
 
@@ -104,7 +106,7 @@ def test_a_subset_keeps_images_and_labels_together(index):
     assert torch.equal(subset.labels, torch.arange(10)[index])
 
 
-def test_a_hash_tells_images_apart_by_pixels_order_and_shape():
+def test_the_hash_depends_on_pixels_order_and_shape():
     images = gray_levels(6)
     others = [
         images[:5],
@@ -144,7 +146,7 @@ def test_gray_batches_are_the_images_in_the_unit_interval():
     assert torch.equal(x, images.x)
 
 
-def test_dynamic_binarization_draws_anew_each_epoch_with_the_gray_value_as_its_mean():
+def test_dynamic_binarization_redraws_each_epoch_with_the_gray_value_as_its_mean():
     images = data.from_tensor(torch.linspace(0, 1, 256).view(1, 1, 16, 16))
     batches = data.Batches(images, 1, "dynamic")
     n = 1000
@@ -154,18 +156,18 @@ def test_dynamic_binarization_draws_anew_each_epoch_with_the_gray_value_as_its_m
     assert not torch.equal(draws[0], draws[1])
     gray = images.x[0]
     se = (gray * (1 - gray) / n).sqrt()
-    assert ((draws.mean(0) - gray).abs() <= 4 * se).all()  # black and white stay so exactly
+    assert ((draws.mean(0) - gray).abs() <= 4 * se).all()  # exact for black and white
 
 
-def test_fixed_binarization_depends_on_its_seed_alone():
+def test_fixed_binarization_depends_only_on_its_seed():
     images = data.load("mini", "test")
     torch.manual_seed(1)
     fixed = data.binarize_fixed(images)
     drawn_after = torch.rand(())
     torch.manual_seed(1)
-    assert drawn_after == torch.rand(())  # what is drawn around it does not notice
+    assert drawn_after == torch.rand(())  # other draws are not disturbed
     assert set(fixed.pixels.unique().tolist()) == {0, 255}
-    # Drawn on the CPU: the same on any device.
+    # It is drawn on the CPU, so it is the same on any device.
     expected = "f223dbb99cab4ad65b4a678848b4d7a74fa6604b20c56b113cf124df032aa845"
     assert fixed.sha256() == expected
     assert data.binarize_fixed(images, seed=1).sha256() != expected
@@ -179,7 +181,7 @@ def test_fixed_binarization_has_the_gray_value_as_its_mean():
     assert data.binarize_fixed(gray).x.mean().item() == pytest.approx(0.3, abs=4 * se)
 
 
-def test_a_batch_needs_a_size_and_a_known_binarization():
+def test_a_batch_size_below_one_and_an_unknown_binarization_are_refused():
     with pytest.raises(
         ValueError, match="unknown binarization 'random'; known: none, dynamic, fix"
     ):
@@ -188,12 +190,12 @@ def test_a_batch_needs_a_size_and_a_known_binarization():
         data.Batches(gray_levels(3), 0)
 
 
-# Downloads. Below, torchvision's own classes read the files; their method `download` alone is
-# replaced, by one that takes them from a small source.
+# Downloads. torchvision's own classes read the files; only their method `download` is replaced, by
+# one that takes the files from a small source.
 
 
 class Source:
-    """What the network holds, how often it was asked, and how it fails."""
+    """A stand-in for the network: its files, how often it was asked, and how it fails."""
 
     def __init__(self, log: Path) -> None:
         self.log = log  # a file, so that other processes can write to it as well
@@ -243,15 +245,12 @@ def raw(tmp_path) -> Path:
 
 
 def leftovers(tmp_path: Path) -> list[str]:
-    """What lies in the data folder besides data sets and locks."""
+    """Everything in the data folder except data sets and locks."""
     expected = {*data.DATASETS.values(), *(f".{name}.lock" for name in data.DATASETS)}
     return [path.name for path in (tmp_path / "data").iterdir() if path.name not in expected]
 
 
-every_download = pytest.mark.parametrize("name", data.DATASETS)
-
-
-@every_download
+@pytest.mark.parametrize("name", data.DATASETS)
 def test_images_are_fetched_once_and_read_from_the_folder_afterwards(source, tmp_path, name):
     for split, n in (("train", 6), ("test", 3)) * 2:
         images = data.load(name, split)
@@ -276,32 +275,36 @@ DAMAGE = {
 }
 
 
-@every_download
-@pytest.mark.parametrize("file", data.RAW_FILES)
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_fetched_again(source, tmp_path, name, file, damage):
+def check_repair(source: Source, name: str, damage: str, file: str) -> None:
+    """A data set that is damaged after it was fetched is fetched a second time."""
+    shutil.rmtree(data.data_folder(), ignore_errors=True)
+    asked = source.asked
     before = data.load(name, "train").sha256(), data.load(name, "test").sha256()
-    DAMAGE[damage](tmp_path / "data" / data.DATASETS[name] / "raw" / file)
+    DAMAGE[damage](data.data_folder() / data.DATASETS[name] / "raw" / file)
     after = data.load(name, "train").sha256(), data.load(name, "test").sha256()
     assert after == before
-    assert source.asked == 2
+    assert source.asked == asked + 2
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_noted_sums_that_are_damaged_are_noted_again(source, tmp_path, damage):
-    before = data.load("kmnist", "train").sha256()
-    DAMAGE[damage](tmp_path / "data" / "KMNIST" / "raw" / "sha256.json")
-    assert data.load("kmnist", "train").sha256() == before
-    assert source.asked == 2
+def test_a_damaged_file_is_fetched_again(subtests, source):
+    for name, file, damage in itertools.product(data.DATASETS, data.RAW_FILES, DAMAGE):
+        with subtests.test(name, file=file, damage=damage):
+            check_repair(source, name, damage, file)
 
 
-def test_a_fetch_that_was_killed_leaves_nothing_in_place(source, tmp_path, raw):
+def test_recorded_sums_that_are_damaged_are_recorded_again(subtests, source):
+    for damage in DAMAGE:
+        with subtests.test(damage):
+            check_repair(source, "kmnist", damage, "sha256.json")
+
+
+def test_a_killed_fetch_leaves_no_partial_files(source, tmp_path, raw):
     source.failure = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         data.load("mnist", "train")
     assert not raw.exists()
     assert leftovers(tmp_path) == []
-    # Nor does what a harder death leaves behind stand in the way: a lock, a folder, half the files.
+    # A process that is killed outright leaves a lock, a folder, half the files: they do no harm.
     (tmp_path / "data" / ".mnist.dead").mkdir()
     raw.mkdir(parents=True)
     (raw / data.RAW_FILES[0]).write_bytes(b"half")
@@ -309,7 +312,7 @@ def test_a_fetch_that_was_killed_leaves_nothing_in_place(source, tmp_path, raw):
     assert len(data.load("mnist", "train")) == 6
 
 
-def test_a_download_with_a_wrong_sum_is_an_error_and_nothing_is_moved_into_place(
+def test_a_download_with_a_wrong_sum_is_an_error_and_is_not_kept(
     source, tmp_path, raw, monkeypatch
 ):
     monkeypatch.setattr(data, "MNIST_SHA256", dict.fromkeys(data.RAW_FILES, "0" * 64))
@@ -333,14 +336,16 @@ def test_without_a_network_the_error_says_what_to_do(source, tmp_path, raw, fail
     source.failure = failure
     with pytest.raises(ConnectionError, match=r"could not download 'mnist'.*load\('mini'") as info:
         data.load("mnist", "train")
-    assert str(raw) in str(info.value)  # where files fetched by hand would go
+    assert str(raw) in str(info.value)  # where to put files downloaded by hand
     assert not raw.exists()
     assert leftovers(tmp_path) == []
 
 
-def test_torchvisions_own_download_fails_as_expected_without_a_network(tmp_path, monkeypatch):
+def test_the_real_download_of_torchvision_fails_as_expected_without_a_network(
+    tmp_path, monkeypatch
+):
     datasets = data.import_torchvision_datasets()
-    # Port 9 of this machine, where nobody listens.
+    # Port 9 of this machine, where nothing listens.
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("TVAE_DATA", str(tmp_path))
@@ -348,7 +353,7 @@ def test_torchvisions_own_download_fails_as_expected_without_a_network(tmp_path,
         data.load("mnist", "train")
 
 
-def test_the_fallback_is_announced_and_never_taken_unasked(source, capsys):
+def test_the_fallback_is_announced_and_never_used_unless_requested(source, capsys):
     source.failure = URLError("no route to host")
     with pytest.raises(ConnectionError):
         data.load("mnist", "test")
@@ -363,10 +368,10 @@ def test_the_fallback_is_announced_and_never_taken_unasked(source, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_folder_that_cannot_be_written_is_named_and_no_reason_to_fall_back(
+def test_a_folder_that_cannot_be_written_is_an_error_despite_a_fallback(
     source, tmp_path, monkeypatch
 ):
-    # Root may write to any folder, but even root can make none below a file.
+    # Root may write to any folder, but not even root can make a folder inside a file.
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("TVAE_DATA", str(folder))
@@ -376,8 +381,8 @@ def test_a_folder_that_cannot_be_written_is_named_and_no_reason_to_fall_back(
     assert source.asked == 0
 
 
-def test_a_folder_without_room_for_a_byte_is_named_before_anything_is_fetched(source, monkeypatch):
-    # Folders and locks can still be made on a full disk: they are empty.
+def test_a_full_disk_is_noticed_before_anything_is_fetched(source, monkeypatch):
+    # On a full disk, folders and locks can still be made, because they are empty.
     def write_bytes(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -387,25 +392,25 @@ def test_a_folder_without_room_for_a_byte_is_named_before_anything_is_fetched(so
     assert source.asked == 0
 
 
-def test_a_full_folder_is_named_and_no_reason_to_fall_back(source, tmp_path, raw):
+def test_a_disk_that_fills_up_is_an_error_despite_a_fallback(source, tmp_path, raw):
     source.failure = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match=r"no space left in .*free 150 MB or set TVAE_DATA") as info:
         data.load("mnist", "train", fallback="mini")
     assert str(tmp_path / "data") in str(info.value)
     assert not raw.exists()
-    assert leftovers(tmp_path) == []  # what had arrived is gone again
+    assert leftovers(tmp_path) == []  # the partial download is removed
 
 
-def load_and_tell(queue) -> None:
+def load_and_report(queue) -> None:
     queue.put(data.load("mnist", "train").sha256())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to share the source")
-def test_two_processes_at_once_fetch_once(source):
-    source.seconds = 0.3  # long enough that the second comes while the first is at it
+def test_two_processes_at_the_same_time_fetch_only_once(source):
+    source.seconds = 0.3  # long enough for the second to arrive while the first is downloading
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    processes = [context.Process(target=load_and_tell, args=(queue,)) for _ in range(2)]
+    processes = [context.Process(target=load_and_report, args=(queue,)) for _ in range(2)]
     for process in processes:
         process.start()
     hashes = [queue.get(timeout=60) for _ in processes]
@@ -415,7 +420,7 @@ def test_two_processes_at_once_fetch_once(source):
     assert hashes == [data.load("mnist", "train").sha256()] * 2
 
 
-def test_an_unknown_name_or_split_is_answered_with_the_known():
+def test_an_unknown_name_or_split_is_refused_with_a_list_of_the_known_ones():
     known = "known: mnist, fashion-mnist, kmnist, mini$"
     with pytest.raises(ValueError, match=f"unknown data set 'emnist'; {known}"):
         data.load("emnist", "train")
@@ -424,14 +429,14 @@ def test_an_unknown_name_or_split_is_answered_with_the_known():
             data.load(name, "valid")
 
 
-def test_the_folder_is_what_tvae_data_says(monkeypatch):
+def test_tvae_data_sets_the_folder(monkeypatch):
     monkeypatch.setenv("TVAE_DATA", "~/images")
     assert data.data_folder() == Path.home() / "images"
     monkeypatch.delenv("TVAE_DATA")
     assert data.data_folder() == Path.home() / ".cache" / "tvae_core"
 
 
-def test_torchvision_can_be_imported_and_imported_again():
+def test_torchvision_can_be_imported_more_than_once():
     datasets = data.import_torchvision_datasets()
     assert data.import_torchvision_datasets() is datasets
     assert all(hasattr(datasets, name) for name in data.DATASETS.values())

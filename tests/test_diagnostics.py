@@ -1,5 +1,5 @@
-"""Laws of diagnostics: NLL against K by its definition and against exact log p(x), latents in use,
-and a density of gray pixels that integrates to 1."""
+"""Laws of diagnostics: the NLL as a function of K, checked against its definition and against exact
+log p(x), and a density of gray pixels that integrates to 1."""
 
 import math
 
@@ -22,14 +22,14 @@ def levels(n: int) -> Images:
 
 @pytest.fixture(scope="module")
 def table() -> torch.Tensor:
-    """Log-weights (157, 7) as low as -1000; those of the last images spread over 40 nats."""
+    """Log-weights (157, 7), as low as -1000; those of the last image spread over 40 nats."""
     with seeded(0):
         log_w = torch.randn(N_DRAWS, 7, dtype=torch.float64)
     return (log_w * torch.linspace(1, 10, 7) - torch.linspace(80, 1000, 7)).float().double()
 
 
 def by_definition(log_w: torch.Tensor, k: int) -> torch.Tensor:
-    """The rows for one image, block by block, in plain arithmetic."""
+    """The rows of the curve for one image, block by block, in plain arithmetic."""
     rows = []
     for block in log_w[: len(log_w) // k * k].view(-1, k):
         w = (block - block.max()).exp()
@@ -44,7 +44,7 @@ def by_definition(log_w: torch.Tensor, k: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 2000])
-def test_the_curve_is_its_definition_however_it_is_streamed(table, rows):
+def test_the_curve_matches_its_definition_for_any_chunk_size(table, rows):
     curve = diagnostics.nll_curve(Table(table), levels(7), KS, rows)
     assert curve.ks == KS
     for i, k in enumerate(KS):
@@ -53,20 +53,20 @@ def test_the_curve_is_its_definition_however_it_is_streamed(table, rows):
             expected = by_definition(table[:, image], k)
             torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9, equal_nan=True)
     torch.testing.assert_close(curve.excess, curve.nll - curve.nll[-1])
-    assert curve.dominated[2, -1] > 0.5 > curve.dominated[2, 0]  # both kinds of images were there
+    assert curve.dominated[2, -1] > 0.5 > curve.dominated[2, 0]  # both cases occur
 
 
 def test_one_draw_far_above_all_others_leaves_the_jackknife_finite():
     log_w = torch.full((50, 1), -500.0)
     log_w[17] = 0.0
     curve = diagnostics.nll_curve(Table(log_w), levels(1), (50,))
-    # Leaving that draw out turns log 50 into 500, in one of 50 cases; else it becomes log 49.
+    # In one of 50 cases the draw itself is left out, and log 50 becomes 500; otherwise log 49.
     expected = 49 * (500 + 49 * math.log(49) - 50 * math.log(50)) / 50
     assert curve.jackknife.item() == pytest.approx(expected)
     assert curve.dominated.item() == 1
 
 
-def test_bias_estimates_agree_with_the_bias():
+def test_estimates_of_the_bias_agree_with_the_bias():
     model = LinearGaussian(shift=0.7, widen=1.4)
     one = model.images(1)
     copies = one[torch.zeros(500, dtype=torch.long)]
@@ -76,12 +76,12 @@ def test_bias_estimates_agree_with_the_bias():
     for i, k in enumerate(curve.ks[:4]):
         for estimate, tolerance in ((curve.jackknife, 0.5), (curve.excess, 0.35)):
             assert estimate[i].mean() == pytest.approx(bias[i].mean().item(), rel=tolerance), k
-    # The delta method and the jackknife become exact as k grows; at 32 they are near.
+    # The delta method and the jackknife become exact as k grows; at 32 they are close.
     for estimate in (curve.jackknife, curve.delta):
         assert estimate[4].mean() == pytest.approx(bias[4].mean().item(), rel=0.25)
 
 
-def test_the_curve_s_end_is_the_nll_of_evaluation():
+def test_the_curve_ends_at_the_nll_of_evaluation():
     model = LinearGaussian(shift=0.7, widen=1.4, dtype=torch.float32)
     images = model.images(200)
     with seeded(1):
@@ -93,7 +93,7 @@ def test_the_curve_s_end_is_the_nll_of_evaluation():
 
 
 @pytest.mark.parametrize(("n", "rows"), [(30, 1), (30, 100), (5000, 200)])
-def test_each_image_is_encoded_once_and_what_is_decoded_at_once_is_bounded(tiny, n, rows):
+def test_each_image_is_encoded_once_and_decoder_batches_are_bounded(tiny, n, rows):
     model, images = tiny
     encoded, decoded = [], []
     model.encoder.register_forward_hook(lambda _, args, __: encoded.append(len(args[0])))
@@ -104,18 +104,19 @@ def test_each_image_is_encoded_once_and_what_is_decoded_at_once_is_bounded(tiny,
     assert max(decoded) <= rows
 
 
-def test_a_curve_of_weights_that_are_there_is_the_model_s(table):
+def test_a_curve_from_given_weights_is_the_curve_of_the_model(table):
     curve = diagnostics.nll_curve(Table(table), levels(7), KS)
     for got, expected in zip(diagnostics.curve_of(table, KS), curve, strict=True):
         torch.testing.assert_close(got, expected, equal_nan=True)
 
 
-@pytest.mark.parametrize("ks", [(), (0, 1), (2, 2), (5, 2)])
-def test_numbers_of_draws_that_do_not_increase_are_refused(tiny, table, ks):
-    with pytest.raises(ValueError, match="increase from >= 1"):
-        diagnostics.nll_curve(*tiny, ks)
-    with pytest.raises(ValueError, match="increase from >= 1"):
-        diagnostics.curve_of(table, ks)
+def test_numbers_of_draws_that_do_not_increase_are_refused(subtests, tiny, table):
+    for ks in ((), (0, 1), (2, 2), (5, 2)):
+        with subtests.test(ks=ks):
+            with pytest.raises(ValueError, match="increase from >= 1"):
+                diagnostics.nll_curve(*tiny, ks)
+            with pytest.raises(ValueError, match="increase from >= 1"):
+                diagnostics.curve_of(table, ks)
 
 
 def test_fewer_weights_than_the_curve_needs_are_refused(table):
@@ -128,13 +129,13 @@ def test_fewer_weights_than_the_curve_needs_are_refused(table):
 LOGITS = [-60.0, -17, -5, -0.5, -2e-3, -1e-3, -5e-4, 0, 1e-6, 9.9e-4, 0.1, 3, 17, 60]
 
 
-@pytest.mark.parametrize("logit", LOGITS)
-def test_the_density_of_a_gray_pixel_integrates_to_one(logit):
-    logits = torch.full((1, 1, 1), logit, dtype=torch.float64)
+def test_the_density_of_a_gray_pixel_integrates_to_one():
     edges = torch.linspace(0, 1, 400_001, dtype=torch.float64)
     x = ((edges[1:] + edges[:-1]) / 2).view(-1, 1, 1, 1)
-    density = PixelContinuousBernoulli(logits.expand_as(x)).log_prob(x).exp()
-    assert density.mean().item() == pytest.approx(1, abs=1e-8)
+    for logit in LOGITS:
+        logits = torch.full((1, 1, 1), logit, dtype=torch.float64)
+        density = PixelContinuousBernoulli(logits.expand_as(x)).log_prob(x).exp()
+        assert density.mean().item() == pytest.approx(1, abs=1e-8), logit
 
 
 def test_float32_is_enough_for_the_density_at_any_logit():
@@ -146,7 +147,7 @@ def test_float32_is_enough_for_the_density_at_any_logit():
         torch.testing.assert_close(single.double(), double, rtol=1e-6, atol=1e-6)
 
 
-def test_it_agrees_with_torch_where_that_can_be_trusted():
+def test_the_density_agrees_with_torch_where_torch_is_accurate():
     logits = torch.tensor([-9.0, -3, -0.2, 0, 0.2, 3, 9], dtype=torch.float64).view(-1, 1, 1, 1)
     pixel = torch.full((1, 1, 1), 0.3, dtype=torch.float64)
     torchs = torch.distributions.ContinuousBernoulli(logits=logits).log_prob(pixel).flatten()
@@ -159,7 +160,7 @@ def test_the_gradient_of_the_density_is_finite_where_the_formula_is_0_over_0():
     assert logits.grad.item() == pytest.approx(0.3 - 0.5)
 
 
-def test_a_model_with_gray_density_scores_the_same_draws_by_the_density(tiny):
+def test_with_gray_density_a_model_scores_the_same_draws_by_their_density(tiny):
     model, images = tiny
     gray = diagnostics.with_gray_density(model)
     with torch.no_grad():
@@ -171,12 +172,12 @@ def test_a_model_with_gray_density_scores_the_same_draws_by_the_density(tiny):
     torch.testing.assert_close(continuous.latents, bernoulli.latents)
     expected = PixelContinuousBernoulli(logits).log_prob(images.x)
     torch.testing.assert_close(continuous.log_lik, expected)
-    assert (continuous.log_lik > bernoulli.log_lik).all()  # a factor of at least 2 a pixel
+    assert (continuous.log_lik > bernoulli.log_lik).all()  # by a factor of at least 2 per pixel
     assert gray.dim_u == model.dim_u
 
 
-def test_the_floor_of_gray_pixels_is_their_entropy():
-    """Minus the Bernoulli cross-entropy of a gray image is greatest, and not 0, at its own gray."""
+def test_the_cross_entropy_of_gray_pixels_is_at_least_their_entropy():
+    """A gray image's Bernoulli cross-entropy is least at its own gray values, and not 0 there."""
     x = data.load("mini", "test")[:20].x
     best = -PixelBernoulli(torch.logit(x, eps=1e-7)).log_prob(x)
     entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""Laws of evaluation: the streamed NLL against exact log p(x) and against the whole sum at once."""
+"""Laws of evaluation: the streamed NLL agrees with exact log p(x) and with the sum in one piece."""
 
 import math
 
@@ -11,7 +11,7 @@ from tvae_core.data import Images
 from tvae_core.particles import Particles
 from tvae_core.runtime import seeded
 
-# Against exact log p(x). q is off by half a standard deviation and a third too wide.
+# Against exact log p(x). q is shifted by half a standard deviation and a third too wide.
 
 
 def test_nll_agrees_with_exact_log_p_within_three_standard_errors():
@@ -25,7 +25,7 @@ def test_nll_agrees_with_exact_log_p_within_three_standard_errors():
     assert (error / result.se).std().item() == pytest.approx(1, abs=0.25)
 
 
-def test_at_the_exact_posterior_one_draw_tells_log_p():
+def test_at_the_exact_posterior_one_draw_gives_log_p():
     model = LinearGaussian()
     images = model.images(5)
     result = evaluation.nll(model, images, 1)
@@ -50,11 +50,11 @@ def test_nll_falls_with_more_draws_in_expectation():
         assert gap.mean() > 3 * gap.std() / math.sqrt(len(gap)), k
 
 
-# Against the whole sum, with draws that do not depend on how they are asked for.
+# Against the whole sum, with draws that do not depend on the size of the chunks.
 
 
 class Table:
-    """A model whose image of gray level i has the log-weights of column i, dealt out in order."""
+    """A model that gives an image of gray level i the log-weights of column i, in order."""
 
     def __init__(self, log_w: torch.Tensor) -> None:
         self.log_w = log_w
@@ -78,14 +78,14 @@ N_DRAWS, KS = 157, (1, 10, 60)
 
 @pytest.fixture(scope="module")
 def table() -> torch.Tensor:
-    """Log-weights (157, 7) as low as -1000, which spread over 4 to 40 nats."""
+    """Log-weights (157, 7), as low as -1000, spread over 4 to 40 nats."""
     with seeded(0):
         log_w = torch.randn(N_DRAWS, 7, dtype=torch.float64)
     return log_w * torch.linspace(1, 10, 7) - torch.linspace(80, 1000, 7)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 8, 50, 100, 10**6])
-def test_streamed_in_chunks_equals_the_whole_at_once(table, rows):
+def test_the_nll_in_chunks_equals_the_nll_at_once(table, rows):
     levels = torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1)
     result = evaluation.nll(Table(table), Images(levels, None, "levels"), N_DRAWS, KS, rows)
 
@@ -98,7 +98,7 @@ def test_streamed_in_chunks_equals_the_whole_at_once(table, rows):
     assert result.nll.dtype == torch.float32
     torch.testing.assert_close(result.nll.double(), nll, rtol=1e-6, atol=0)
     torch.testing.assert_close(result.nll_at.double(), nll_at, rtol=1e-6, atol=0)
-    # At -1000, float32 knows a log-weight to 6e-5 and a weight to as much of itself.
+    # At -1000, float32 resolves a log-weight to 6e-5, and so a weight to a relative 6e-5.
     ess = w.sum(0).square() / w.square().sum(0)
     torch.testing.assert_close(result.ess.double(), ess, rtol=1e-3, atol=0)
     se = relative_sd / math.sqrt(N_DRAWS)
@@ -115,7 +115,7 @@ def test_each_image_is_encoded_once_and_memory_does_not_grow_with_draws(tiny, n_
     model.decoder.register_forward_hook(lambda _, args, __: decoded.append(args[0][..., 0].numel()))
     evaluation.nll(model, images, n_samples, rows=rows)
     assert sum(encoded) == len(images)
-    assert sum(decoded) == len(images) * n_samples  # 5,000 are 5,000
+    assert sum(decoded) == len(images) * n_samples  # exactly as many as requested
     assert max(decoded) <= rows
 
 
@@ -127,12 +127,12 @@ def test_nll_leaves_no_graph_behind(tiny):
 @pytest.mark.parametrize(
     ("n_samples", "ks"), [(0, ()), (-1, ()), (10, (0, 5)), (10, (5, 5)), (10, (5, 2)), (10, (11,))]
 )
-def test_draws_that_cannot_be_noted_are_refused(tiny, n_samples, ks):
+def test_ks_that_do_not_fit_the_number_of_draws_are_refused(tiny, n_samples, ks):
     with pytest.raises(ValueError, match=r"need 1 <= ks, increasing, <= n_samples"):
         evaluation.nll(*tiny, n_samples, ks)
 
 
-def test_the_last_k_may_be_all_draws(tiny):
+def test_the_last_k_may_be_the_number_of_draws(tiny):
     assert evaluation.nll(*tiny, 10, (5, 10)).ks == (5, 10)
     assert evaluation.nll(*tiny, 10).ks == (10,)
 
@@ -140,7 +140,7 @@ def test_the_last_k_may_be_all_draws(tiny):
 # The terms of the ELBO.
 
 
-def test_kl_of_z_and_of_u_are_their_closed_forms():
+def test_the_kl_terms_of_z_and_u_match_their_closed_forms():
     model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
     images = model.images(7)
     terms = evaluation.elbo_terms(model, images)
@@ -150,12 +150,12 @@ def test_kl_of_z_and_of_u_are_their_closed_forms():
     torch.testing.assert_close(terms.kl_u, kl[:, 1] + kl[:, 2] + kl[:, 3])
 
 
-def test_recon_is_the_expected_log_likelihood():
+def test_recon_is_the_expected_negative_log_likelihood():
     model = LinearGaussian(shift=0.5, widen=1.3)
     one = model.images(1)
     with seeded(1):
         recon = evaluation.elbo_terms(model, one[torch.zeros(4000, dtype=torch.long)]).recon
-    # E |x - W z - b|^2 splits into the miss of q's mean and the spread of q through W.
+    # E |x - W z - b|^2 is the error at q's mean plus the spread of q through W.
     q = model.posterior(one.x)
     miss = (one.x.flatten(1) - q.mean @ model.W.T - model.b).square().sum()
     spread = (q.variance * model.W.square().sum(0)).sum()
@@ -164,7 +164,7 @@ def test_recon_is_the_expected_log_likelihood():
     assert (recon.mean() - expected).abs() < 4 * recon.std() / math.sqrt(len(recon))
 
 
-def test_recon_is_a_mean_over_draws(tiny):
+def test_recon_is_the_mean_over_draws(tiny):
     model, images = tiny
     with seeded(2):
         recon = evaluation.elbo_terms(model, images, draws=7).recon
@@ -185,7 +185,7 @@ def test_negative_elbo_is_the_nll_of_one_draw_in_expectation():
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 500])
-def test_terms_keep_the_order_of_images_whatever_the_batch(tiny, batch_size):
+def test_terms_keep_the_order_of_images_for_any_batch_size(tiny, batch_size):
     model, images = tiny
     terms = evaluation.elbo_terms(model, images, batch_size)
     with torch.no_grad():
@@ -201,12 +201,12 @@ def test_mean_se_is_the_mean_and_the_sample_deviation_over_root_n():
     assert se == pytest.approx(math.sqrt(((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2 / 3))
 
 
-# Latents in use.
+# Which latents are used.
 
 
 def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
     model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
-    model.W[:, 2] = 0  # a latent that no image shows
+    model.W[:, 2] = 0  # a latent that the image does not depend on
     images = model.images(300)
     used = evaluation.units(model, images, rows=70)
     q = model.posterior(images.x)
@@ -221,7 +221,7 @@ def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
     assert used.kl[1:].sum() == pytest.approx(terms.kl_u.mean())
 
 
-def test_one_image_has_no_variance(tiny):
+def test_units_of_a_single_image_are_refused(tiny):
     model, images = tiny
     with pytest.raises(ValueError, match="at least 2"):
         evaluation.units(model, images[:1])

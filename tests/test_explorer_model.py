@@ -122,16 +122,17 @@ WARPED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), [("plain", {}), *WARPED])
-def test_every_kind_of_decoder_agrees_with_pytorch(name, options):
+def test_every_kind_of_decoder_agrees_with_pytorch(subtests):
     size = (10, 13)
-    with seeded(1):
-        model = models.build(name, size, dim_z=5, hidden=(9, 7), **options)
-        for parameter in model.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter)
-        images = torch.rand(3, 1, *size)
-        noise = torch.randn(3, model.dim_z + model.dim_u)
-    compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
+    for name, options in [("plain", {}), *WARPED]:
+        with subtests.test(name, **options):
+            with seeded(1):
+                model = models.build(name, size, dim_z=5, hidden=(9, 7), **options)
+                for parameter in model.parameters():
+                    parameter.data += 0.3 * torch.randn_like(parameter)
+                images = torch.rand(3, 1, *size)
+                noise = torch.randn(3, model.dim_z + model.dim_u)
+            compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
 
 
 @pytest.mark.parametrize("decoder", ["plain", "affine", "tps"])

@@ -1,6 +1,6 @@
-"""Laws of a GPU: the recorded step, seeds side by side, and the NLL give what a CPU gives.
+"""Laws of a GPU: the recorded step, seeds side by side, and the NLL agree with a CPU.
 
-Skipped on a machine without one.
+Skipped on a machine without a GPU.
 """
 
 import math
@@ -25,8 +25,8 @@ def digits() -> data.Images:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_recorded_step_moves_parameters_as_the_plain_one_does(name):
-    """Also where a batch is smaller, and while the learning rate changes."""
+def test_a_recorded_step_changes_parameters_like_the_plain_step(name):
+    """Even when a batch is smaller, and while the learning rate changes."""
     with seeded(0):
         batches = [torch.randn(n, 3, device="cuda") for n in (6, 6, 6, 6, 6, 2, 6, 6, 2, 6)]
         start = nn.Linear(3, 2).state_dict()
@@ -54,7 +54,7 @@ def test_a_recorded_step_moves_parameters_as_the_plain_one_does(name):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_a_recorded_step_makes_new_draws_each_time():
+def test_a_recorded_step_draws_new_random_numbers_each_time():
     take = Recorded(lambda x: torch.randn(4, device="cuda") + x.sum())
     with seeded(0):
         draws = [take(torch.zeros(3, device="cuda")) for _ in range(8)]
@@ -62,8 +62,8 @@ def test_a_recorded_step_makes_new_draws_each_time():
 
 
 @pytest.mark.parametrize("name", ["plain-iwae5", "tps-iwae5-modern", "affine-vae"])
-def test_recorded_runs_end_where_plain_ones_do(digits, name):
-    """Up to the luck of training, for a stack of models on a recipe's own optimizer."""
+def test_recorded_runs_end_at_the_same_bound_as_plain_runs(digits, name):
+    """Within the spread over seeds, for a stack of models with the optimizer of its recipe."""
     config, images = RUNS[name], digits[:4_050]
 
     def bounds(fast: bool) -> list[float]:
@@ -96,7 +96,7 @@ def test_seeds_side_by_side_each_get_a_record(tmp_path, monkeypatch, digits):
 
 
 @pytest.mark.parametrize("name", ["plain-iwae5", "tps-iwae5"])
-def test_the_nll_is_the_one_of_a_cpu(name):
+def test_the_nll_agrees_with_the_nll_on_a_cpu(name):
     model = load_pretrained(name).model
     images = data.binarize_fixed(data.load("mini", "test")[:30])
     on_cpu = evaluation.nll(model.cpu(), images, 2_000)

@@ -1,5 +1,5 @@
-"""Laws of the gradients' signal and noise: against a plain computation, and where the answer is
-known."""
+"""Laws of the gradients' signal and noise: compared with a plain computation, and where the answer
+is known."""
 
 import math
 from functools import partial
@@ -24,7 +24,7 @@ def some_images(n: int = 4) -> torch.Tensor:
         return torch.rand(n, 1, 4, 6).bernoulli()
 
 
-def test_streamed_statistics_are_those_of_all_gradients_at_once():
+def test_streamed_statistics_equal_those_of_all_gradients_at_once():
     model, x, repeats = tiny(), some_images(), 40
     with seeded(2):
         measured = gradients.gradient_snr(model, x, iwae, 5, repeats)
@@ -51,7 +51,7 @@ def test_streamed_statistics_are_those_of_all_gradients_at_once():
         assert got.floor == pytest.approx(math.sqrt(2 / math.pi / 40))
 
 
-def test_blocks_are_the_parameters_that_move_what_they_are_named_after():
+def test_a_block_holds_the_parameters_its_name_says():
     model, x = tiny(dim_u=2), some_images()
     blocks = gradients.blocks(model)
 
@@ -74,7 +74,7 @@ def test_blocks_are_the_parameters_that_move_what_they_are_named_after():
     assert (z & blocks["encoder z"]).any()
     assert (u & blocks["encoder u"]).any()
     assert not (z & blocks["decoder"]).any()
-    # Together: the last layers, each with a bias, of 3 + 2 means and as many deviations.
+    # Both heads: the last layers, with biases, of 3 + 2 means and as many deviations.
     assert heads.sum() == 2 * (3 + 2) * (8 + 1)
     assert blocks["encoder u"].sum() == 2 * 2 * (8 + 1)
     assert not (blocks["encoder z"] & blocks["encoder u"]).any()
@@ -85,11 +85,11 @@ def test_blocks_are_the_parameters_that_move_what_they_are_named_after():
     assert [blocks["encoder"].sum(), blocks["decoder"].sum()] == sizes
 
 
-def test_a_plain_model_has_no_block_of_u():
+def test_a_plain_model_has_no_block_for_u():
     assert set(gradients.blocks(tiny("plain"))) == {"encoder", "encoder z", "decoder"}
 
 
-def test_no_signal_shows_the_floor():
+def test_without_a_signal_the_ratio_is_at_its_floor():
     """A decoder that ignores its latents, and q = prior: the encoder's gradient is pure noise."""
     model, x = tiny("plain"), some_images()
     with torch.no_grad():
@@ -101,14 +101,14 @@ def test_no_signal_shows_the_floor():
         heads = gradients.gradient_snr(model, x, iwae, 5, 200)["encoder z"]
     assert heads.mean == pytest.approx(heads.floor, rel=0.5)
     assert heads.whole < 0.1
-    # And doubly reparameterized there is neither signal nor noise, up to rounding.
+    # The doubly reparameterized gradient has neither signal nor noise here, up to rounding.
     with seeded(3):
         quiet = gradients.gradient_snr(model, x, doubly_reparameterized(bounds.iwae), 5, 20)
     assert quiet["encoder z"].noise < 1e-9 * heads.noise
 
 
-def test_the_encoder_s_signal_falls_with_k_and_the_decoder_s_rises():
-    """What Rainforth et al. (2018) found; doubly reparameterized, the encoder's does not fall."""
+def test_as_k_grows_the_encoder_loses_signal_and_the_decoder_gains_signal():
+    """As Rainforth et al. (2018) found. Doubly reparameterized, the encoder loses none."""
     with seeded(0):
         model = models.build("plain", (4, 6), dim_z=3, hidden=(8,))
     x = some_images()
@@ -125,7 +125,7 @@ def test_the_encoder_s_signal_falls_with_k_and_the_decoder_s_rises():
     assert many["encoder z"].whole > few["encoder z"].whole
 
 
-def test_a_larger_batch_has_less_noise():
+def test_the_gradient_of_a_larger_batch_has_less_noise():
     model, one = tiny("plain"), some_images(1)
     with seeded(5):
         small = gradients.gradient_snr(model, one, iwae, 2, 300)

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1] / "tvae_core"
 CORE = {
     **dict.fromkeys(["runtime", "particles", "bounds", "networks"], ""),
@@ -23,9 +21,15 @@ WINGS = {"experiments": "experiments", "explorer": "explorer experiments"}
 ONLY_IN = {"matplotlib": {"plots", "explorer"}, "anywidget": {"explorer"}, "torchvision": {"data"}}
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_run_downwards(path):
-    names, room = [], path.relative_to(ROOT).with_suffix("").parts[0]
+def test_imports_run_downwards(subtests):
+    for path in sorted(ROOT.rglob("*.py")):
+        module = path.relative_to(ROOT).with_suffix("")
+        with subtests.test(str(module)):
+            check_imports(path, module.parts[0])
+
+
+def check_imports(path: Path, room: str) -> None:
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]

@@ -1,4 +1,5 @@
-"""Laws of the measuring command: records that grow, go on where they stopped, and mix nothing."""
+"""Laws of the measuring command: a record grows part by part, resumes where it stopped, and never
+mixes different measurements."""
 
 import json
 
@@ -29,7 +30,7 @@ def little(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_is_whole_and_says_what_it_depends_on(kind, images, tmp_path):
+def test_a_record_is_complete_and_lists_what_it_depends_on(kind, images, tmp_path):
     record = measure.measure(kind, MODEL, images, TINY, tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.name == f"{kind}-{MODEL}.json"
@@ -47,11 +48,11 @@ def test_a_record_is_whole_and_says_what_it_depends_on(kind, images, tmp_path):
 def test_the_start_is_measured_on_the_untrained_model(images, tmp_path, monkeypatch):
     seen = {}
 
-    def noted(model, x, estimator, k, repeats):
+    def recorded(model, x, estimator, k, repeats):
         seen[k] = model
         return {}
 
-    monkeypatch.setattr(measure.gradients, "gradient_snr", noted)
+    monkeypatch.setattr(measure.gradients, "gradient_snr", recorded)
     for kind in ("snr", "start"):
         record = measure.measure(kind, MODEL, images, TINY, tmp_path)
         model = seen.pop(8)
@@ -66,7 +67,7 @@ def test_the_start_is_measured_on_the_untrained_model(images, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["nll", "ais", "snr"])
-def test_a_stopped_measurement_goes_on_to_the_same_record(kind, images, tmp_path, monkeypatch):
+def test_an_interrupted_measurement_resumes_to_the_same_record(kind, images, tmp_path, monkeypatch):
     whole = measure.measure(kind, MODEL, images, TINY, tmp_path / "whole")
     write, written = measure.write_atomically, []
 
@@ -95,7 +96,7 @@ def test_a_finished_record_is_not_measured_again(images, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["options", "data", "weights", "fingerprint"])
-def test_a_record_of_something_else_is_refused_and_kept(what, images, tmp_path):
+def test_a_record_with_other_settings_is_refused_and_kept(what, images, tmp_path):
     measure.measure("units", MODEL, images, TINY, tmp_path)
     path = tmp_path / f"units-{MODEL}.json"
     other = {**json.loads(path.read_text()), what: "other"}
@@ -105,15 +106,16 @@ def test_a_record_of_something_else_is_refused_and_kept(what, images, tmp_path):
     assert json.loads(path.read_text()) == other
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kind": "units"}', "\x00"])
-def test_a_damaged_record_is_refused_by_name(text, images, tmp_path):
+def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, images, tmp_path):
     path = tmp_path / f"units-{MODEL}.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a complete record"):
-        measure.measure("units", MODEL, images, TINY, tmp_path)
+    for text in ("", "{", "[]", "{}", '{"kind": "units"}', "\x00"):
+        with subtests.test(text=text):
+            path.write_text(text)
+            with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a complete record"):
+                measure.measure("units", MODEL, images, TINY, tmp_path)
 
 
-def test_columns_are_what_was_measured(images, tmp_path):
+def test_the_columns_of_a_record_agree_with_a_recomputation(images, tmp_path):
     record = measure.measure("nll", MODEL, images, TINY, tmp_path)
     model, binary = load_pretrained(MODEL).model, data.binarize_fixed(images)
     curves = []
@@ -127,7 +129,7 @@ def test_columns_are_what_was_measured(images, tmp_path):
     assert got["jackknife"][0].isnan().all()
 
 
-def test_ais_and_importance_sampling_meet_on_the_same_images(images, tmp_path):
+def test_ais_and_importance_sampling_agree_on_the_same_images(images, tmp_path):
     options = Options(4, 4, 20, 100, 8, 5, "q", rows=100)
     got = columns(measure.measure("ais", MODEL, images, options, tmp_path))
     model, binary = load_pretrained(MODEL).model, data.binarize_fixed(images)
@@ -135,10 +137,10 @@ def test_ais_and_importance_sampling_meet_on_the_same_images(images, tmp_path):
         nll = evaluation.nll(model, binary, 500).nll
     assert (got["ais_nll"] - nll).abs().max() < 8
     assert ((got["is_nll"] - nll) > -8).all()
-    assert got["ais_nll"].mean() < got["is_nll"].mean()  # 20 draws are few
+    assert got["ais_nll"].mean() < got["is_nll"].mean()  # 20 draws are too few
 
 
-def test_reach_is_the_farthest_latent_in_deviations_of_q(images, tmp_path):
+def test_reach_is_the_distance_of_the_farthest_latent_in_deviations_of_q(images, tmp_path):
     got = columns(measure.measure("bdmc", MODEL, images, TINY, tmp_path))["reach"]
     model = load_pretrained(MODEL).model
     with seeded(1):  # the second part
@@ -149,8 +151,8 @@ def test_reach_is_the_farthest_latent_in_deviations_of_q(images, tmp_path):
         assert max(distances.tolist()) == pytest.approx(expected.item(), abs=1e-4)
 
 
-def test_a_run_whose_weights_do_not_ship_is_trained(images, tmp_path, monkeypatch):
-    """Or loaded, where that has been done."""
+def test_a_run_whose_weights_do_not_ship_is_trained_first(images, tmp_path, monkeypatch):
+    """Or loaded, if it has been trained before."""
     monkeypatch.setenv("TVAE_PROFILE", "smoke")
     monkeypatch.setenv("TVAE_RUNS", str(tmp_path / "runs"))
     name = "plain-vae-modern"
@@ -161,25 +163,26 @@ def test_a_run_whose_weights_do_not_ship_is_trained(images, tmp_path, monkeypatc
     assert record["weights"] == measure._weights_hash(model)
 
 
-@pytest.mark.parametrize("path", sorted(results.MEASURED.glob("*.json")), ids=lambda p: p.stem)
-def test_a_measurement_that_ships_is_of_the_weights_that_ship(path):
-    record = json.loads(path.read_text())
-    kind, model = record["kind"], record["model"]
-    assert path.stem == f"{kind}-{model}"
-    assert results.measured(kind, model) == record
-    if model not in results.shipped():
-        assert model in results.recorded()
-        return
-    weights = measure._weights_hash(measure.measured_model(kind, load_pretrained(model)))
-    assert record["weights"] == weights, f"measure again: {path.name} is of older weights"
+def test_shipped_measurements_were_made_with_the_shipped_weights(subtests):
+    for path in sorted(results.MEASURED.glob("*.json")):
+        with subtests.test(path.stem):
+            record = json.loads(path.read_text())
+            kind, model = record["kind"], record["model"]
+            assert path.stem == f"{kind}-{model}"
+            assert results.measured(kind, model) == record
+            if model in results.shipped():
+                pretrained = measure.measured_model(kind, load_pretrained(model))
+                assert record["weights"] == measure._weights_hash(pretrained), "measure again"
+            else:
+                assert model in results.recorded()
 
 
-def test_a_measurement_that_was_never_made_is_refused():
+def test_asking_for_a_measurement_that_was_never_made_is_refused():
     with pytest.raises(ValueError, match="unknown measurement 'nll-no-model'; known: "):
         results.measured("nll", "no-model")
 
 
-def test_the_gray_lab_scores_gray_binary_and_density(images, tmp_path):
+def test_the_pixels_measurement_scores_gray_and_binary_pixels_and_the_density(images, tmp_path):
     got = columns(measure.measure("pixels", "plain-vae", images, TINY, tmp_path))
     assert (got["gray"] > got["entropy"]).all()  # the floor
     assert (got["density"] < got["gray"] - 784 * 0.69).all()
@@ -190,20 +193,20 @@ def test_the_gray_lab_scores_gray_binary_and_density(images, tmp_path):
 @pytest.mark.parametrize(
     "arguments", [["unknown"], ["nll", "--images", "0"], ["nll", "--models", "none"], []]
 )
-def test_what_cannot_be_measured_is_refused(arguments, capsys):
+def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         measure.main(arguments)
     assert "error" in capsys.readouterr().err
 
 
-def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_path):
+def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
     asked = []
 
-    def noted(kind, name, images, options, folder):
+    def recorded(kind, name, images, options, folder):
         asked.append((kind, name, len(images), options))
         return {}
 
-    monkeypatch.setattr(measure, "measure", noted)
+    monkeypatch.setattr(measure, "measure", recorded)
     monkeypatch.setattr(measure, "summary", str)
     monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
     for kind in KINDS:
@@ -219,14 +222,14 @@ def test_each_kind_has_its_defaults_and_takes_what_is_given(monkeypatch, tmp_pat
     assert asked[0][3].start == "prior"
 
 
-def test_the_command_measures_and_sums_up(tmp_path, capsys, monkeypatch):
+def test_the_command_measures_and_prints_a_summary(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
     folder = ["--folder", str(tmp_path)]
     measure.main(["units", "--models", "plain-iwae5", MODEL, "--images", "5", *folder])
-    said = capsys.readouterr().out
-    assert "of 54 in z" in said
-    assert "of 6 in u" in said
-    assert "of 0 in u" in said
+    printed = capsys.readouterr().out
+    assert "of 54 in z" in printed
+    assert "of 6 in u" in printed
+    assert "of 0 in u" in printed
     assert {path.name for path in tmp_path.iterdir()} == {
         f"units-{name}.json" for name in ("plain-iwae5", MODEL)
     }

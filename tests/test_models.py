@@ -1,5 +1,6 @@
 """Laws of models, networks and estimators: shapes, log-terms, gradients, and what z and u do."""
 
+import itertools
 import math
 
 import numpy as np
@@ -13,13 +14,10 @@ from tvae_core.networks import PixelBernoulli, mlp
 from tvae_core.runtime import seeded
 
 WARPED = [name for name in models.MODELS if name != "plain"]
-every_model = pytest.mark.parametrize("name", models.MODELS)
-every_warped_model = pytest.mark.parametrize("name", WARPED)
-every_size = pytest.mark.parametrize("size", [(28, 28), (5, 8)])
 
 
 def make(name: str, size=(5, 8), seed: int = 0, **options) -> models.VAE:
-    """A small model, with every parameter off its initial value: no zero hides a mistake."""
+    """A small model. No parameter keeps its initial value, so no zero can hide a mistake."""
     with seeded(seed):
         model = models.build(name, size, **({"dim_z": 3, "hidden": (7, 6)} | options))
         for parameter in model.parameters():
@@ -32,27 +30,27 @@ def images(n: int, size=(5, 8), dtype=torch.float32) -> torch.Tensor:
         return torch.rand(n, 1, *size, dtype=dtype)
 
 
-@every_model
-@every_size
-def test_axes_are_particles_then_batch_then_event(name, size):
-    model = make(name, size)
-    latent = model.dim_z + model.dim_u
-    particles = model.particles(images(2, size), 3)
-    tensors = {n: part for n, part in particles._asdict().items() if torch.is_tensor(part)}
-    shapes = {field: tuple(value.shape) for field, value in tensors.items()}
-    assert shapes == {
-        "latents": (3, 2, latent),
-        "log_lik": (3, 2),
-        "log_prior": (3, 2),
-        "log_q": (3, 2),
-        "kl": (2, latent),
-    }
-    assert particles.log_w.shape == (3, 2)
-    assert particles.q.batch_shape == (2, latent)
-    assert model.decoder(particles.latents).mean.shape == (3, 2, 1, *size)
-    assert model.sample_latents(4).shape == (4, latent)
-    z, u = model.split(particles.latents)
-    assert (z.shape, u.shape) == ((3, 2, model.dim_z), (3, 2, model.dim_u))
+def test_axes_are_particles_then_batch_then_event(subtests):
+    for name, size in itertools.product(models.MODELS, [(28, 28), (5, 8)]):
+        with subtests.test(name, size=size):
+            model = make(name, size)
+            latent = model.dim_z + model.dim_u
+            particles = model.particles(images(2, size), 3)
+            tensors = {n: part for n, part in particles._asdict().items() if torch.is_tensor(part)}
+            shapes = {field: tuple(value.shape) for field, value in tensors.items()}
+            assert shapes == {
+                "latents": (3, 2, latent),
+                "log_lik": (3, 2),
+                "log_prior": (3, 2),
+                "log_q": (3, 2),
+                "kl": (2, latent),
+            }
+            assert particles.log_w.shape == (3, 2)
+            assert particles.q.batch_shape == (2, latent)
+            assert model.decoder(particles.latents).mean.shape == (3, 2, 1, *size)
+            assert model.sample_latents(4).shape == (4, latent)
+            z, u = model.split(particles.latents)
+            assert (z.shape, u.shape) == ((3, 2, model.dim_z), (3, 2, model.dim_u))
 
 
 @pytest.mark.parametrize(
@@ -65,13 +63,13 @@ def test_axes_are_particles_then_batch_then_event(name, size):
         ("tps", (42, 18), 200_960 + 65_792 + 30_840 + 11_008 + 65_792 + 201_488 + 342),
     ],
 )
-def test_the_studys_models_have_its_sizes(name, dims, parameters):
+def test_the_models_have_the_sizes_of_the_study(name, dims, parameters):
     model = models.build(name)
     assert (model.dim_z, model.dim_u) == dims
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_each_layer_is_linear_and_a_relu():
+def test_each_layer_is_linear_followed_by_a_relu():
     with seeded(0):
         body, x = mlp([4, 3, 2]), torch.randn(5, 4)
     (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in body[::2])
@@ -79,82 +77,85 @@ def test_each_layer_is_linear_and_a_relu():
     assert (body(x) > 0).any()
 
 
-@every_model
-def test_without_sizes_a_model_has_sixty_latents(name):
-    model = models.build(name)
-    assert model.dim_z + model.dim_u == 60
-
-
-@every_warped_model
-def test_early_warps_lie_near_the_identity(name):
-    with seeded(0):
+def test_by_default_a_model_has_sixty_latents():
+    for name in models.MODELS:
         model = models.build(name)
-        latents = model.sample_latents(200)
-    identity = model.decoder.warp.identity
-    away = (model.grid(latents) - identity).norm(dim=-1)
-    assert 0 < away.mean() < 0.5  # a pose from the prior moves pixels a quarter frame at the most
-    latents[:, model.dim_z :] = 0  # and the mean pose none
-    assert torch.equal(model.grid(latents), identity.expand(200, -1, -1, -1))
+        assert model.dim_z + model.dim_u == 60, name
 
 
-# Particles: each log-term against its formula, one latent and one image at a time. K is not B, so
-# that swapped axes or copies in another order cannot pass.
+def test_an_untrained_warp_is_near_the_identity(subtests):
+    for name in WARPED:
+        with subtests.test(name):
+            with seeded(0):
+                model = models.build(name)
+                latents = model.sample_latents(200)
+            identity = model.decoder.warp.identity
+            away = (model.grid(latents) - identity).norm(dim=-1)
+            assert 0 < away.mean() < 0.5  # a pose from the prior: less than a quarter of the frame
+            latents[:, model.dim_z :] = 0  # the mean pose: not at all
+            assert torch.equal(model.grid(latents), identity.expand(200, -1, -1, -1))
 
 
-@every_model
-def test_each_log_term_belongs_to_its_own_draw_and_image(name):
-    model, x = make(name).double(), images(2, dtype=torch.float64)
-    with torch.no_grad(), seeded(1):
-        particles = model.particles(x, 3)
-        q = model.encoder(x)
-        for k, b in np.ndindex(3, 2):
-            latent, mu, sigma = particles.latents[k, b], q.mean[b], q.stddev[b]
-            p = model.decoder(latent[None]).mean
-            log_lik = (x[b] * p.log() + (1 - x[b]) * (1 - p).log()).sum()
-            log_prior = -(latent**2 + math.log(2 * math.pi)).sum() / 2
-            noise = (latent - mu) / sigma
-            log_q = -(noise**2 + math.log(2 * math.pi)).sum() / 2 - sigma.log().sum()
-            torch.testing.assert_close(particles.log_lik[k, b], log_lik)
-            torch.testing.assert_close(particles.log_prior[k, b], log_prior)
-            torch.testing.assert_close(particles.log_q[k, b], log_q)
-            torch.testing.assert_close(
-                particles.log_w[k, b], log_lik + log_prior - log_q, rtol=1e-9, atol=0
-            )
-        kl = (q.mean**2 + q.variance - 1) / 2 - q.stddev.log()
-    torch.testing.assert_close(particles.kl, kl)
+# Particles: each log-term against its formula, one latent and one image at a time. K differs from
+# B, so swapped axes or copies in the wrong order cannot pass.
 
 
-@every_model
-def test_draws_follow_the_posterior(name):
-    model = make(name)
-    with torch.no_grad(), seeded(1):
-        x = images(2)
-        q = model.encoder(x)
-        noise = (model.particles(x, 4000).latents - q.mean) / q.stddev
-    # 4,000 standard normals: mean within 4 / sqrt(n), variance within 4 sqrt(2 / n).
-    assert noise.mean(0).abs().max() < 4 / math.sqrt(4000)
-    assert (noise.var(0) - 1).abs().max() < 4 * math.sqrt(2 / 4000)
+def test_each_log_term_belongs_to_its_own_draw_and_image(subtests):
+    for name in models.MODELS:
+        with subtests.test(name):
+            model, x = make(name).double(), images(2, dtype=torch.float64)
+            with torch.no_grad(), seeded(1):
+                particles = model.particles(x, 3)
+                q = model.encoder(x)
+                for k, b in np.ndindex(3, 2):
+                    latent, mu, sigma = particles.latents[k, b], q.mean[b], q.stddev[b]
+                    p = model.decoder(latent[None]).mean
+                    log_lik = (x[b] * p.log() + (1 - x[b]) * (1 - p).log()).sum()
+                    log_prior = -(latent**2 + math.log(2 * math.pi)).sum() / 2
+                    noise = (latent - mu) / sigma
+                    log_q = -(noise**2 + math.log(2 * math.pi)).sum() / 2 - sigma.log().sum()
+                    torch.testing.assert_close(particles.log_lik[k, b], log_lik)
+                    torch.testing.assert_close(particles.log_prior[k, b], log_prior)
+                    torch.testing.assert_close(particles.log_q[k, b], log_q)
+                    torch.testing.assert_close(
+                        particles.log_w[k, b], log_lik + log_prior - log_q, rtol=1e-9, atol=0
+                    )
+                kl = (q.mean**2 + q.variance - 1) / 2 - q.stddev.log()
+            torch.testing.assert_close(particles.kl, kl)
 
 
-def test_a_given_posterior_spares_the_encoder():
+def test_draws_follow_the_posterior(subtests):
+    for name in models.MODELS:
+        with subtests.test(name):
+            model = make(name)
+            with torch.no_grad(), seeded(1):
+                x = images(2)
+                q = model.encoder(x)
+                noise = (model.particles(x, 4000).latents - q.mean) / q.stddev
+            # 4,000 standard normals: mean within 4 / sqrt(n), variance within 4 sqrt(2 / n).
+            assert noise.mean(0).abs().max() < 4 / math.sqrt(4000)
+            assert (noise.var(0) - 1).abs().max() < 4 * math.sqrt(2 / 4000)
+
+
+def test_with_a_given_posterior_the_encoder_is_not_called():
     model, x = make("affine"), images(2)
     posterior = model.posterior(x)
-    model.encoder = None  # to call it now is an error
+    model.encoder = None  # calling it would now be an error
     with seeded(1):
         again = model.particles(x, 3, posterior)
     assert again.log_w.shape == (3, 2)
 
 
 @pytest.mark.parametrize(("bias", "sigma"), [(-50.0, math.exp(-8)), (50.0, math.exp(4))])
-def test_a_runaway_log_sigma_stays_on_its_side(bias, sigma):
-    # F.threshold, in the study's code, sends a very small sigma to the largest one.
+def test_a_runaway_log_sigma_is_clamped_to_the_nearest_limit(bias, sigma):
+    # F.threshold, in the study's code, turns a very small sigma into the largest one.
     model = make("affine")
     nn.init.constant_(model.encoder.log_sigma.bias, bias)
     stddev = model.posterior(images(2)).stddev
     torch.testing.assert_close(stddev, torch.full_like(stddev, sigma))
 
 
-def test_the_mean_of_u_passes_a_tanh_and_that_of_z_does_not():
+def test_the_mean_of_u_passes_through_a_tanh_and_the_mean_of_z_does_not():
     model = make("affine")
     for head in (model.encoder.mu_z, model.encoder.mu_u):
         nn.init.constant_(head.bias, 9.0)
@@ -166,21 +167,21 @@ def test_the_mean_of_u_passes_a_tanh_and_that_of_z_does_not():
 # z says what, u says where.
 
 
-@every_warped_model
-def test_z_makes_the_canonical_image_and_u_the_grid(name):
-    model = make(name)
-    with torch.no_grad(), seeded(1):
-        one, other = model.sample_latents(2)[:, None]
-        mixed = torch.cat([model.split(one)[0], model.split(other)[1]], -1)
-        torch.testing.assert_close(model.canonical(mixed), model.canonical(one))
-        torch.testing.assert_close(model.grid(mixed), model.grid(other))
-        assert not torch.allclose(model.canonical(one), model.canonical(other), atol=1e-3)
-        assert not torch.allclose(model.grid(one), model.grid(other), atol=1e-3)
-        # The decoder puts the two together.
-        seen = nn.functional.grid_sample(
-            model.canonical(one), model.grid(other), align_corners=False
-        )
-        torch.testing.assert_close(model.decoder(mixed).mean, seen, rtol=0, atol=1e-5)
+def test_z_makes_the_canonical_image_and_u_the_grid(subtests):
+    for name in WARPED:
+        with subtests.test(name), torch.no_grad(), seeded(1):
+            model = make(name)
+            one, other = model.sample_latents(2)[:, None]
+            mixed = torch.cat([model.split(one)[0], model.split(other)[1]], -1)
+            torch.testing.assert_close(model.canonical(mixed), model.canonical(one))
+            torch.testing.assert_close(model.grid(mixed), model.grid(other))
+            assert not torch.allclose(model.canonical(one), model.canonical(other), atol=1e-3)
+            assert not torch.allclose(model.grid(one), model.grid(other), atol=1e-3)
+            # The decoder puts the two together.
+            seen = nn.functional.grid_sample(
+                model.canonical(one), model.grid(other), align_corners=False
+            )
+            torch.testing.assert_close(model.decoder(mixed).mean, seen, rtol=0, atol=1e-5)
 
 
 def test_a_plain_model_has_neither_canonical_image_nor_grid():
@@ -212,11 +213,14 @@ class Estimate(nn.Module):
             return self.estimator(self.model.particles(self.x, 3))
 
 
-@every_model
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_gradient_of_every_parameter_is_that_of_the_estimate(name, estimator):
-    options = {"dim_z": 2, "hidden": (5, 4)} | ({} if name == "plain" else {"dim_u": 2})
-    estimate = Estimate(make(name, (3, 4), **options), ESTIMATORS[estimator])
+def test_every_parameter_gets_the_gradient_of_the_estimate(subtests):
+    for name, (estimator, function) in itertools.product(models.MODELS, ESTIMATORS.items()):
+        with subtests.test(name, estimator=estimator):
+            options = {"dim_z": 2, "hidden": (5, 4)} | ({} if name == "plain" else {"dim_u": 2})
+            check_gradients(Estimate(make(name, (3, 4), **options), function))
+
+
+def check_gradients(estimate: Estimate) -> None:
     names, values = zip(*estimate.named_parameters(), strict=True)
 
     def of_parameters(*values: torch.Tensor) -> torch.Tensor:
@@ -234,15 +238,16 @@ def test_the_reparameterized_estimate_is_the_bound(bound):
     assert torch.equal(reparameterized(bound)(particles), bound(particles.log_w))
 
 
-@every_model
-def test_analytic_kl_estimates_the_elbo_too(name):
-    with torch.no_grad(), seeded(1):
-        particles = make(name).particles(images(3), 4000)
-    gap = analytic_kl(particles) - reparameterized(bounds.elbo)(particles)
-    # They share the likelihood; what differs is the KL, drawn or in closed form.
-    se = (particles.log_prior - particles.log_q).std(0) / math.sqrt(4000)
-    assert (gap.abs() < 4 * se).all()
-    assert (gap != 0).all()
+def test_analytic_kl_estimates_the_elbo_too(subtests):
+    for name in models.MODELS:
+        with subtests.test(name):
+            with torch.no_grad(), seeded(1):
+                particles = make(name).particles(images(3), 4000)
+            gap = analytic_kl(particles) - reparameterized(bounds.elbo)(particles)
+            # They share the likelihood and differ in the KL: estimated, or in closed form.
+            se = (particles.log_prior - particles.log_q).std(0) / math.sqrt(4000)
+            assert (gap.abs() < 4 * se).all()
+            assert (gap != 0).all()
 
 
 # Pixels.
@@ -263,7 +268,7 @@ def test_probabilities_of_zero_and_one_keep_their_gradient():
     torch.testing.assert_close(pixels.mean, probs, rtol=0, atol=2e-6)
     (gradient,) = torch.autograd.grad(pixels.log_prob(torch.full((1, 1, 3), 0.5)), probs)
     assert gradient.isfinite().all()
-    assert gradient[0, 0, 0] > 0 > gradient[0, 0, 1]  # each is drawn back from its edge
+    assert gradient[0, 0, 0] > 0 > gradient[0, 0, 1]  # each is pulled back from its limit
 
 
 def test_sampled_pixels_are_binary_with_the_right_mean():
@@ -278,12 +283,12 @@ def test_sampled_pixels_are_binary_with_the_right_mean():
 # Bad input.
 
 
-def test_an_unknown_model_is_answered_with_the_known():
+def test_an_unknown_model_is_refused_with_a_list_of_the_known_models():
     with pytest.raises(ValueError, match=r"unknown model 'afine'; known: plain, .*affine, tps"):
         models.build("afine")
 
 
-def test_u_without_a_warp_and_a_warp_without_u_are_refused():
+def test_u_without_a_warp_is_refused_and_so_is_a_warp_without_u():
     with pytest.raises(ValueError, match="no warp to use u; got dim_u=6"):
         models.build("plain", dim_u=6)
     with pytest.raises(ValueError, match="'tps' needs pose latents; got dim_u=0"):
@@ -296,30 +301,31 @@ def test_fewer_than_one_draw_is_refused(k):
         make("plain").particles(images(2), k)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 8), (2, 3, 5, 8), (2, 1, 8, 5), (1, 5, 8), (2, 40)])
-@every_model
-def test_images_of_a_wrong_shape_are_refused(name, shape):
-    with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 5, 8\), got \(.*\)"):
-        make(name).particles(torch.zeros(shape))
+def test_images_of_a_wrong_shape_are_refused(subtests):
+    shapes = [(2, 5, 8), (2, 3, 5, 8), (2, 1, 8, 5), (1, 5, 8), (2, 40)]
+    message = r"expected images of shape \(B, 1, 5, 8\), got \(.*\)"
+    for name, shape in itertools.product(models.MODELS, shapes):
+        with subtests.test(name, shape=shape), pytest.raises(ValueError, match=message):
+            make(name).particles(torch.zeros(shape))
 
 
 # What a warp resamples, and what it finds outside the frame.
 
 
-@pytest.mark.parametrize("resample", models.RESAMPLED)
-@pytest.mark.parametrize("padding", ["zeros", "border"])
-@pytest.mark.parametrize("name", ["affine", "tps"])
-def test_at_theta_zero_a_warped_decoder_shows_its_canonical_image(name, resample, padding):
-    model = models.build(name, (28, 28), resample=resample, padding=padding)
-    with torch.no_grad():
-        model.decoder.pose.weight.zero_()
-        latents = model.sample_latents(3)
-        shown = model.decoder(latents).mean
-    torch.testing.assert_close(shown, model.canonical(latents), rtol=1e-4, atol=1e-5)
+def test_at_theta_zero_a_warped_decoder_shows_its_canonical_image(subtests):
+    choices = itertools.product(["affine", "tps"], models.RESAMPLED, ["zeros", "border"])
+    for name, resample, padding in choices:
+        with subtests.test(name, resample=resample, padding=padding):
+            model = models.build(name, (28, 28), resample=resample, padding=padding)
+            with torch.no_grad():
+                model.decoder.pose.weight.zero_()
+                latents = model.sample_latents(3)
+                shown = model.decoder(latents).mean
+            torch.testing.assert_close(shown, model.canonical(latents), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("resample", models.RESAMPLED)
-def test_outside_the_frame_lies_paper_with_zeros_and_the_edge_with_border(resample):
+def test_outside_the_frame_zeros_give_blank_paper_and_border_repeats_the_edge(resample):
     for padding, expected in (("zeros", 0.0), ("border", 0.9)):
         model = models.build("translation", (6, 6), resample=resample, padding=padding)
         with torch.no_grad():
@@ -330,7 +336,7 @@ def test_outside_the_frame_lies_paper_with_zeros_and_the_edge_with_border(resamp
         torch.testing.assert_close(outside, torch.full_like(outside, expected), rtol=0, atol=2e-6)
 
 
-def test_options_of_a_warp_are_named_and_a_plain_model_has_none():
+def test_an_unknown_warp_option_is_refused_and_a_plain_model_has_none():
     with pytest.raises(ValueError, match="unknown kind of values to resample 'log'; known: probs,"):
         models.build("affine", resample="log")
     with pytest.raises(ValueError, match="unknown padding 'zero'; known: zeros, border"):

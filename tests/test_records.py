@@ -57,23 +57,23 @@ def path(tmp_path) -> Path:
 # Records.
 
 
-def test_a_record_comes_back_as_it_was_saved(path):
+def test_a_saved_record_loads_unchanged(path):
     assert load_record(path) == RECORD
 
 
-def test_a_record_is_json_that_anyone_can_read(path):
+def test_a_record_is_plain_json(path):
     assert json.loads(path.read_text()) == json.loads(json.dumps(dataclasses.asdict(RECORD)))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_a_number_that_is_none_is_not_saved_and_the_old_record_stays(path, number):
+def test_a_number_that_is_not_finite_is_not_saved_and_the_old_record_stays(path, number):
     with pytest.raises(ValueError, match="JSON"):
         dataclasses.replace(RECORD, nll_mc_se=number).save(path)
     assert load_record(path) == RECORD
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_record_is_whole_on_the_disk_before_it_takes_the_old_ones_place(path, monkeypatch):
+def test_a_record_is_on_disk_in_full_before_it_replaces_the_old_one(path, monkeypatch):
     def fsync(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -103,25 +103,28 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_what_is_not_a_whole_record_is_refused_by_its_name(path, damage):
-    path.write_text(DAMAGE[damage](path.read_text()))
-    with pytest.raises(ValueError, match=r"record\.json is not a complete run record \(.*delete"):
-        load_record(path)
+def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, path):
+    whole = path.read_text()
+    message = r"record\.json is not a complete run record \(.*delete it"
+    for name, damage in DAMAGE.items():
+        with subtests.test(name):
+            path.write_text(damage(whole))
+            with pytest.raises(ValueError, match=message):
+                load_record(path)
 
 
-def test_bytes_that_are_no_text_are_refused(path):
+def test_bytes_that_are_not_text_are_refused(path):
     path.write_bytes(b"\xff\xfe" + path.read_bytes())
     with pytest.raises(ValueError, match=r"record\.json is not a complete run record"):
         load_record(path)
 
 
-def test_a_missing_record_is_a_missing_file(tmp_path):
+def test_loading_a_missing_record_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_record(tmp_path / "record.json")
 
 
-# Runs: the book's, at the size of a test.
+# Runs: the book's, scaled down for tests.
 
 TINY = Profile("tiny", "mini", 100, {1: 2, 5: 1, 50: 1}, n_test=10, nll_samples=30)
 
@@ -133,7 +136,7 @@ def fingerprints() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def ready_fingerprints(fingerprints, monkeypatch) -> None:
-    """A fingerprint trains and evaluates too: keep it from what tests break or count."""
+    """A fingerprint trains and evaluates too: shield it from whatever a test breaks or counts."""
     known = {RUNS[name]: found for name, found in fingerprints.items()}
     monkeypatch.setattr(runner, "fingerprint", lambda config: known.get(config, 16 * "0"))
 
@@ -141,7 +144,7 @@ def ready_fingerprints(fingerprints, monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def digits() -> tuple[data.Images, data.Images]:
     train, test = experiments.load_data(TINY)
-    return train.to("cpu"), test.to("cpu")  # where results are the same bit for bit
+    return train.to("cpu"), test.to("cpu")  # the CPU repeats results bit for bit
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, digits) -> Path:
-    """A runs folder in which two runs are finished."""
+    """A runs folder with two finished runs."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TVAE_RUNS", str(folder))
@@ -163,7 +166,7 @@ def finished(tmp_path_factory, digits) -> Path:
 
 @pytest.fixture
 def kept(finished, runs) -> Path:
-    """The folder of the finished run "affine-vae", in a copy that a test may damage."""
+    """The folder of the finished run "affine-vae": a copy, which a test may damage."""
     shutil.copytree(finished, runs)
     (folder,) = runs.glob("affine-vae-*")
     return folder
@@ -174,18 +177,18 @@ def record_in(folder: Path) -> Path:
     return path
 
 
-class TrainedAnew(Exception):
+class TrainedAgain(Exception):
     pass
 
 
-def train_anew(*_, **__) -> None:
-    raise TrainedAnew
+def train_again(*_, **__) -> None:
+    raise TrainedAgain
 
 
 @pytest.fixture
 def untrained(monkeypatch) -> None:
-    """To train is an error."""
-    monkeypatch.setattr(training, "fit", train_anew)
+    """Make training an error."""
+    monkeypatch.setattr(training, "fit", train_again)
 
 
 def assert_same_weights(one: models.VAE, other: models.VAE) -> None:
@@ -194,7 +197,7 @@ def assert_same_weights(one: models.VAE, other: models.VAE) -> None:
 
 
 @pytest.mark.parametrize("name", ["affine-vae", "plain-iwae5"])
-def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch, untrained, name):
+def test_a_record_agrees_with_a_recomputation(finished, digits, monkeypatch, untrained, name):
     monkeypatch.setenv("TVAE_RUNS", str(finished))
     train, test = digits
     if RUNS[name].binarization == "dynamic":
@@ -238,10 +241,10 @@ def test_a_record_holds_what_a_recomputation_gives(finished, digits, monkeypatch
     assert record.seconds["train"] == sum(row["seconds"] for row in record.curves)
 
 
-def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, capsys):
+def test_a_second_call_loads_the_run_that_the_first_one_saved(runs, digits, monkeypatch, capsys):
     first = experiments.run("affine-vae", *digits, profile=TINY)
     capsys.readouterr()
-    monkeypatch.setattr(training, "fit", train_anew)
+    monkeypatch.setattr(training, "fit", train_again)
     second = experiments.run("affine-vae", *digits, profile=TINY)
     printed = capsys.readouterr().out
     assert "affine-vae: loaded from affine-vae-tiny-seed0-" in printed
@@ -266,11 +269,11 @@ def test_a_second_call_loads_what_the_first_one_kept(runs, digits, monkeypatch, 
     ids=str,
 )
 @pytest.mark.usefixtures("kept", "untrained")
-def test_another_run_is_not_taken_for_a_kept_one(digits, change):
+def test_a_saved_run_is_not_mistaken_for_a_different_one(digits, change):
     arguments = {"name": "affine-vae", "seed": 0, "profile": TINY} | change
     for split, images in zip(("train", "test"), digits, strict=True):
         arguments[split] = images[change[split]] if split in change else images
-    with pytest.raises(TrainedAnew):
+    with pytest.raises(TrainedAgain):
         experiments.run(**arguments)
 
 
@@ -280,7 +283,7 @@ def test_another_run_is_not_taken_for_a_kept_one(digits, change):
     ids=str,
 )
 @pytest.mark.usefixtures("untrained")
-def test_a_kept_run_is_measured_anew_where_the_measure_is_another(kept, digits, change):
+def test_a_saved_run_is_evaluated_again_when_the_evaluation_changes(kept, digits, change):
     train, test = digits
     before = experiments.run("affine-vae", train, test, profile=TINY)
     test = test[change.get("test", slice(None))]
@@ -299,7 +302,7 @@ def test_a_kept_run_is_measured_anew_where_the_measure_is_another(kept, digits, 
     [(evaluation, "nll"), (runner, "write_atomically"), (RunRecord, "save")],
     ids=["evaluating", "writing weights", "writing the record"],
 )
-def test_a_run_killed_before_its_record_goes_on_from_its_last_epoch_to_the_same_record(
+def test_a_run_killed_before_its_record_resumes_after_its_last_epoch_to_the_same_record(
     finished, runs, digits, monkeypatch, place, step
 ):
     def kill(*_, **__) -> None:
@@ -310,7 +313,7 @@ def test_a_run_killed_before_its_record_goes_on_from_its_last_epoch_to_the_same_
         with pytest.raises(KeyboardInterrupt):
             experiments.run("affine-vae", *digits, profile=TINY)
     with monkeypatch.context() as patch:
-        patch.setattr(data.Batches, "__iter__", train_anew)  # all epochs are done
+        patch.setattr(data.Batches, "__iter__", train_again)  # all epochs are done
         model, record = experiments.run("affine-vae", *digits, profile=TINY)
 
     (folder,) = finished.glob("affine-vae-*")
@@ -343,20 +346,20 @@ def assert_refused(weights: Path, digits) -> None:
 
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("damage", WEIGHTS)
-def test_damaged_weights_are_refused_by_their_name(kept, digits, damage):
+def test_damaged_weights_are_refused_and_the_message_names_the_file(kept, digits, damage):
     weights = kept / "weights.safetensors"
     weights.write_bytes(WEIGHTS[damage](weights.read_bytes()))
     assert_refused(weights, digits)
 
 
 @pytest.mark.usefixtures("untrained")
-def test_missing_weights_are_refused_by_their_name(kept, digits):
+def test_missing_weights_are_refused_and_the_message_names_the_file(kept, digits):
     (kept / "weights.safetensors").unlink()
     assert_refused(kept / "weights.safetensors", digits)
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_damaged_record_is_refused_by_its_name(kept, digits):
+def test_a_run_with_a_damaged_record_is_refused_and_the_message_names_the_file(kept, digits):
     record_in(kept).write_text("{")
     with pytest.raises(ValueError, match=r"record-\w+\.json is not a complete run record"):
         experiments.run("affine-vae", *digits, profile=TINY)
@@ -364,7 +367,7 @@ def test_a_damaged_record_is_refused_by_its_name(kept, digits):
 
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\0"])
-def test_a_damaged_history_is_refused_by_its_name(kept, digits, content):
+def test_a_damaged_history_is_refused_and_the_message_names_the_file(kept, digits, content):
     record_in(kept).unlink()
     (kept / "training.json").write_text(content)
     with pytest.raises(ValueError, match=r"training\.json is not complete .*; delete the folder"):
@@ -390,13 +393,13 @@ def test_seeds_side_by_side_start_as_they_would_alone_and_each_has_its_record(
         with seeded(seed):
             alone = runner.untrained(RUNS["affine-vae"], digits[0], seed).state_dict()
         assert all(torch.equal(alone[name], started[seed][name]) for name in alone)
-    # One of them alone, asked for later, is the one that is kept.
-    monkeypatch.setattr(training, "fit", train_anew)
+    # A later request for one of these seeds loads its saved run.
+    monkeypatch.setattr(training, "fit", train_again)
     assert experiments.run("affine-vae", *digits, seed=3, profile=TINY).record == together[1].record
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_end_within_the_spread_of_runs_alone(runs, digits):
+def test_seeds_trained_side_by_side_agree_with_seeds_trained_alone(runs, digits):
     profile = dataclasses.replace(TINY, epochs={1: 20})
     seeds = range(5)
     alone = experiments.run_seeds("plain-vae", *digits, seeds, profile, side_by_side=False)
@@ -410,20 +413,19 @@ def test_seeds_side_by_side_end_within_the_spread_of_runs_alone(runs, digits):
     assert abs(means[0].mean() - means[1].mean()) < 4 * standard_error
 
 
-def test_an_unknown_run_is_answered_with_the_known(digits):
+def test_an_unknown_run_is_refused_with_a_list_of_the_known_runs(digits):
     with pytest.raises(ValueError, match=r"unknown run 'affine'; known: plain-vae, affine-vae"):
         experiments.run("affine", *digits)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_every_run_can_be_built_in_every_profile(name):
-    config = RUNS[name]
-    assert config.model in models.MODELS
-    assert config.objective in ESTIMATORS
-    assert (config.estimator or config.objective) in ESTIMATORS
-    assert config.optimizer in OPTIMIZERS
-    assert config.binarization in data.BINARIZATIONS
-    assert all(config.k in profile.epochs for profile in PROFILES.values())
+def test_every_run_can_be_built_in_every_profile():
+    for name, config in RUNS.items():
+        assert config.model in models.MODELS, name
+        assert config.objective in ESTIMATORS, name
+        assert (config.estimator or config.objective) in ESTIMATORS, name
+        assert config.optimizer in OPTIMIZERS, name
+        assert config.binarization in data.BINARIZATIONS, name
+        assert all(config.k in profile.epochs for profile in PROFILES.values()), name
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ def test_every_run_can_be_built_in_every_profile(name):
         ("ciwae-0.5", lambda p: (p.log_w.mean(0) + p.log_w.exp().mean(0).log()) / 2),
     ],
 )
-def test_an_objective_is_what_its_name_says(objective, value):
+def test_an_objective_computes_the_bound_it_is_named_after(objective, value):
     particles = LinearGaussian(shift=0.5).particles(LinearGaussian().images(3).x, 8)
     estimate = ESTIMATORS[objective](particles)
     torch.testing.assert_close(estimate, value(particles))
@@ -448,7 +450,7 @@ def test_an_objective_is_what_its_name_says(objective, value):
 
 @pytest.fixture
 def package(kept, tmp_path, monkeypatch) -> Path:
-    """A package whose one pretrained run is the finished one, with its weights halved."""
+    """A package whose only pretrained run is the finished one, with weights in half precision."""
     folder = tmp_path / "package" / "pretrained"
     folder.mkdir(parents=True)
     state = safetensors.torch.load_file(kept / "weights.safetensors")
@@ -464,7 +466,7 @@ def package(kept, tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_pretrained_gives_the_model_in_float32_and_its_record(package, kept):
+def test_load_pretrained_returns_the_model_in_float32_and_its_record(package, kept):
     run = results.load_pretrained("affine-vae")
     assert run.record == results.record_of("affine-vae") == load_record(record_in(kept))
     state = safetensors.torch.load_file(kept / "weights.safetensors")
@@ -482,12 +484,12 @@ def test_a_single_wrong_bit_in_a_pretrained_file_is_found(package, file):
 
 
 @pytest.mark.usefixtures("package")
-def test_an_unknown_pretrained_model_is_answered_with_the_known():
+def test_an_unknown_pretrained_model_is_refused_with_a_list_of_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown record 'affine'; known: affine-vae"):
         results.load_pretrained("affine")
 
 
-def test_a_chapter_may_take_the_books_weights_instead_of_training(monkeypatch, capsys):
+def test_a_chapter_can_use_the_weights_of_the_book_instead_of_training(monkeypatch, capsys):
     monkeypatch.setattr(training, "fit", None)
     images = data.load("mini", "test")[:3]
     run = experiments.run("affine-vae", images, images, pretrained=True)
@@ -498,7 +500,7 @@ def test_a_chapter_may_take_the_books_weights_instead_of_training(monkeypatch, c
 # Profiles.
 
 
-def test_a_profile_is_chosen_by_name_or_by_the_machine(monkeypatch):
+def test_the_profile_is_chosen_by_name_or_else_by_the_machine(monkeypatch):
     monkeypatch.delenv("TVAE_DEVICE")
     for gpu in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
@@ -512,13 +514,13 @@ def test_a_profile_is_chosen_by_name_or_by_the_machine(monkeypatch):
         assert runner.current_profile() == (paper if gpu else PROFILES["reader"])
 
 
-def test_an_unknown_profile_is_answered_with_the_known(monkeypatch):
+def test_an_unknown_profile_is_refused_with_a_list_of_the_known_profiles(monkeypatch):
     monkeypatch.setenv("TVAE_PROFILE", "papr")
     with pytest.raises(ValueError, match=r"unknown profile \(TVAE_PROFILE\) 'papr'; known: smoke,"):
         runner.current_profile()
 
 
-def test_a_small_test_set_is_spread_over_the_whole(capsys):
+def test_a_small_test_set_is_spread_evenly_over_the_full_one(capsys):
     train, test = experiments.load_data(PROFILES["smoke"])
     assert "profile smoke: 1,000 training and 50 test images of mini on" in capsys.readouterr().out
     assert torch.equal(train.pixels.cpu(), data.load("mini", "train").pixels[:1000])
@@ -526,7 +528,7 @@ def test_a_small_test_set_is_spread_over_the_whole(capsys):
 
 
 def test_images_of_another_profile_are_refused(monkeypatch):
-    """A record must not say "reader" of a run that was trained on a tenth of its images."""
+    """A record must not say "reader" for a run that was trained on a tenth of those images."""
     monkeypatch.setenv("TVAE_PROFILE", "smoke")
     train, test = experiments.load_data(dataclasses.replace(PROFILES["smoke"], n_train=100))
     with pytest.raises(
@@ -535,7 +537,7 @@ def test_images_of_another_profile_are_refused(monkeypatch):
         experiments.run("plain-vae", train, test)
 
 
-def test_images_that_are_changed_in_place_are_other_images(runs, digits):
+def test_images_changed_in_place_count_as_different_images(runs, digits):
     train, test = digits
     train = dataclasses.replace(train, pixels=train.pixels.clone())
     first = experiments.run("affine-vae", train, test, profile=TINY)
@@ -545,7 +547,7 @@ def test_images_that_are_changed_in_place_are_other_images(runs, digits):
     assert second.record.curves[-1]["bound"] != first.record.curves[-1]["bound"]
 
 
-def test_a_machine_says_who_shared_it(monkeypatch):
+def test_a_machine_says_how_many_workers_shared_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for workers, words in ((1, "a GPU"), (2, "a GPU"), (8, "a GPU, shared by 4 workers")):
@@ -556,14 +558,14 @@ def test_a_machine_says_who_shared_it(monkeypatch):
     assert Machine.here(torch.device("cpu")) == Machine("CPU", torch.get_num_threads())
 
 
-def test_a_gap_over_seeds_has_the_error_of_training(monkeypatch, tmp_path):
+def test_the_error_of_a_gap_comes_from_the_spread_over_seeds(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "SEEDS", tmp_path / "seeds.json")
     nll = {"plain-vae": [100, 102, 104], "tps-vae": [90, 91, 92], "affine-vae": [91, 92]}
     summary = {name: {"nll": values, "recon": []} for name, values in nll.items()}
     results.SEEDS.write_text(json.dumps(summary))
     gap = results.gap_over_seeds("tps-vae", "plain-vae")
     assert gap[:2] == (-11, pytest.approx((4 / 3 + 1 / 3) ** 0.5))
-    # Welch's degrees of freedom: (4/3 + 1/3)^2 / ((4/3)^2 / 2 + (1/3)^2 / 2) = 2.94, of which
+    # Welch's degrees of freedom: (4/3 + 1/3)^2 / ((4/3)^2 / 2 + (1/3)^2 / 2) = 2.94, for which
     # tables of Student's t give 3.22 as the 97.5 % point.
     assert gap.margin == pytest.approx(3.22 * gap.error, rel=2e-3)
     for mean, beyond in ((-2.1, True), (2.1, True), (-1.9, False)):

@@ -1,4 +1,4 @@
-"""The one command that makes all numbers: its plan, its division among workers, its second call."""
+"""The one command that computes all numbers: its plan, how workers share it, how it resumes."""
 
 import json
 import os
@@ -20,13 +20,13 @@ SMALL = ("--only", "plain-vae", "--only", "plain-multi1", "--seeds", "2", "--epo
 def runs(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TVAE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("TVAE_PROFILE", "smoke")
-    # It trains and evaluates as well, and would be counted among the runs: see test_fingerprint.
+    # A fingerprint trains and evaluates too, which would be counted here. See test_fingerprint.
     monkeypatch.setattr(runner, "fingerprint", lambda config: 16 * "0")
     return tmp_path / "runs"
 
 
 def finished(runs: Path) -> list[tuple[str, int]]:
-    """Names and seeds of the finished runs."""
+    """The names and seeds of the finished runs."""
     records = [json.loads(path.read_text()) for path in runs.glob("*/record-*.json")]
     return sorted((record["name"], record["seed"]) for record in records)
 
@@ -37,12 +37,12 @@ ALL = [("plain-multi1", 0), ("plain-multi1", 1), ("plain-vae", 0), ("plain-vae",
 # The plan.
 
 
-def test_a_name_stands_for_one_run_whatever_the_recipe():
+def test_a_name_means_the_same_run_in_every_recipe():
     for recipe in RECIPES.values():
         assert all(RUNS[name] == config for name, config in recipe.items())
 
 
-def test_an_ablation_differs_from_the_modern_run_in_one_choice():
+def test_an_ablation_differs_from_the_modern_run_in_one_setting():
     modern = {name: RUNS[name].settings() for name in RUNS if name.endswith("iwae5-modern")}
     for name, config in RECIPES["ablation"].items():
         settings, base = config.settings(), modern[f"{config.model}-iwae5-modern"]
@@ -60,7 +60,7 @@ def test_a_bound_is_not_trained_under_the_name_of_another(objective, estimator):
         Config("plain", objective, 5, estimator=estimator)
 
 
-def test_the_ways_to_spend_16_draws_differ_in_objective_and_estimator_alone():
+def test_the_ways_to_spend_16_draws_differ_only_in_objective_and_estimator():
     for model in ("plain", "affine"):
         settings = [c.settings() for c in RECIPES["gradients"].values() if c.model == model]
         ways = {(s.pop("objective"), s.pop("estimator", None)) for s in settings}
@@ -82,7 +82,7 @@ def test_ablations_run_on_held_out_training_images(recipe, capsys, monkeypatch):
     assert "cannot be combined with others" in capsys.readouterr().err
 
 
-def test_a_cpu_takes_one_seed_at_a_time_and_a_gpu_all_of_them():
+def test_a_cpu_trains_one_seed_at_a_time_and_a_gpu_all_of_them_at_once():
     assert tasks(["a", "b"], (0, 7), False) == [
         Task("a", (0,)),
         Task("b", (0,)),
@@ -95,14 +95,14 @@ def test_a_cpu_takes_one_seed_at_a_time_and_a_gpu_all_of_them():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("side_by_side", [False, True])
-def test_workers_share_all_tasks_and_no_two_have_the_same(size, side_by_side):
+def test_each_task_goes_to_exactly_one_worker(size, side_by_side):
     todo = tasks(list(RUNS), range(3), side_by_side)
     shares = [share(todo, rank, size, PROFILES["paper"]) for rank in range(size)]
     assert sorted(task for mine in shares for task in mine) == sorted(todo)
     assert all(mine == [task for task in todo if task in mine] for mine in shares)  # in order
 
 
-def test_no_worker_gets_much_more_than_another():
+def test_no_worker_gets_many_more_tasks_than_another():
     todo = [task for task in tasks(list(RUNS), range(3), False) if "50" not in task.name]
     for size in (2, 3, 5):
         counts = [len(share(todo, rank, size, PROFILES["paper"])) for rank in range(size)]
@@ -118,7 +118,7 @@ def test_no_worker_gets_much_more_than_another():
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, (2, 4)),
     ],
 )
-def test_a_worker_knows_its_place_from_the_launcher(environ, expected):
+def test_a_worker_reads_its_rank_from_the_launcher(environ, expected):
     assert worker(environ) == expected
 
 
@@ -127,7 +127,7 @@ def test_an_array_that_does_not_start_at_zero_is_refused():
         worker({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"})
 
 
-def test_times_are_told_in_hours_and_minutes():
+def test_times_are_printed_in_hours_and_minutes():
     assert [clock(s) for s in (0, 89, 3600, 7499)] == ["0 min", "1 min", "1 h 00 min", "2 h 05 min"]
 
 
@@ -150,7 +150,7 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(runs, capsys, monkeypatch):
     assert finished(runs) == []
 
 
-def test_a_second_call_does_only_what_is_left(runs, capsys, monkeypatch):
+def test_a_second_call_does_only_the_remaining_tasks(runs, capsys, monkeypatch):
     fit, calls = training.fit, []
 
     def killed_in_the_third(*arguments, **options):
@@ -176,7 +176,7 @@ def test_a_second_call_does_only_what_is_left(runs, capsys, monkeypatch):
     assert capsys.readouterr().out.count("finished") == 4
 
 
-def test_the_first_seed_is_measured_on_all_test_images_as_well(runs, monkeypatch):
+def test_the_first_seed_is_also_evaluated_on_all_test_images(runs, monkeypatch):
     few = Profile("paper", "mini", 100, {1: 1, 5: 1, 50: 1}, 20, 10)
     monkeypatch.setattr(runner, "current_profile", lambda: few)
     reproduce.main(["--only", "plain-vae", "--seeds", "2"])
@@ -199,20 +199,22 @@ def test_the_first_seed_is_measured_on_all_test_images_as_well(runs, monkeypatch
         (["--recipe", "studie"], "invalid choice: 'studie'"),
     ],
 )
-def test_a_wrong_argument_is_answered_with_what_is_wanted(capsys, arguments, message):
+def test_a_wrong_argument_is_refused_and_the_message_says_what_is_expected(
+    capsys, arguments, message
+):
     with pytest.raises(SystemExit):
         reproduce.main(arguments)
     assert message in capsys.readouterr().err
 
 
-def test_seeds_are_a_number_or_a_list():
+def test_seeds_are_given_as_a_count_or_a_list():
     assert reproduce._seeds("3") == (0, 1, 2)
     assert reproduce._seeds("4,") == (4,)
     assert reproduce._seeds("5,1,5") == (5, 1)
 
 
 @pytest.mark.slow
-def test_two_processes_under_torchrun_share_the_runs(runs):
+def test_two_processes_under_torchrun_divide_the_runs_between_them(runs):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     done = subprocess.run(
@@ -224,6 +226,6 @@ def test_two_processes_under_torchrun_share_the_runs(runs):
     )
     assert done.returncode == 0, done.stderr
     assert finished(runs) == ALL
-    assert done.stdout.count("epoch   1:") == 4  # none was trained twice
+    assert done.stdout.count("epoch   1:") == 4  # no run was trained twice
     for rank in (0, 1):
         assert f"worker {rank} of 2: 2 of 4 tasks" in done.stdout

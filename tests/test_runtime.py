@@ -1,4 +1,4 @@
-"""Laws of randomness and files."""
+"""Laws of random numbers, files and devices."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from tvae_core.runtime import (
 )
 
 
-def test_what_is_drawn_inside_depends_on_the_seed_and_what_is_drawn_after_does_not():
+def test_draws_in_a_seeded_block_depend_on_the_seed_and_later_draws_do_not():
     torch.manual_seed(1)
     undisturbed = torch.rand(4)
     torch.manual_seed(1)
@@ -29,7 +29,7 @@ def test_what_is_drawn_inside_depends_on_the_seed_and_what_is_drawn_after_does_n
         assert not torch.equal(torch.rand(3), inside)
 
 
-def test_generators_are_put_back_after_an_error_too():
+def test_generators_are_restored_after_an_error_too():
     before = torch.get_rng_state()
 
     def fail() -> None:
@@ -42,7 +42,7 @@ def test_generators_are_put_back_after_an_error_too():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_kept_state_gives_the_same_draws_again():
+def test_a_saved_state_gives_the_same_draws_again():
     state = rng_state()
     draws = torch.rand(3)
     set_rng_state(state)
@@ -55,14 +55,14 @@ def path(tmp_path) -> Path:
     return tmp_path / "file"
 
 
-def test_a_written_file_is_in_place_and_nothing_else_is(path):
+def test_a_write_leaves_the_file_and_nothing_else(path):
     write_atomically(path, lambda file: file.write(b"new"))
     write_atomically(path.parent / "below" / "file", lambda file: file.write(b"new"))
     assert {p.name for p in path.parent.iterdir()} == {"file", "below"}
     assert path.read_bytes() == (path.parent / "below" / "file").read_bytes() == b"new"
 
 
-def test_until_it_is_written_the_old_file_is_read(path):
+def test_the_old_file_can_be_read_until_the_new_one_is_complete(path):
     seen = []
 
     def write(file) -> None:
@@ -92,7 +92,7 @@ def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
     def write(file) -> None:
         file.write(b"half")
         file.flush()
-        os._exit(1)  # as if killed: nothing is tidied up
+        os._exit(1)  # as if killed: nothing is cleaned up
 
     child = os.fork()
     if child == 0:
@@ -101,12 +101,12 @@ def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
     assert path.read_bytes() == b"old"
 
 
-def test_a_place_that_cannot_be_written_is_named(path):
+def test_an_error_names_the_file_that_cannot_be_written(path):
     with pytest.raises(OSError, match=r"cannot write .*file/below .*TVAE_DATA.*TVAE_RUNS"):
         write_atomically(path / "below", lambda file: file.write(b"new"))
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(path):
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path):
     def write(file) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -121,7 +121,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(path):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A function that makes this a machine with the devices it is given, and TVAE_DEVICE unset."""
+    """A function that makes this a machine with the given devices and unsets TVAE_DEVICE."""
 
     def with_(*devices: str) -> None:
         monkeypatch.delenv("TVAE_DEVICE", raising=False)
@@ -139,7 +139,7 @@ def test_the_fastest_device_is_picked(machine, devices, picked):
     assert pick_device().type == picked
 
 
-def test_a_device_may_be_named(machine, monkeypatch):
+def test_a_device_can_be_chosen_by_name(machine, monkeypatch):
     machine("cuda")
     monkeypatch.setenv("TVAE_DEVICE", "cpu")
     assert pick_device().type == "cpu"

@@ -1,5 +1,5 @@
-"""Laws of training: a resumed run equals an uninterrupted one, errors name what happened, and the
-learning rate, the history and the checkpoint are what they say."""
+"""Laws of training: a resumed run equals an uninterrupted one, errors say what happened, and the
+learning rate, the history and the checkpoint are correct."""
 
 import errno
 import itertools
@@ -27,19 +27,18 @@ every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=
 
 
 @every_optimizer
-@pytest.mark.parametrize("batches_done", [BATCHES, BATCHES + 1, 2 * BATCHES + 3, 4 * BATCHES - 1])
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(
-    tmp_path, optimizer, batches_done
-):
-    checkpoint = tmp_path / "checkpoint.pt"
-    with pytest.raises(KeyboardInterrupt):
-        train(checkpoint, batches=Disturbed(batches_done, kill), optimizer=optimizer)
-    # Another seed: all that the result depends on must come from the checkpoint.
-    resumed = train(checkpoint, seed=99, optimizer=optimizer)
-    assert_same_run(resumed, train(optimizer=optimizer))
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(subtests, tmp_path, optimizer):
+    uninterrupted = train(optimizer=optimizer)
+    for batches_done in (BATCHES, BATCHES + 1, 2 * BATCHES + 3, 4 * BATCHES - 1):
+        with subtests.test(batches_done=batches_done):
+            checkpoint = tmp_path / f"{batches_done}.pt"
+            with pytest.raises(KeyboardInterrupt):
+                train(checkpoint, batches=Disturbed(batches_done, kill), optimizer=optimizer)
+            # Another seed: everything that the result depends on must come from the checkpoint.
+            assert_same_run(train(checkpoint, seed=99, optimizer=optimizer), uninterrupted)
 
 
-def test_a_run_killed_again_and_again_arrives_as_well(tmp_path):
+def test_a_run_that_is_killed_repeatedly_ends_at_the_same_result(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     for seed in range(EPOCHS - 1):
         with pytest.raises(KeyboardInterrupt):
@@ -56,7 +55,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 @every_optimizer
-def test_the_seed_alone_decides_the_result(optimizer, tmp_path):
+def test_the_result_depends_only_on_the_seed(optimizer, tmp_path):
     one = train(optimizer=optimizer)
     torch.rand(3)
     assert_same_run(one, train(tmp_path / "checkpoint.pt", optimizer=optimizer))
@@ -95,17 +94,19 @@ def assert_refused(checkpoint: Path, **options) -> None:
     assert str(checkpoint) in str(info.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", bytes(1000), b"\xff" * 1000])
-def test_a_corrupt_checkpoint_is_refused(checkpoint, content):
-    checkpoint.write_bytes(content)
-    assert_refused(checkpoint)
+def test_a_corrupt_checkpoint_is_refused(subtests, checkpoint):
+    for content in (b"", b"not a checkpoint at all", bytes(1000), b"\xff" * 1000):
+        with subtests.test(content=content[:10]):
+            checkpoint.write_bytes(content)
+            assert_refused(checkpoint)
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 0.99])
-def test_a_truncated_checkpoint_is_refused(checkpoint, fraction):
+def test_a_truncated_checkpoint_is_refused(subtests, checkpoint):
     content = checkpoint.read_bytes()
-    checkpoint.write_bytes(content[: int(fraction * len(content))])
-    assert_refused(checkpoint)
+    for fraction in (0.01, 0.1, 0.5, 0.9, 0.99):
+        with subtests.test(fraction=fraction):
+            checkpoint.write_bytes(content[: int(fraction * len(content))])
+            assert_refused(checkpoint)
 
 
 def test_a_single_wrong_bit_in_a_weight_is_found(checkpoint):
@@ -116,18 +117,19 @@ def test_a_single_wrong_bit_in_a_weight_is_found(checkpoint):
     assert_refused(checkpoint)
 
 
-@pytest.mark.parametrize("foreign", [[1], torch.zeros(3), 3, None, {}, {"model": 1}], ids=str)
-def test_what_torch_can_load_but_is_no_checkpoint_is_refused(checkpoint, foreign):
-    torch.save(foreign, checkpoint)
-    assert_refused(checkpoint)
+def test_a_torch_file_that_is_not_a_checkpoint_is_refused(subtests, checkpoint):
+    for content in ([1], torch.zeros(3), 3, None, {}, {"model": 1}):
+        with subtests.test(content=content):
+            torch.save(content, checkpoint)
+            assert_refused(checkpoint)
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "history", "rng"])
-def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, part):
+def test_a_checkpoint_with_a_missing_part_is_refused(subtests, checkpoint):
     state = torch.load(checkpoint)
-    del state[part]
-    torch.save(state, checkpoint)
-    assert_refused(checkpoint)
+    for part in ("model", "optimizer", "schedule", "history", "rng"):
+        with subtests.test(part):
+            torch.save({name: kept for name, kept in state.items() if name != part}, checkpoint)
+            assert_refused(checkpoint)
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoint):
@@ -138,16 +140,16 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoint):
         )
 
 
-# What a history says.
+# The history.
 
 
 @pytest.mark.parametrize("check_every", [1, 3, 50])
-def test_history_holds_means_over_images(monkeypatch, check_every):
-    """With a model that stands still, and the last batch a third of the others."""
+def test_the_history_holds_means_over_images(monkeypatch, check_every):
+    """The model does not change here, and the last batch is a third of the size of the others."""
     monkeypatch.setattr(training, "CHECK_EVERY", check_every)
     with seeded(0):
         model, batches = toy_model(), toy_batches("none")
-        rows = training.fit(model, batches, analytic_kl, epochs=2, optimizer=standing_still)
+        rows = training.fit(model, batches, analytic_kl, epochs=2, optimizer=frozen)
         q = model.posterior(batches.images.x)
     kl = (q.mean**2 + q.variance - 1) / 2 - q.stddev.log()
     for epoch, row in enumerate(rows, 1):
@@ -158,13 +160,13 @@ def test_history_holds_means_over_images(monkeypatch, check_every):
         assert row["seconds"] > 0
 
 
-def standing_still(model, epochs, batches):
+def frozen(model, epochs, batches):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
 
 
-def test_the_bound_in_the_history_is_the_bound_that_is_trained():
-    # Logged honestly: with the same draws, the IWAE's value lies above the ELBO's.
+def test_the_history_logs_the_bound_that_is_trained():
+    # With the same draws, the IWAE bound lies above the ELBO.
     with torch.no_grad(), seeded(0):
         model, batches = toy_model(), toy_batches("none")
         log_w = torch.cat([model.particles(x, 5).log_w for x in batches], 1)
@@ -176,7 +178,7 @@ def test_the_bound_in_the_history_is_the_bound_that_is_trained():
                 reparameterized(bound),
                 k=5,
                 epochs=1,
-                optimizer=standing_still,
+                optimizer=frozen,
             )
         assert row["bound"] == pytest.approx(bound(log_w).mean().item(), rel=1e-5)
 
@@ -192,15 +194,15 @@ def test_the_bound_in_the_history_is_the_bound_that_is_trained():
 def test_every_step_of_an_epoch_has_the_learning_rate_of_the_recipe(optimizer, rates):
     used, watched = watch(optimizer)
     _, history = train(epochs=50, optimizer=watched)
-    noted = [row["learning_rate"] for row in history]
-    assert used == [rate for rate in noted for _ in range(BATCHES)]
-    assert min(noted) > 0  # the last epoch learns too
+    logged = [row["learning_rate"] for row in history]
+    assert used == [rate for rate in logged for _ in range(BATCHES)]
+    assert min(logged) > 0  # the last epoch still learns
     for epoch, rate in rates.items():
-        assert noted[epoch - 1] == pytest.approx(rate, rel=1e-4)
+        assert logged[epoch - 1] == pytest.approx(rate, rel=1e-4)
 
 
 def watch(optimizer):
-    """The learning rates that an optimizer's steps used, and the recipe that notes them."""
+    """A list of the learning rates that the steps use, and the optimizer that fills it."""
     used = []
 
     def watched(model, epochs, batches):
@@ -211,7 +213,7 @@ def watch(optimizer):
     return used, watched
 
 
-def test_one_cycle_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():
+def test_one_cycle_rises_for_a_tenth_of_the_steps_and_then_falls_to_almost_zero():
     used, watched = watch(training.adam_one_cycle)
     train(epochs=10, optimizer=watched)
     assert len(used) == 10 * BATCHES
@@ -226,7 +228,7 @@ def test_one_cycle_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_a_reader_who_does_not_watch_gets_ten_lines(monkeypatch, capsys, live):
+def test_without_a_live_display_training_prints_ten_lines(monkeypatch, capsys, live):
     monkeypatch.setattr(training, "is_live", lambda: live)
     _, history = train(epochs=20)
     lines = capsys.readouterr().out.splitlines()
@@ -238,7 +240,7 @@ def test_a_reader_who_does_not_watch_gets_ten_lines(monkeypatch, capsys, live):
 
 
 @pytest.mark.parametrize("check_every", [1, 3, 50])
-def test_a_loss_that_is_not_finite_is_an_error_naming_epoch_batch_and_terms(
+def test_a_loss_that_is_not_finite_is_an_error_that_names_epoch_batch_and_terms(
     tmp_path, monkeypatch, check_every
 ):
     monkeypatch.setattr(training, "CHECK_EVERY", check_every)
@@ -248,13 +250,13 @@ def test_a_loss_that_is_not_finite_is_an_error_naming_epoch_batch_and_terms(
         match=r"not finite in epoch 2, batch 3: bound = nan, recon = nan, kl_z = nan, kl_u = nan\.",
     ):
         train(checkpoint, batches=Disturbed(BATCHES + 2, spoil))
-    # The last checkpoint is from before.
+    # The last checkpoint is from before the failure.
     state = torch.load(checkpoint)
     assert [row["epoch"] for row in state["history"]] == [1]
     assert all(parameter.isfinite().all() for parameter in state["model"].values())
 
 
-def test_the_error_tells_finite_terms_from_others():
+def test_the_error_shows_which_terms_are_finite():
     def overflowing(particles):
         return bounds.elbo(particles.log_w) - float("inf")
 
@@ -267,23 +269,22 @@ def test_the_error_tells_finite_terms_from_others():
 # It learns.
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-@pytest.mark.parametrize(
-    "estimator", [analytic_kl, reparameterized(bounds.iwae)], ids=["elbo", "iwae"]
-)
-def test_a_few_epochs_on_digits_raise_the_bound(name, estimator):
+def test_a_few_epochs_on_digits_raise_the_bound():
     images = data.load("mini", "train")[:256]
-    with seeded(0):
-        model = models.build(name, hidden=(64, 64))
-        history = training.fit(model, data.Batches(images, 32), estimator, k=2, epochs=3)
-    first, *_, last = (row["bound"] for row in history)
-    assert last > first + 50  # nats
+    estimators = {"elbo": analytic_kl, "iwae": reparameterized(bounds.iwae)}
+    for name, estimator in itertools.product(models.MODELS, estimators):
+        with seeded(0):
+            model = models.build(name, hidden=(64, 64))
+            batches = data.Batches(images, 32)
+            history = training.fit(model, batches, estimators[estimator], k=2, epochs=3)
+        first, *_, last = (row["bound"] for row in history)
+        assert last > first + 50, (name, estimator)  # nats
 
 
 # Warm-up.
 
 
-def test_warm_up_raises_the_kl_weight_to_1_step_by_step():
+def test_the_warm_up_raises_the_kl_weight_to_1_step_by_step():
     weights = []
 
     def watched(particles, kl_weight=1.0):
@@ -296,16 +297,16 @@ def test_warm_up_raises_the_kl_weight_to_1_step_by_step():
     assert weights == pytest.approx(rising + [1.0] * BATCHES)
 
 
-def test_the_bound_logged_during_the_warm_up_has_the_full_kl():
+def test_the_bound_logged_during_the_warm_up_contains_the_full_kl():
     rows = [
-        train(epochs=1, warm_up=warm_up, optimizer=standing_still, estimator=estimator)[1][0]
+        train(epochs=1, warm_up=warm_up, optimizer=frozen, estimator=estimator)[1][0]
         for warm_up in (0, 5)
         for estimator in (dreg, reparameterized(bounds.iwae))
     ]
     assert [row["bound"] for row in rows] == pytest.approx([rows[0]["bound"]] * 4, rel=1e-5)
 
 
-def test_a_run_killed_in_its_warm_up_resumes_with_the_kl_weight_of_its_epoch(tmp_path):
+def test_a_run_killed_during_its_warm_up_resumes_with_the_kl_weight_of_its_epoch(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint, batches=Disturbed(BATCHES + 1, kill), warm_up=3)

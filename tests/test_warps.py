@@ -1,8 +1,10 @@
-"""Laws of the warps: identities, matrices, shifts, and what makes a thin-plate spline one.
+"""Laws of the warps: identities, matrices, shifts, and what makes a spline a thin-plate spline.
 
 Coordinates are those of `grid_sample(align_corners=False)`: -1 and 1 are the outer edges.
 """
 
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -13,11 +15,10 @@ import torch.nn.functional as F
 from tvae_core.runtime import seeded
 from tvae_core.warps import PADDINGS, WARPS, control_points, make_warp, tps_basis
 
-# Every warp there is, so that a new one meets these laws without being asked.
-ALL = [(name, {}) for name in WARPS] + [("tps", {"n": n}) for n in (2, 4)]
-every_warp = pytest.mark.parametrize(("name", "options"), ALL)
-every_size = pytest.mark.parametrize("size", [(28, 28), (5, 8), (12, 23)])
-every_n = pytest.mark.parametrize("n", [2, 3, 4])
+# Every warp in the module: a new one is tested as soon as it is added.
+EVERY_WARP = [(name, {}) for name in WARPS] + [("tps", {"n": n}) for n in (2, 4)]
+SIZES = [(28, 28), (5, 8), (12, 23)]
+NS = [2, 3, 4]  # splines with n x n control points
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -30,22 +31,22 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
         return torch.randn(shape, dtype=dtype)
 
 
-@every_warp
-@every_size
-@pytest.mark.parametrize("padding", PADDINGS)
-def test_zero_parameters_leave_images_as_they_are(name, options, size, padding):
-    warp = make_warp(name, size, **options)
-    images = uniform(3, 2, *size)
-    warped = warp(images, torch.zeros(3, warp.n_params), padding)
-    torch.testing.assert_close(warped, images, rtol=0, atol=1e-6)
+def test_zero_parameters_leave_images_as_they_are(subtests):
+    for (name, options), size, padding in itertools.product(EVERY_WARP, SIZES, PADDINGS):
+        with subtests.test(name, **options, size=size, padding=padding):
+            warp = make_warp(name, size, **options)
+            images = uniform(3, 2, *size)
+            warped = warp(images, torch.zeros(3, warp.n_params), padding)
+            torch.testing.assert_close(warped, images, rtol=0, atol=1e-6)
 
 
-@every_size
-def test_affine_is_torchs_affine_grid(size):
+def test_the_affine_warp_agrees_with_torch(subtests):
     matrix = normal(7, 2, 3)
-    grid = make_warp("affine", size).grid((matrix - torch.eye(2, 3)).flatten(1))
-    expected = F.affine_grid(matrix, [7, 1, *size], align_corners=False)
-    torch.testing.assert_close(grid, expected, rtol=0, atol=1e-5)
+    for size in SIZES:
+        with subtests.test(size=size):
+            grid = make_warp("affine", size).grid((matrix - torch.eye(2, 3)).flatten(1))
+            expected = F.affine_grid(matrix, [7, 1, *size], align_corners=False)
+            torch.testing.assert_close(grid, expected, rtol=0, atol=1e-5)
 
 
 SUBGROUPS = {
@@ -59,23 +60,23 @@ SUBGROUPS = {
 }
 
 
-@pytest.mark.parametrize("name", SUBGROUPS)
-@every_size
-def test_lesser_warps_are_the_affine_of_their_matrix(name, size):
-    params, matrix = SUBGROUPS[name]
-    theta = torch.tensor(matrix) - torch.eye(2, 3)
-    torch.testing.assert_close(
-        make_warp(name, size).grid(torch.tensor(params)),
-        make_warp("affine", size).grid(theta.flatten()),
-    )
+def test_a_simpler_warp_is_the_affine_warp_with_the_same_matrix(subtests):
+    for (name, (params, matrix)), size in itertools.product(SUBGROUPS.items(), SIZES):
+        with subtests.test(name, size=size):
+            theta = torch.tensor(matrix) - torch.eye(2, 3)
+            torch.testing.assert_close(
+                make_warp(name, size).grid(torch.tensor(params)),
+                make_warp("affine", size).grid(theta.flatten()),
+            )
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_turning_the_grid_clockwise_turns_the_picture_the_other_way(turns):
+def test_turning_the_grid_clockwise_turns_the_picture_counter_clockwise(subtests):
     image = uniform(1, 1, 9, 9)
-    turned = make_warp("rotation", (9, 9))(image, torch.full((1, 1), turns * math.pi / 2))
-    # rot90 turns counter-clockwise. At the frame's edge, rounding blends in a bit of the padding.
-    torch.testing.assert_close(turned, image.rot90(turns, (-2, -1)), rtol=0, atol=1e-5)
+    for turns in (1, 2, 3):
+        with subtests.test(turns=turns):
+            turned = make_warp("rotation", (9, 9))(image, torch.full((1, 1), turns * math.pi / 2))
+            # rot90 turns counter-clockwise. Rounding blends a little padding into the outer pixels.
+            torch.testing.assert_close(turned, image.rot90(turns, (-2, -1)), rtol=0, atol=1e-5)
 
 
 def shift_params(name: str, tx: float, ty: float) -> torch.Tensor:
@@ -90,49 +91,50 @@ def shift_params(name: str, tx: float, ty: float) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("name", ["translation", "similarity", "affine", "tps"])
-@pytest.mark.parametrize(("dx", "dy"), [(1, 0), (0, -2), (-3, 2)])
-def test_a_shift_by_whole_pixels_is_roll_inside_the_frame(name, dx, dy):
+def test_inside_the_frame_a_shift_by_whole_pixels_is_a_roll(subtests):
     height, width = size = (6, 9)
     image = uniform(1, 1, *size)
-    # Looking dx pixels to the right moves the picture dx to the left.
-    shifted = make_warp(name, size)(image, shift_params(name, 2 * dx / width, 2 * dy / height))
-    rolled = image.roll((-dy, -dx), (-2, -1))
-    inside = (
-        ...,
-        slice(max(0, -dy), height - max(0, dy)),
-        slice(max(0, -dx), width - max(0, dx)),
-    )
-    torch.testing.assert_close(shifted[inside], rolled[inside], rtol=0, atol=1e-5)
+    names, shifts = ["translation", "similarity", "affine", "tps"], [(1, 0), (0, -2), (-3, 2)]
+    for name, (dx, dy) in itertools.product(names, shifts):
+        with subtests.test(name, dx=dx, dy=dy):
+            # Looking dx pixels to the right moves the picture dx to the left.
+            params = shift_params(name, 2 * dx / width, 2 * dy / height)
+            shifted = make_warp(name, size)(image, params)
+            rolled = image.roll((-dy, -dx), (-2, -1))
+            inside = (
+                ...,
+                slice(max(0, -dy), height - max(0, dy)),
+                slice(max(0, -dx), width - max(0, dx)),
+            )
+            torch.testing.assert_close(shifted[inside], rolled[inside], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("part", [0.25, 0.5])
-def test_between_pixels_lies_their_weighted_mean(part):
+def test_a_shift_by_part_of_a_pixel_mixes_two_neighbours(subtests):
     size = (6, 9)
     image = uniform(1, 1, *size)
-    params = torch.tensor([[2 * part / 9, 0.0]])
-    shifted = make_warp("translation", size)(image, params)
-    mean = (1 - part) * image[..., :-1] + part * image[..., 1:]
-    torch.testing.assert_close(shifted[..., :-1], mean, rtol=0, atol=1e-5)
+    for part in (0.25, 0.5):
+        with subtests.test(part=part):
+            params = torch.tensor([[2 * part / 9, 0.0]])
+            shifted = make_warp("translation", size)(image, params)
+            mean = (1 - part) * image[..., :-1] + part * image[..., 1:]
+            torch.testing.assert_close(shifted[..., :-1], mean, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("padding", "numpy_mode"),
-    [("zeros", "constant"), ("border", "edge"), ("reflection", "symmetric")],
-)
-@pytest.mark.parametrize(("dx", "dy"), [(2, 1), (-1, -3)])
-def test_beyond_the_frame_lies_what_the_padding_says(padding, numpy_mode, dx, dy):
+def test_the_padding_decides_what_is_seen_outside_the_frame(subtests):
     height, width = size = (6, 9)
     image = uniform(1, 1, *size)
-    params = torch.tensor([[2 * dx / width, 2 * dy / height]])
-    shifted = make_warp("translation", size)(image, params, padding)
-    padded = torch.from_numpy(np.pad(image[0, 0].numpy(), 3, mode=numpy_mode))
-    window = padded[3 + dy : 3 + dy + height, 3 + dx : 3 + dx + width]
-    torch.testing.assert_close(shifted[0, 0], window, rtol=0, atol=1e-5)
+    paddings = [("zeros", "constant"), ("border", "edge"), ("reflection", "symmetric")]
+    for (padding, numpy_mode), (dx, dy) in itertools.product(paddings, [(2, 1), (-1, -3)]):
+        with subtests.test(padding, dx=dx, dy=dy):
+            params = torch.tensor([[2 * dx / width, 2 * dy / height]])
+            shifted = make_warp("translation", size)(image, params, padding)
+            padded = torch.from_numpy(np.pad(image[0, 0].numpy(), 3, mode=numpy_mode))
+            window = padded[3 + dy : 3 + dy + height, 3 + dx : 3 + dx + width]
+            torch.testing.assert_close(shifted[0, 0], window, rtol=0, atol=1e-5)
 
 
-# The thin-plate spline. Its displacement field is one function along x and one along y, so the
-# laws look at a single function with given values at the control points.
+# The thin-plate spline. Its displacement field is one function along x and one along y, so these
+# tests look at a single function with given values at the control points.
 
 
 def u(squared: np.ndarray) -> np.ndarray:
@@ -152,7 +154,7 @@ def pixels(height: int, width: int) -> np.ndarray:
 
 
 def along_x(size: tuple[int, int], n: int, values: np.ndarray) -> np.ndarray:
-    """The spline with `values` at the control points, at the pixels, as tvae_core has it."""
+    """tvae_core's spline through `values` at the control points, evaluated at the pixels."""
     basis = tps_basis(size, n).numpy()
     return np.tensordot(values, basis[: n * n, ..., 0], 1).reshape(-1)
 
@@ -162,68 +164,71 @@ def test_control_points_run_row_by_row_from_the_top_left_corner():
     assert control_points(3)[:4].tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 0]]
 
 
-@every_n
-def test_tps_interpolates_its_control_points(n):
-    # No pixel's centre is a control point. So read the coefficients off the field at the pixels,
-    # and evaluate the spline at the control points with those.
-    size, centres = (13, 11), control_points(n).numpy()
-    values = normal(n * n, dtype=torch.float64).numpy()
-    field = along_x(size, n, values)
-    terms = np.hstack(design(pixels(*size), centres))
-    coefficients, *_ = np.linalg.lstsq(terms, field, rcond=None)
-    np.testing.assert_allclose(terms @ coefficients, field, atol=1e-9)  # it is such a spline
-    at_centres = np.hstack(design(centres, centres)) @ coefficients
-    np.testing.assert_allclose(at_centres, values, atol=1e-8)
-    # Far away it is an affine map: the kernels' weights balance 1, x and y.
-    balance = coefficients[: n * n] @ np.column_stack([np.ones(n * n), centres])
-    np.testing.assert_allclose(balance, 0, atol=1e-8)
+def test_tps_interpolates_its_control_points(subtests):
+    # No pixel's centre is a control point, so fit the spline's coefficients to the field at the
+    # pixels, and use them to evaluate it at the control points.
+    size = (13, 11)
+    for n in NS:
+        with subtests.test(n=n):
+            centres = control_points(n).numpy()
+            values = normal(n * n, dtype=torch.float64).numpy()
+            field = along_x(size, n, values)
+            terms = np.hstack(design(pixels(*size), centres))
+            coefficients, *_ = np.linalg.lstsq(terms, field, rcond=None)
+            np.testing.assert_allclose(terms @ coefficients, field, atol=1e-9)  # it is a spline
+            at_centres = np.hstack(design(centres, centres)) @ coefficients
+            np.testing.assert_allclose(at_centres, values, atol=1e-8)
+            # Far away it is an affine map: the kernels' weights balance 1, x and y.
+            balance = coefficients[: n * n] @ np.column_stack([np.ones(n * n), centres])
+            np.testing.assert_allclose(balance, 0, atol=1e-8)
 
 
-@every_n
-@every_size
-def test_tps_equals_a_spline_solved_another_way(n, size):
-    # Wahba (1990, eq. 2.4.24): the kernel's weights live where they balance 1, x and y.
-    centres = control_points(n).numpy()
-    kernel, affine = design(centres, centres)
-    q, r = np.linalg.qr(affine, mode="complete")
-    within, balanced = q[:, :3], q[:, 3:]
-    values = normal(n * n, dtype=torch.float64).numpy()
-    w = balanced @ np.linalg.solve(balanced.T @ kernel @ balanced, balanced.T @ values)
-    a = np.linalg.solve(r[:3], within.T @ (values - kernel @ w))
-    kernel_at, affine_at = design(pixels(*size), centres)
-    np.testing.assert_allclose(along_x(size, n, values), kernel_at @ w + affine_at @ a, atol=1e-10)
+def test_tps_equals_a_spline_solved_another_way(subtests):
+    # Wahba (1990, eq. 2.4.24): the kernel's weights lie in the space where they balance 1, x and y.
+    for n, size in itertools.product(NS, SIZES):
+        with subtests.test(n=n, size=size):
+            centres = control_points(n).numpy()
+            kernel, affine = design(centres, centres)
+            q, r = np.linalg.qr(affine, mode="complete")
+            within, balanced = q[:, :3], q[:, 3:]
+            values = normal(n * n, dtype=torch.float64).numpy()
+            w = balanced @ np.linalg.solve(balanced.T @ kernel @ balanced, balanced.T @ values)
+            a = np.linalg.solve(r[:3], within.T @ (values - kernel @ w))
+            kernel_at, affine_at = design(pixels(*size), centres)
+            expected = kernel_at @ w + affine_at @ a
+            np.testing.assert_allclose(along_x(size, n, values), expected, atol=1e-10)
 
 
-@every_n
-@every_size
-def test_tps_moves_x_by_its_first_half_and_y_by_its_second(n, size):
-    x_part, y_part = tps_basis(size, n).chunk(2)
-    assert torch.equal(x_part[..., 0], y_part[..., 1])
-    assert not x_part[..., 1].any()
-    assert not y_part[..., 0].any()
+def test_the_first_half_of_tps_parameters_moves_x_and_the_second_half_y(subtests):
+    for n, size in itertools.product(NS, SIZES):
+        with subtests.test(n=n, size=size):
+            x_part, y_part = tps_basis(size, n).chunk(2)
+            assert torch.equal(x_part[..., 0], y_part[..., 1])
+            assert not x_part[..., 1].any()
+            assert not y_part[..., 0].any()
 
 
-@every_n
-@every_size
-def test_tps_reproduces_affine_maps(n, size):
+def test_tps_reproduces_affine_maps(subtests):
     theta = normal(2, 3)
-    centres = control_points(n).float()
-    moves = centres @ theta[:, :2].T + theta[:, 2]
-    torch.testing.assert_close(
-        make_warp("tps", size, n=n).grid(moves.T.flatten()),
-        make_warp("affine", size).grid(theta.flatten()),
-        rtol=0,
-        atol=1e-5,
-    )
+    for n, size in itertools.product(NS, SIZES):
+        with subtests.test(n=n, size=size):
+            centres = control_points(n).float()
+            moves = centres @ theta[:, :2].T + theta[:, 2]
+            torch.testing.assert_close(
+                make_warp("tps", size, n=n).grid(moves.T.flatten()),
+                make_warp("affine", size).grid(theta.flatten()),
+                rtol=0,
+                atol=1e-5,
+            )
 
 
-@every_n
+@pytest.mark.parametrize("n", NS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_tps_bends_least_of_all_functions_through_its_control_points(n, seed):
+def test_tps_bends_less_than_any_other_function_through_its_control_points(n, seed):
     """E(f + eps g) >= E(f) for every g that is zero at the control points, and every eps.
 
     The energy is the integral of f_xx^2 + 2 f_xy^2 + f_yy^2, here by finite differences. g fades
-    out before the edge, so the frame's part of the plane is all that matters.
+    out before the edge, so only the part of the plane inside the frame matters.
     """
     side = 160
     h = 2 / side
@@ -248,57 +253,61 @@ def test_tps_bends_least_of_all_functions_through_its_control_points(n, seed):
     assert (g2**2).sum() > 0.1 * (f2**2).sum()  # g bends too
     # E(f + eps g) = E(f) + 2 eps <f, g> + eps^2 E(g): the least over eps is E(f) (1 - cosine^2).
     cosine = (f2 * g2).sum() / math.sqrt((f2**2).sum() * (g2**2).sum())
-    assert abs(cosine) < 1e-4  # 2e-5 is the differences' own error; r or r^3 give over 4e-4
+    # Finite differences alone account for 2e-5; the kernels r and r^3 give over 4e-4.
+    assert abs(cosine) < 1e-4
 
 
 # Gradients, axes, state, errors.
 
 
-@every_warp
-@pytest.mark.parametrize("padding", PADDINGS)
-def test_the_gradient_reaches_parameters_and_images(name, options, padding):
+def test_the_gradient_reaches_parameters_and_images(subtests):
     size = (4, 3)
-    warp = make_warp(name, size, **options).double()
-    # Bilinear sampling has kinks at pixel centres; random poses lie between them.
-    params = 0.3 * normal(2, warp.n_params, seed=1, dtype=torch.float64)
-    images = uniform(2, 1, *size, dtype=torch.float64)
-    inputs = images.requires_grad_(), params.requires_grad_()
-    assert torch.autograd.gradcheck(lambda *inputs: warp(*inputs, padding), inputs)
+    for (name, options), padding in itertools.product(EVERY_WARP, PADDINGS):
+        with subtests.test(name, **options, padding=padding):
+            warp = make_warp(name, size, **options).double()
+            # Bilinear sampling has kinks at pixel centres; random poses lie between them.
+            params = 0.3 * normal(2, warp.n_params, seed=1, dtype=torch.float64)
+            images = uniform(2, 1, *size, dtype=torch.float64)
+            inputs = images.requires_grad_(), params.requires_grad_()
+            warped = functools.partial(warp, padding=padding)
+            assert torch.autograd.gradcheck(warped, inputs)
 
 
-@every_warp
-@pytest.mark.parametrize("leading", [(), (3,), (4, 3), (2, 1, 3)])
-def test_each_image_along_the_leading_axes_meets_its_own_parameters(name, options, leading):
+def test_each_image_along_the_leading_axes_gets_its_own_parameters(subtests):
     size = (5, 8)
-    warp = make_warp(name, size, **options)
-    images, params = uniform(*leading, 2, *size), 0.3 * normal(*leading, warp.n_params)
-    warped = warp(images, params)
-    assert warped.shape == images.shape
-    for index in np.ndindex(leading):
-        alone = warp(images[index], params[index])
-        torch.testing.assert_close(warped[index], alone)
+    all_leading = [(), (3,), (4, 3), (2, 1, 3)]
+    for (name, options), leading in itertools.product(EVERY_WARP, all_leading):
+        with subtests.test(name, **options, leading=leading):
+            warp = make_warp(name, size, **options)
+            images, params = uniform(*leading, 2, *size), 0.3 * normal(*leading, warp.n_params)
+            warped = warp(images, params)
+            assert warped.shape == images.shape
+            for index in np.ndindex(leading):
+                alone = warp(images[index], params[index])
+                torch.testing.assert_close(warped[index], alone)
 
 
-@every_warp
-def test_leading_axes_broadcast_and_others_are_refused(name, options):
+def test_leading_axes_broadcast_and_a_mismatch_is_refused(subtests):
     size = (5, 8)
-    warp = make_warp(name, size, **options)
-    images, params = uniform(3, 1, *size), 0.3 * normal(4, 1, warp.n_params)
-    warped = warp(images, params)
-    for k, b in np.ndindex(4, 3):
-        torch.testing.assert_close(warped[k, b], warp(images[b], params[k, 0]))
-    with pytest.raises(RuntimeError, match="broadcast"):
-        warp(uniform(2, 3, 1, *size), normal(3, 2, warp.n_params))
+    for name, options in EVERY_WARP:
+        with subtests.test(name, **options):
+            warp = make_warp(name, size, **options)
+            images, params = uniform(3, 1, *size), 0.3 * normal(4, 1, warp.n_params)
+            warped = warp(images, params)
+            for k, b in np.ndindex(4, 3):
+                torch.testing.assert_close(warped[k, b], warp(images[b], params[k, 0]))
+            with pytest.raises(RuntimeError, match="broadcast"):
+                warp(uniform(2, 3, 1, *size), normal(3, 2, warp.n_params))
 
 
-@every_warp
-def test_a_warp_has_nothing_to_learn_or_to_keep(name, options):
-    warp = make_warp(name, (5, 8), **options)
-    assert not warp.state_dict()
-    assert not list(warp.parameters())
+def test_a_warp_has_no_parameters_and_no_state():
+    for name, options in EVERY_WARP:
+        warp = make_warp(name, (5, 8), **options)
+        assert not warp.state_dict(), (name, options)
+        assert not list(warp.parameters()), (name, options)
 
 
-def test_an_unknown_name_is_answered_with_the_known():
+def test_an_unknown_name_is_refused_with_a_list_of_the_known_names():
     with pytest.raises(ValueError, match=r"unknown warp 'afine'; known: .*affine, tps"):
         make_warp("afine", (5, 8))
     with pytest.raises(ValueError, match="unknown padding 'edge'; known: zeros, border, refl"):
@@ -313,6 +322,6 @@ def test_a_wrong_shape_is_refused():
         warp(torch.zeros(2, 1, 8, 5), torch.zeros(2, 6))
 
 
-def test_a_spline_needs_two_by_two_control_points():
+def test_a_spline_needs_at_least_two_by_two_control_points():
     with pytest.raises(ValueError, match="at least 2 x 2 control points, got n=1"):
         make_warp("tps", (5, 8), n=1)

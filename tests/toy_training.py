@@ -1,4 +1,4 @@
-"""A toy run of training: 20 images in 4 batches, a small affine model, 4 epochs."""
+"""A toy training run: 20 images in 4 batches, a small affine model, 4 epochs."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ EPOCHS = 4
 
 
 def toy_batches(binarization: str = "dynamic") -> data.Batches:
-    """20 images in 4 batches, the last of which is smaller."""
+    """20 images in 4 batches; the last batch is smaller."""
     with seeded(0):
         images = data.from_tensor(torch.rand(N, 1, *SIZE))
     return data.Batches(images, 6, binarization)
@@ -27,7 +27,7 @@ def toy_model(**options) -> models.VAE:
 
 
 class Disturbed:
-    """Batches with something done to the n-th batch of all epochs together, counted from 0."""
+    """Batches where `disturb` is applied to the n-th batch, counted from 0 through all epochs."""
 
     def __init__(self, n: int, disturb) -> None:
         self.batches, self.n, self.disturb = toy_batches(), n, disturb
@@ -75,7 +75,7 @@ def train(
 
 
 def assert_same_run(one, other) -> None:
-    """Bit for bit, but for the time it took."""
+    """The runs are equal bit for bit, except for the time they took."""
     for name, parameter in one[0].items():
         assert torch.equal(parameter, other[0][name]), name
     timeless = [[{**row, "seconds": 0} for row in history] for _, history in (one, other)]
@@ -83,7 +83,7 @@ def assert_same_run(one, other) -> None:
 
 
 def assert_close_runs(one, other, **tolerances) -> None:
-    """Up to rounding, and but for the time it took."""
+    """The runs are equal up to rounding, except for the time they took."""
     for name, parameter in one[0].items():
         torch.testing.assert_close(other[0][name], parameter, **tolerances)
     for row, want in zip(other[1], one[1], strict=True):

@@ -1,10 +1,11 @@
-"""Take finished runs into the repository: their records, and weights of seed 0.
+"""Copy finished runs into the repository: all their records, and some weights of seed 0.
 
 Usage: TVAE_RUNS=FOLDER python tools/collect.py
 
-The record of seed 0 on the fewest test images, which all seeds share, ships with the package, for
-the runs in SHIPPED together with float16 weights. All other records of the profiles "paper" and
-"validation" go into the archive in results/. Records of runs that FOLDER does not hold stay.
+One record of each run ships with the package: that of seed 0 on the fewest test images, on which
+every seed is evaluated. The runs in SHIPPED ship with weights in float16 as well. All other records
+of the profiles "paper" and "validation" go into the archive in results/. Records already in the
+repository are kept if FOLDER does not have their runs.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ from tvae_core.experiments.runner import runs_folder
 from tvae_core.explorer.export import SHOWN
 
 PROFILES = ("paper", "validation")
-# About 1.2 MB each: the study's nine, which the explorer shows, one more that chapters look into,
-# and the IWAEs of the modern recipe near convergence.
+# About 1.2 MB each: the nine models of the study, which the explorer shows, another that chapters
+# look into, and the IWAEs of the modern recipe near convergence.
 SHIPPED = {*SHOWN, "plain-vae-binarized", *CONVERGED}
 
 

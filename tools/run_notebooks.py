@@ -1,9 +1,9 @@
-"""Execute notebooks in place, keeping only what belongs into a committed notebook.
+"""Execute notebooks in place, keeping only what belongs in a committed notebook.
 
     python tools/run_notebooks.py notebooks/01_vae.ipynb ...
 
-Each runs top to bottom in a fresh kernel, in its own folder, and is written back when it is done;
-one that fails is left as it was.
+Each notebook runs from top to bottom in a fresh kernel, in the folder it is in, and is saved when
+it has finished. A notebook that fails is left unchanged.
 """
 
 import os
@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    # No timings and no widget state: the first differ every run, and the second puts megabytes
+    # No timings, because they differ with every run, and no widget state, because it puts megabytes
     # of scripts on the rendered page.
     NotebookClient(
         notebook,

@@ -1,10 +1,10 @@
-"""Write what follows from the repository's address, which stands in _config.yml alone.
+"""Write everything that depends on the repository's address, which is defined in _config.yml.
 
     python tools/setup_cells.py            # write
-    python tools/setup_cells.py --check    # change nothing; exit with 1 where it would
+    python tools/setup_cells.py --check    # change nothing; exit with 1 if something is out of date
 
-Each notebook gets its first cell, which installs tvae_core where it is missing (in Colab), and
-below the title in its second cell the link that opens it in Colab. README.md gets its badges,
+Each notebook gets its first cell, which installs tvae_core if it is missing (as in Colab), and, in
+its second cell, a link below the title that opens the notebook in Colab. README.md gets its badges,
 between <!-- badges --> and <!-- /badges -->.
 """
 
@@ -41,7 +41,7 @@ BADGES = """\
 
 
 def addresses() -> dict[str, str]:
-    """The repository, its notebooks in Colab, and the rendered book on GitHub Pages."""
+    """The addresses of the repository, its notebooks in Colab, and the book on GitHub Pages."""
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
     url, branch = repository["url"].rstrip("/"), repository["branch"]
     owner, name = url.split("/")[-2:]
@@ -53,10 +53,10 @@ def addresses() -> dict[str, str]:
 
 
 def with_setup(text: str, name: str, to: dict[str, str]) -> str:
-    """The notebook `text` with the set-up cell first and the link to Colab below the title."""
+    """The notebook `text` with the setup cell first and the link to Colab below the title."""
     notebook = nbformat.reads(text, as_version=4)
     cells = notebook.cells
-    # Told by its variable: an id may change when a notebook passes through Colab.
+    # The variable identifies the cell: its id may change when a notebook passes through Colab.
     if not (cells and cells[0].cell_type == "code" and "TVAE_CORE_URL" in cells[0].source):
         cells.insert(0, nbformat.v4.new_code_cell(id="setup"))
     cells[0].source = SETUP.format(**to)
@@ -64,7 +64,7 @@ def with_setup(text: str, name: str, to: dict[str, str]) -> str:
     cells[0].outputs = []
 
     if len(cells) < 2 or cells[1].cell_type != "markdown" or not cells[1].source.startswith("# "):
-        sys.exit(f"{name}: the cell after the set-up cell must be Markdown and begin with '# '")
+        sys.exit(f"{name}: the cell after the setup cell must be Markdown and begin with '# '")
     title, *rest = cells[1].source.split("\n")
     rest = [line for line in rest if not line.startswith(LINK)]
     cells[1].source = "\n".join([title, f"{LINK}({to['colab']}/{name})", *rest])
@@ -72,7 +72,7 @@ def with_setup(text: str, name: str, to: dict[str, str]) -> str:
 
 
 def with_badges(text: str, to: dict[str, str]) -> str:
-    """README's `text` with the badges between its two markers."""
+    """The `text` of README.md with the badges between the two markers."""
     badges, found = BADGES.format(**to), re.compile("<!-- badges -->.*<!-- /badges -->", re.DOTALL)
     if not found.search(text):
         sys.exit("README.md: the markers <!-- badges --> and <!-- /badges --> are missing")
@@ -96,7 +96,7 @@ def main() -> None:
             same = after == before
         else:
             after = with_setup(before, path.name, to)
-            # The content counts: editors differ in white space and in the order of keys.
+            # Compare the content: editors differ in white space and in the order of keys.
             same = json.loads(after) == json.loads(before)
         if not same:
             stale = True

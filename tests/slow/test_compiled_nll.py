@@ -1,4 +1,4 @@
-"""Laws of a compiled NLL: the plain one's result, from whole chunks."""
+"""Laws of the compiled NLL: it agrees with the plain one, and only whole chunks are compiled."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def small(name: str, n: int) -> tuple[models.VAE, Images]:
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_compiled_chunks_give_the_plain_result_up_to_rounding(name):
-    """250 draws of 4 images are a chunk; whatever does not fill one is computed plainly."""
+    """A chunk is 250 draws of 4 images; a smaller rest is computed without compilation."""
     model, images = small(name, 6)
 
     def nll(fast: bool) -> evaluation.NLL:
@@ -35,7 +35,7 @@ def test_compiled_chunks_give_the_plain_result_up_to_rounding(name):
     torch.testing.assert_close(one.se, other.se, rtol=1e-4, atol=0)
 
 
-def test_what_is_compiled_is_a_whole_chunk(monkeypatch):
+def test_only_whole_chunks_are_compiled(monkeypatch):
     shapes = []
 
     class Watched(Compiled):

@@ -1,4 +1,5 @@
-"""Laws of a compiled training step: the same result, however it is trained, killed or traced."""
+"""Laws of the compiled training step: it gives the result of the plain step, with every estimator
+and after a kill, and tracing it has no side effects."""
 
 import re
 import subprocess
@@ -37,7 +38,7 @@ from tvae_core.runtime import seeded
 @pytest.mark.parametrize(
     "options", [{}, {"optimizer": training.adam_one_cycle, "estimator": dreg, "warm_up": 3}]
 )
-def test_a_compiled_run_gives_the_plain_one_s_result_up_to_rounding(options):
+def test_a_compiled_run_gives_the_result_of_a_plain_run_up_to_rounding(options):
     assert_close_runs(
         train(**options), train(accelerate=accelerated_step, **options), rtol=1e-4, atol=1e-5
     )
@@ -54,8 +55,8 @@ ESTIMATORS = {
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
-def test_what_is_compiled_is_the_step_with_every_estimator(monkeypatch, estimator):
-    """The operations that the compiler is given, hooks, warm-up and the update among them."""
+def test_the_whole_step_is_compiled_for_every_estimator(monkeypatch, estimator):
+    """Including hooks, the warm-up and the optimizer's update."""
     options = {"estimator": estimator, "warm_up": 3}
     plain, given, updates = train(**options), [], []
 
@@ -72,7 +73,8 @@ def test_what_is_compiled_is_the_step_with_every_estimator(monkeypatch, estimato
     monkeypatch.setattr(compile_fx, "compile_fx", uncompiled)
     assert_close_runs(plain, train(accelerate=accelerated_step, **options), rtol=1e-5, atol=1e-6)
     assert [isinstance(function, torch.fx.GraphModule) for function in given] == [True]
-    # The first step makes the state, the second is traced; an epoch's last batch is smaller.
+    # The first step creates the optimizer's state, and the second is traced. The last batch of each
+    # epoch is smaller and is never compiled.
     assert updates == [False, True] + [False] * EPOCHS
 
 
@@ -108,7 +110,7 @@ def test_tracing_a_step_draws_nothing_and_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(("terms", "called"), [(40, ["mm"]), (6, [])])
-def test_of_a_layer_the_library_computes_at_most_the_product(terms, called):
+def test_a_compiled_layer_calls_the_library_for_nothing_but_a_large_product(terms, called):
     layer, x = torch.nn.Linear(terms, 30), torch.randn(5, terms)
     compiled = acceleration.Compiled(lambda x: layer(x).relu())
     result, code = run_and_get_code(compiled, x)
@@ -133,17 +135,17 @@ print(max(before[1:]), after[-1])
 """
 
 
-def test_memory_that_a_step_frees_is_kept_for_the_next():
-    """A page that comes anew from the system is a fault, and has to be cleared."""
+def test_memory_freed_by_one_step_is_kept_for_the_next():
+    """Each page that comes from the system costs a page fault and has to be cleared."""
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, after = map(int, done.stdout.split())
     if before < 1000:
-        pytest.skip("this system keeps it anyway")
+        pytest.skip("this system keeps freed memory anyway")
     assert after < before / 10
 
 
-def test_a_compiled_run_that_was_killed_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):
+def test_a_killed_compiled_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint, batches=Disturbed(2 * BATCHES + 1, kill), accelerate=accelerated_step)

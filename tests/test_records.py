@@ -398,21 +398,6 @@ def test_seeds_side_by_side_start_as_they_would_alone_and_each_has_its_record(
     assert experiments.run("affine-vae", *digits, seed=3, profile=TINY).record == together[1].record
 
 
-@pytest.mark.slow
-def test_seeds_trained_side_by_side_agree_with_seeds_trained_alone(runs, digits):
-    profile = dataclasses.replace(TINY, epochs={1: 20})
-    seeds = range(5)
-    alone = experiments.run_seeds("plain-vae", *digits, seeds, profile, side_by_side=False)
-    shutil.rmtree(runs)
-    together = experiments.run_seeds("plain-vae", *digits, seeds, profile, side_by_side=True)
-    means = [
-        torch.tensor([run.record.nll.mean for run in group], dtype=torch.float64)
-        for group in (alone, together)
-    ]
-    standard_error = sum(mean.var() / len(seeds) for mean in means).sqrt()
-    assert abs(means[0].mean() - means[1].mean()) < 4 * standard_error
-
-
 def test_an_unknown_run_is_refused_with_a_list_of_the_known_runs(digits):
     with pytest.raises(ValueError, match=r"unknown run 'affine'; known: plain-vae, affine-vae"):
         experiments.run("affine", *digits)

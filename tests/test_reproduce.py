@@ -1,9 +1,6 @@
 """The one command that computes all numbers: its plan, how workers share it, how it resumes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -211,21 +208,3 @@ def test_seeds_are_given_as_a_count_or_a_list():
     assert reproduce._seeds("3") == (0, 1, 2)
     assert reproduce._seeds("4,") == (4,)
     assert reproduce._seeds("5,1,5") == (5, 1)
-
-
-@pytest.mark.slow
-def test_two_processes_under_torchrun_divide_the_runs_between_them(runs):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    done = subprocess.run(
-        [*command, "-m", "tvae_core.reproduce", *SMALL],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert finished(runs) == ALL
-    assert done.stdout.count("epoch   1:") == 4  # no run was trained twice
-    for rank in (0, 1):
-        assert f"worker {rank} of 2: 2 of 4 tasks" in done.stdout

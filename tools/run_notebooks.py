@@ -27,12 +27,27 @@ def execute(path: Path) -> None:
         store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = merged(cell.outputs)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
 
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(nbformat.writes(notebook) + "\n")
     os.replace(unfinished, path)
+
+
+def merged(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs, with text that a cell printed in a row as one: how it is split is chance."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = kept[-1] if kept else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            kept.append(output)
+    return kept
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ measure: $(READY) ## measure the trained models in more detail (hours; ARGS=--he
 	for kind in units pixels snr start nll ais bdmc; do \
 	    TVAE_PROFILE=paper $(BIN)/python -m tvae_core.measure $$kind $(ARGS) || exit; done
 
-bench: $(READY) ## measure tvae_core against tutorial-style code (minutes, on an idle machine)
+bench: $(READY) ## time tvae_core against tutorial-style code (half an hour, on an idle machine)
 	$(BIN)/python tools/bench.py
 
 mutants: $(READY) ## plant mistakes in a copy of tvae_core; the tests should catch each (minutes)

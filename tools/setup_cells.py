@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 SETUP = """\
-# In Colab this installs the book's module; where it is installed already, nothing happens.
+# Installs the book's module in Colab; does nothing if it is already installed.
 import importlib.util
 import os
 import subprocess

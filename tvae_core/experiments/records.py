@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,12 @@ class Machine:
         if self.side_by_side > 1:
             words.append(f"{self.side_by_side} side by side")
         return ", ".join(words)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a number may depend on, for records."""
+    found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
+    return {**found, "python": platform.python_version()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from tvae_core.experiments import runner, stacking
 from tvae_core.experiments.acceleration import Recorded, fast_arithmetic, plain_step
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
 from tvae_core.experiments.runner import Job, Profile
-from tvae_core.runtime import is_live, pick_device, seeded, timed
+from tvae_core.runtime import is_live, pick_device, seeded
 
 
 class Task(NamedTuple):
@@ -125,13 +126,22 @@ def try_out(job: Job, seeds: int) -> Pace:
         for _ in range(Recorded.BEFORE + 1 if cuda else 1):
             take(x)
         few = job.images[: 100 if cuda else 10]
-        rows = evaluation.rows_at_once(few.pixels.device)
+        rows = runner.rows_at_once(few.pixels.device)
 
         def score() -> None:
             evaluation.nll(alone, few, job.profile.nll_samples, rows=rows)
 
         seconds = [min(timed(act) for _ in range(3)) for act in (lambda: take(x), score)]
     return Pace(seconds[0], seconds[1] / len(few))
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds that a call takes, including its work on a CUDA GPU."""
+    start = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def clock(seconds: float) -> str:

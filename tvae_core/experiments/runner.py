@@ -31,10 +31,10 @@ from tvae_core.experiments.acceleration import (
 )
 from tvae_core.experiments.configs import PAPER_ON_CPU, PROFILES, RUNS, Config, Profile
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
-from tvae_core.experiments.records import Machine, RunRecord, load_record
+from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
-from tvae_core.runtime import check_known, pick_device, seeded, versions, write_atomically
+from tvae_core.runtime import check_known, pick_device, seeded, write_atomically
 
 
 def current_profile() -> Profile:
@@ -206,6 +206,17 @@ def as_seen(config: Config, test: Images) -> Images:
     return test if config.binarization == "none" else data.binarize_fixed(test)
 
 
+def rows_at_once(device: torch.device) -> int:
+    """How many (image, draw) pairs to decode at once: few enough for a CPU's caches, more on a GPU.
+
+    A GPU needs many pairs to be busy. Each pair takes about ten arrays of the size of an image, and
+    together they take about a tenth of the GPU's memory.
+    """
+    if device.type != "cuda":
+        return evaluation.ROWS
+    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
+
+
 def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The fields of a record that are measured on test images."""
     terms = evaluation.elbo_terms(model, test)
@@ -214,7 +225,7 @@ def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]
     device = test.pixels.device
     # Compiling takes seconds; evaluating on a set this large takes minutes.
     large = len(test) * nll_samples > 5_000_000 and can_compile(device.type)
-    rows = evaluation.rows_at_once(device)
+    rows = rows_at_once(device)
     result = evaluation.nll(model, test, nll_samples, ks, rows, Compiled if large else None)
     return {
         "recon": evaluation.mean_se(terms.recon),

@@ -1,6 +1,10 @@
 """Laws of fast arithmetic, and of the return to the plain step where the fast one fails."""
 
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,3 +189,54 @@ def test_rounded_products_are_detected(monkeypatch):
     measured = acceleration._medium_is_float32.__wrapped__
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
     assert not measured()
+
+
+PRECISION = """
+import torch
+from toy_training import train
+from tvae_core.experiments import acceleration
+
+def settings():
+    read = [lambda: torch.get_float32_matmul_precision()]
+    for b in (torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        read.append(lambda b=b: b.fp32_precision)
+    found = []
+    for one in read:
+        try:
+            found.append(one())
+        except RuntimeError as error:
+            found.append(str(error))
+    return found
+
+{setting}
+before = settings()
+with acceleration.fast_arithmetic():
+    train()
+with acceleration._precision("high"):
+    assert torch.get_float32_matmul_precision() == "high"
+assert settings() == before, (before, settings())
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends, "fp32_precision"), reason="this torch has only the common setting"
+)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "",
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+        "torch.backends.fp32_precision = 'tf32'",
+    ],
+)
+def test_a_precision_set_by_the_user_stays_set_and_training_runs(setting):
+    """In a new process, because torch has no way back to its defaults."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", PRECISION.format(setting=setting)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
+    )
+    assert done.returncode == 0, done.stderr

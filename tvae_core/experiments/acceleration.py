@@ -134,13 +134,25 @@ def fast_arithmetic() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _precision(name: str) -> Iterator[None]:
-    """A block in which torch multiplies float32 matrices at this precision."""
-    before = torch.get_float32_matmul_precision()
+    """A block in which torch multiplies float32 matrices at this precision.
+
+    Since torch 2.9 each backend also has a precision of its own. Setting the common one changes
+    them, and reading it raises an error if one of them was set to something else.
+    """
+    modules = (torch.backends.cuda, torch.backends.mkldnn)
+    backends = [m.matmul for m in modules if hasattr(getattr(m, "matmul", None), "fp32_precision")]
+    own = [backend.fp32_precision for backend in backends]
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        before = "highest"  # torch's default; the backends' own precisions override it
     torch.set_float32_matmul_precision(name)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        for backend, precision in zip(backends, own, strict=True):
+            backend.fp32_precision = precision
 
 
 @functools.cache

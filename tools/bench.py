@@ -37,9 +37,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tvae_core import data, evaluation, load_pretrained, models, training
 from tvae_core.experiments import PROFILES, Job, runner, stacking
-from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic
+from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic, timed
 from tvae_core.experiments.configs import DECODERS, RUNS
-from tvae_core.runtime import device_name, pick_device, seeded, timed, write_atomically
+from tvae_core.experiments.records import device_name
+from tvae_core.runtime import pick_device, seeded, write_atomically
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
 EPOCH = 60_000  # images; times measured on the bundled digits are scaled to this many

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,22 +75,6 @@ def pick_device() -> torch.device:
     return torch.device(name)
 
 
-def device_name(device: torch.device) -> str:
-    """A readable name: "CPU", "Apple GPU", or the product name of the CUDA GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "Apple GPU" if device.type == "mps" else "CPU"
-
-
-def timed(act: Callable[[], object]) -> float:
-    """Seconds that a call takes, including its work on a CUDA GPU."""
-    start = time.perf_counter()
-    act()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def is_live() -> bool:
     """Whether a person is watching: a terminal, Jupyter, VS Code or Colab.
 
@@ -133,9 +115,3 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object])
             f"cannot write {path} ({error.strerror}); free some space or choose "
             "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that a number may depend on, for records."""
-    found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
-    return {**found, "python": platform.python_version()}

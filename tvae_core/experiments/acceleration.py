@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -106,6 +107,15 @@ def _warn_once(attempt: str, error: Exception) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds that a call takes, including its work on a CUDA GPU."""
+    start = time.perf_counter()
+    act()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from tvae_core.experiments import runner
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.configs import names_of
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
-from tvae_core.experiments.records import Machine
+from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import (
     MEASURED,
     Run,
@@ -44,7 +44,7 @@ from tvae_core.experiments.results import (
     shipped,
 )
 from tvae_core.models import VAE
-from tvae_core.runtime import pick_device, seeded, versions, write_atomically
+from tvae_core.runtime import pick_device, seeded, write_atomically
 
 MODELS = names_of("iwae5")
 CONVERGED = names_of("iwae5", variant="long")

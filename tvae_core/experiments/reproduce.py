@@ -27,10 +27,10 @@ from tqdm.auto import tqdm
 from tvae_core import data, evaluation
 from tvae_core.data import Images
 from tvae_core.experiments import runner, stacking
-from tvae_core.experiments.acceleration import Recorded, fast_arithmetic, plain_step
+from tvae_core.experiments.acceleration import Recorded, fast_arithmetic, plain_step, timed
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
 from tvae_core.experiments.runner import Job, Profile
-from tvae_core.runtime import is_live, pick_device, seeded, timed
+from tvae_core.runtime import is_live, pick_device, seeded
 
 
 class Task(NamedTuple):

@@ -26,10 +26,10 @@ from tvae_core.experiments import stacking
 from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic
 from tvae_core.experiments.configs import PAPER_ON_CPU, PROFILES, RUNS, Config, Profile
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
-from tvae_core.experiments.records import Machine, RunRecord, load_record
+from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
-from tvae_core.runtime import check_known, pick_device, seeded, versions, write_atomically
+from tvae_core.runtime import check_known, pick_device, seeded, write_atomically
 
 
 def current_profile() -> Profile:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -55,63 +56,69 @@ def path(tmp_path) -> Path:
     return tmp_path / "file"
 
 
+@pytest.fixture
+def halfway(monkeypatch):
+    """A function that makes something happen after the bytes were written, before they are kept."""
+    return lambda happen: monkeypatch.setattr(os, "fsync", happen)
+
+
+def raising(error: BaseException):
+    def fail(_) -> None:
+        raise error
+
+    return fail
+
+
 def test_a_write_leaves_the_file_and_nothing_else(path):
-    write_atomically(path, lambda file: file.write(b"new"))
-    write_atomically(path.parent / "below" / "file", lambda file: file.write(b"new"))
+    write_atomically(path, b"new")
+    write_atomically(path.parent / "below" / "file", b"new")
     assert {p.name for p in path.parent.iterdir()} == {"file", "below"}
     assert path.read_bytes() == (path.parent / "below" / "file").read_bytes() == b"new"
 
 
-def test_the_old_file_can_be_read_until_the_new_one_is_complete(path):
+def test_the_old_file_can_be_read_until_the_new_one_is_complete(path, halfway):
     seen = []
-
-    def write(file) -> None:
-        file.write(b"half")
-        file.flush()
-        seen.append(path.read_bytes())
-        file.write(b"new")
-
-    write_atomically(path, write)
+    halfway(lambda _: seen.append(path.read_bytes()))
+    write_atomically(path, b"new")
     assert seen == [b"old"]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, failure):
-    def write(file) -> None:
-        file.write(b"half")
-        raise failure
-
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, halfway, failure):
+    halfway(raising(failure()))
     with pytest.raises(failure):
-        write_atomically(path, write)
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
-    def write(file) -> None:
-        file.write(b"half")
-        file.flush()
-        os._exit(1)  # as if killed: nothing is cleaned up
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
+
+def die_while_writing(path: Path) -> None:
     child = os.fork()
     if child == 0:
-        write_atomically(path, write)
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        write_atomically(path, b"half")
+        os._exit(1)
     os.waitpid(child, 0)
+
+
+@needs_fork
+def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
+    die_while_writing(path)
     assert path.read_bytes() == b"old"
 
 
 def test_an_error_names_the_file_that_cannot_be_written(path):
     with pytest.raises(OSError, match=r"cannot write .*file/below .*TVAE_DATA.*TVAE_RUNS"):
-        write_atomically(path / "below", lambda file: file.write(b"new"))
+        write_atomically(path / "below", b"new")
 
 
-def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path):
-    def write(file) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path, halfway):
+    halfway(raising(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match=r"cannot write .*file \(No space left.*free some") as info:
-        write_atomically(path, write)
+        write_atomically(path, b"new")
     assert info.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
 

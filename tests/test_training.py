@@ -4,6 +4,7 @@ learning rate, the history and the checkpoint are correct."""
 import errno
 import functools
 import itertools
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,18 +69,43 @@ def test_the_result_depends_only_on_the_seed(optimizer, tmp_path):
 # Checkpoints.
 
 
-def test_a_crash_while_a_checkpoint_is_written_leaves_the_last_one_readable(tmp_path, monkeypatch):
-    checkpoint, save, saved = tmp_path / "checkpoint.pt", torch.save, itertools.count(1)
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
-    def fill_the_disk(state, file) -> None:
-        if next(saved) == 2:
-            file.write(b"half a checkpoint")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, file)
 
-    monkeypatch.setattr(torch, "save", fill_the_disk)
-    with pytest.raises(OSError, match=r"cannot write .*checkpoint.pt \(No space.*TVAE_RUNS"):
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (FULL, OSError, r"cannot write .*checkpoint.pt \(No space.*TVAE_RUNS"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+@pytest.mark.parametrize("room", [0, 1_000])
+def test_a_write_that_fails_after_some_bytes_leaves_the_last_checkpoint_readable(
+    tmp_path, monkeypatch, failure, raised, message, room
+):
+    """As on a disk that is full, or when someone interrupts the write."""
+    checkpoint, make, made = tmp_path / "checkpoint.pt", tempfile.NamedTemporaryFile, []
+
+    def with_little_room(**options):
+        file = make(**options)
+        made.append(file)
+        if len(made) == 2:
+            write, written = file.file.write, []
+
+            def fail_when_full(content) -> int:
+                written.append(len(content))
+                if sum(written) > room:
+                    write(bytes(content)[:room])
+                    raise failure
+                return write(content)
+
+            file.write = fail_when_full
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", with_little_room)
+    with pytest.raises(raised, match=message):
         train(checkpoint)
+    assert len(made) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert_same_run(train(checkpoint, seed=99), train())
 

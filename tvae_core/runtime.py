@@ -7,10 +7,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -86,8 +86,8 @@ def is_live() -> bool:
     return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
 
 
-def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
-    """Write bytes to a temporary file, or call `content(file)` on it, and move it to `path`.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
 
@@ -101,7 +101,7 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object])
         ) as file:
             temporary = Path(file.name)
             try:
-                file.write(content) if isinstance(content, bytes) else content(file)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -252,7 +253,9 @@ def _described(value: Any, depth: int = 4) -> str:
 def _save(path: Path, settings: dict[str, str], parts: dict[str, Any], history: History) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"settings": settings, "rng": rng_state(), "history": history}
-    write_atomically(path, lambda file: torch.save(state, file))
+    # Not straight to the file: torch.save would hide an error of the disk, or a Ctrl-C.
+    torch.save(state, buffer := io.BytesIO())
+    write_atomically(path, buffer.getvalue())
 
 
 def _resume(path: Path, settings: dict[str, str], parts: dict[str, Any]) -> History:

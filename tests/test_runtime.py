@@ -2,7 +2,9 @@
 
 import errno
 import os
+import platform
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,60 @@ def die_while_writing(path: Path) -> None:
 def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
     die_while_writing(path)
     assert path.read_bytes() == b"old"
+
+
+@needs_fork
+def test_the_next_write_sweeps_what_a_killed_process_left(path):
+    other = path.parent / "file.json"
+    for written in (path, other):
+        die_while_writing(written)
+    assert len([*path.parent.iterdir()]) == 3  # the old file, and two halves
+    write_atomically(path, b"new")
+    (half,) = (p for p in path.parent.iterdir() if p != path)
+    assert half.name.startswith(".file.json")  # another path's is left to a write to that path
+    write_atomically(other, b"new")
+    assert sorted(path.parent.iterdir()) == [path, other]
+
+
+@needs_fork
+@pytest.mark.parametrize("name", ["file", "a*file", "[file]", "file+1"])
+def test_names_with_special_characters_are_swept_too(tmp_path, name):
+    die_while_writing(tmp_path / name)
+    write_atomically(tmp_path / name, b"new")
+    assert [*tmp_path.iterdir()] == [tmp_path / name]
+
+
+def test_the_temporary_file_of_a_living_process_stays(path, halfway):
+    """As when two processes write the same file; here the other write happens inside the first."""
+    seen = []
+
+    def write_in_between(_) -> None:
+        halfway(lambda _: None)
+        before = set(path.parent.iterdir())
+        write_atomically(path, b"other")
+        seen.append(before <= set(path.parent.iterdir()))
+
+    halfway(write_in_between)
+    write_atomically(path, b"new")
+    assert seen == [True]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_only_looks_like_a_temporary_one_stays(path):
+    other = path.with_name(f".file+{platform.node()}+notes+on")
+    other.touch()
+    write_atomically(path, b"new")
+    assert other.exists()
+
+
+@pytest.mark.parametrize(("age", "stays"), [(3_600, True), (100_000, False)])
+def test_a_temporary_file_of_another_machine_stays_for_a_day(path, age, stays):
+    """Whether its process still lives cannot be seen from here."""
+    other = path.with_name(".file+elsewhere+1+abc")
+    other.touch()
+    os.utime(other, times=(time.time() - age,) * 2)
+    write_atomically(path, b"new")
+    assert other.exists() == stays
 
 
 def test_an_error_names_the_file_that_cannot_be_written(path):

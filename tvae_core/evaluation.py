@@ -75,17 +75,6 @@ class NLL(NamedTuple):
     nll_at: Float[Tensor, "ks N"]
 
 
-def rows_at_once(device: torch.device) -> int:
-    """How many (image, draw) pairs to decode at once: few enough for a CPU's caches, more on a GPU.
-
-    A GPU needs many pairs to be busy. Each pair takes about ten arrays of the size of an image, and
-    together they take about a tenth of the GPU's memory.
-    """
-    if device.type != "cuda":
-        return ROWS
-    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
-
-
 @torch.inference_mode()
 def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) -> Terms:
     """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import platform
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
@@ -90,15 +93,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
+    What killed processes left of earlier writes to `path` is deleted.
 
     Raises:
         OSError: the folder cannot be written; the message names it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        _sweep(path)
+        maker = f".{path.name}+{platform.node()}+{os.getpid()}+"
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=maker, delete=False) as file:
             temporary = Path(file.name)
             try:
                 file.write(content)
@@ -115,3 +119,21 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"cannot write {path} ({error.strerror}); free some space or choose "
             "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
         ) from error
+
+
+def _sweep(path: Path) -> None:
+    """Delete the temporary files of `path` whose makers are gone, or that are a day old.
+
+    A write takes seconds, but whether a process of another machine is gone cannot be seen here.
+    """
+    for file in path.parent.glob(f".{glob.escape(path.name)}+*+*+*"):
+        host, pid, _ = file.name.rsplit("+", 3)[1:]
+        with contextlib.suppress(OSError, ValueError):  # swept already, or not one of ours
+            gone = time.time() - file.stat().st_mtime > 86_400
+            if host == platform.node() and os.name == "posix":  # elsewhere, kill is no question
+                try:
+                    os.kill(int(pid), 0)
+                except ProcessLookupError:
+                    gone = True
+            if gone:
+                file.unlink()

@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from tvae_core import evaluation
 from tvae_core.runtime import rng_state, set_rng_state
 from tvae_core.training import Loss, Step
 
@@ -107,6 +108,17 @@ def _warn_once(attempt: str, error: Exception) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def rows_at_once(device: torch.device) -> int:
+    """How many (image, draw) pairs to decode at once: few enough for a CPU's caches, more on a GPU.
+
+    A GPU needs many pairs to be busy. Each pair takes about ten arrays of the size of an image, and
+    together they take about a tenth of the GPU's memory.
+    """
+    if device.type != "cuda":
+        return evaluation.ROWS
+    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
 
 
 def timed(act: Callable[[], object]) -> float:

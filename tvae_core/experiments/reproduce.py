@@ -27,7 +27,13 @@ from tqdm.auto import tqdm
 from tvae_core import data, evaluation
 from tvae_core.data import Images
 from tvae_core.experiments import runner, stacking
-from tvae_core.experiments.acceleration import Recorded, fast_arithmetic, plain_step, timed
+from tvae_core.experiments.acceleration import (
+    Recorded,
+    fast_arithmetic,
+    plain_step,
+    rows_at_once,
+    timed,
+)
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
 from tvae_core.experiments.runner import Job, Profile
 from tvae_core.runtime import is_live, pick_device, seeded
@@ -151,7 +157,7 @@ def try_out(job: Job, seeds: int) -> Pace:
         for _ in range(Recorded.BEFORE + 1 if cuda else 1):
             take(x)
         few = job.images[: 100 if cuda else 10]
-        rows = evaluation.rows_at_once(few.pixels.device)
+        rows = rows_at_once(few.pixels.device)
 
         def score() -> None:
             evaluation.nll(alone, few, job.profile.nll_samples, rows=rows)

@@ -23,7 +23,12 @@ import torch
 from tvae_core import data, evaluation, models, training
 from tvae_core.data import Images
 from tvae_core.experiments import stacking
-from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic
+from tvae_core.experiments.acceleration import (
+    Compiled,
+    accelerated_step,
+    fast_arithmetic,
+    rows_at_once,
+)
 from tvae_core.experiments.configs import PAPER_ON_CPU, PROFILES, RUNS, Config, Profile
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
 from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
@@ -209,7 +214,7 @@ def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]
     device = test.pixels.device
     # Compiling takes seconds; evaluating on a set this large takes minutes.
     large = len(test) * nll_samples > 5_000_000 and device.type == "cpu"
-    rows = evaluation.rows_at_once(device)
+    rows = rows_at_once(device)
     result = evaluation.nll(model, test, nll_samples, ks, rows, Compiled if large else None)
     return {
         "recon": evaluation.mean_se(terms.recon),

@@ -12,7 +12,12 @@ from torch import nn
 
 from tvae_core import data, evaluation, experiments, load_pretrained, training
 from tvae_core.experiments import PROFILES, runner, stacking
-from tvae_core.experiments.acceleration import Recorded, accelerated_step, plain_step
+from tvae_core.experiments.acceleration import (
+    Recorded,
+    accelerated_step,
+    plain_step,
+    rows_at_once,
+)
 from tvae_core.experiments.configs import OPTIMIZERS, RUNS
 from tvae_core.runtime import seeded
 
@@ -101,7 +106,7 @@ def test_the_nll_agrees_with_the_nll_on_a_cpu(name):
     images = data.binarize_fixed(data.load("mini", "test")[:30])
     on_cpu = evaluation.nll(model.cpu(), images, 2_000)
     gpu = images.to("cuda")
-    rows = runner.rows_at_once(gpu.pixels.device)
+    rows = rows_at_once(gpu.pixels.device)
     on_gpu = evaluation.nll(model.cuda(), gpu, 2_000, rows=rows)
     errors = (on_cpu.se.square() + on_gpu.se.square()).sum().sqrt() / len(images)
     assert on_gpu.nll.mean().item() == pytest.approx(on_cpu.nll.mean().item(), abs=4 * errors)

@@ -8,7 +8,7 @@ import pytest
 from tvae_core import training
 from tvae_core.experiments import PROFILES, Profile, reproduce, runner
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, Config
-from tvae_core.experiments.reproduce import Task, clock, share, tasks, worker
+from tvae_core.experiments.reproduce import Task, clock, local_rank, share, tasks, worker
 
 SMALL = ("--only", "plain-vae", "--only", "plain-multi1", "--seeds", "2", "--epochs", "1")
 
@@ -112,16 +112,81 @@ def test_no_worker_gets_many_more_tasks_than_another():
         ({}, (0, 1)),
         ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "1"}, (3, 8)),  # torchrun in Slurm
         ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "16"}, (5, 16)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, (2, 4)),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, (2, 4)),
+        # A step of 2 tasks in an allocation of 8.
+        (
+            {
+                "SLURM_STEP_ID": "1",
+                "SLURM_PROCID": "1",
+                "SLURM_NTASKS": "8",
+                "SLURM_STEP_NUM_TASKS": "2",
+            },
+            (1, 2),
+        ),
+        # A batch script without srun: one process, whatever was asked for.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, (0, 1)),
+        ({"WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),
     ],
 )
 def test_a_worker_reads_its_rank_from_the_launcher(environ, expected):
     assert worker(environ) == expected
 
 
-def test_an_array_that_does_not_start_at_zero_is_refused():
-    with pytest.raises(ValueError, match="number the array's tasks from 0: --array=0-3"):
-        worker({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"})
+STEP = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}
+
+
+def array(task: int, count: int = 3, last: int = 2) -> dict[str, str]:
+    return {
+        "SLURM_ARRAY_TASK_ID": str(task),
+        "SLURM_ARRAY_TASK_COUNT": str(count),
+        "SLURM_ARRAY_TASK_MAX": str(last),
+    }
+
+
+def in_step(proc: int) -> dict[str, str]:
+    return {**STEP, "SLURM_PROCID": str(proc)}
+
+
+def in_torchrun(rank: int) -> dict[str, str]:
+    """4 workers on 2 machines, each of which is a task of a Slurm step."""
+    step = {**in_step(rank // 2), "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    return {**step, "RANK": str(rank), "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}
+
+
+@pytest.mark.parametrize("launched", [in_step, in_torchrun])
+def test_every_process_of_every_task_of_an_array_has_a_share_of_its_own(launched):
+    ranks = [worker({**array(task), **launched(proc)}) for task in range(3) for proc in range(4)]
+    assert ranks == [(rank, 12) for rank in range(12)]
+
+
+@pytest.mark.parametrize(
+    "environ", [array(4, 4, 4), {**array(4, 4, 4), **in_step(1)}, array(0, 4, 6), array(2, 2, 3)]
+)
+def test_an_array_that_is_not_numbered_from_zero_without_gaps_is_refused_in_every_task(environ):
+    count = int(environ["SLURM_ARRAY_TASK_COUNT"])
+    with pytest.raises(ValueError, match=f"number the array's tasks from 0: --array=0-{count - 1}"):
+        worker(environ)
+
+
+def test_a_torchrun_for_each_task_of_a_step_is_refused():
+    alone = {"RANK": "0", "WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "1"}
+    assert worker(alone) == worker({**alone, "SLURM_NTASKS": "4"}) == (0, 8)
+    with pytest.raises(ValueError, match="each of the Slurm step's 4 tasks started its own torch"):
+        worker({**alone, **in_step(0)})
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "3"}, 3),
+        ({**in_step(6), "SLURM_LOCALID": "2"}, 2),
+        ({**in_step(1), "SLURM_LOCALID": "1", "LOCAL_RANK": "3"}, 3),  # torchrun in a step
+        ({"SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, 0),
+    ],
+)
+def test_workers_of_one_machine_are_numbered_by_their_launcher(environ, expected):
+    assert local_rank(environ) == expected
 
 
 def test_times_are_printed_in_hours_and_minutes():

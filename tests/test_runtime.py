@@ -2,6 +2,9 @@
 
 import errno
 import os
+import platform
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -55,63 +58,123 @@ def path(tmp_path) -> Path:
     return tmp_path / "file"
 
 
+@pytest.fixture
+def halfway(monkeypatch):
+    """A function that makes something happen after the bytes were written, before they are kept."""
+    return lambda happen: monkeypatch.setattr(os, "fsync", happen)
+
+
+def raising(error: BaseException):
+    def fail(_) -> None:
+        raise error
+
+    return fail
+
+
 def test_a_write_leaves_the_file_and_nothing_else(path):
-    write_atomically(path, lambda file: file.write(b"new"))
-    write_atomically(path.parent / "below" / "file", lambda file: file.write(b"new"))
+    write_atomically(path, b"new")
+    write_atomically(path.parent / "below" / "file", b"new")
     assert {p.name for p in path.parent.iterdir()} == {"file", "below"}
     assert path.read_bytes() == (path.parent / "below" / "file").read_bytes() == b"new"
 
 
-def test_the_old_file_can_be_read_until_the_new_one_is_complete(path):
+def test_the_old_file_can_be_read_until_the_new_one_is_complete(path, halfway):
     seen = []
-
-    def write(file) -> None:
-        file.write(b"half")
-        file.flush()
-        seen.append(path.read_bytes())
-        file.write(b"new")
-
-    write_atomically(path, write)
+    halfway(lambda _: seen.append(path.read_bytes()))
+    write_atomically(path, b"new")
     assert seen == [b"old"]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, failure):
-    def write(file) -> None:
-        file.write(b"half")
-        raise failure
-
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, halfway, failure):
+    halfway(raising(failure()))
     with pytest.raises(failure):
-        write_atomically(path, write)
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
-    def write(file) -> None:
-        file.write(b"half")
-        file.flush()
-        os._exit(1)  # as if killed: nothing is cleaned up
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
+
+def die_while_writing(path: Path) -> None:
     child = os.fork()
     if child == 0:
-        write_atomically(path, write)
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        write_atomically(path, b"half")
+        os._exit(1)
     os.waitpid(child, 0)
+
+
+@needs_fork
+def test_a_process_that_dies_while_writing_leaves_the_old_file(path):
+    die_while_writing(path)
     assert path.read_bytes() == b"old"
+
+
+@needs_fork
+def test_the_next_write_sweeps_what_a_killed_process_left(path):
+    other = path.parent / "file.json"
+    for written in (path, other):
+        die_while_writing(written)
+    assert len([*path.parent.iterdir()]) == 3  # the old file, and two halves
+    write_atomically(path, b"new")
+    (half,) = (p for p in path.parent.iterdir() if p != path)
+    assert half.name.startswith(".file.json")  # another path's is left to a write to that path
+    write_atomically(other, b"new")
+    assert sorted(path.parent.iterdir()) == [path, other]
+
+
+@needs_fork
+@pytest.mark.parametrize("name", ["file", "a*file", "[file]", "file+1"])
+def test_names_with_special_characters_are_swept_too(tmp_path, name):
+    die_while_writing(tmp_path / name)
+    write_atomically(tmp_path / name, b"new")
+    assert [*tmp_path.iterdir()] == [tmp_path / name]
+
+
+def test_the_temporary_file_of_a_living_process_stays(path, halfway):
+    """As when two processes write the same file; here the other write happens inside the first."""
+    seen = []
+
+    def write_in_between(_) -> None:
+        halfway(lambda _: None)
+        before = set(path.parent.iterdir())
+        write_atomically(path, b"other")
+        seen.append(before <= set(path.parent.iterdir()))
+
+    halfway(write_in_between)
+    write_atomically(path, b"new")
+    assert seen == [True]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_only_looks_like_a_temporary_one_stays(path):
+    other = path.with_name(f".file+{platform.node()}+notes+on")
+    other.touch()
+    write_atomically(path, b"new")
+    assert other.exists()
+
+
+@pytest.mark.parametrize(("age", "stays"), [(3_600, True), (100_000, False)])
+def test_a_temporary_file_of_another_machine_stays_for_a_day(path, age, stays):
+    """Whether its process still lives cannot be seen from here."""
+    other = path.with_name(".file+elsewhere+1+abc")
+    other.touch()
+    os.utime(other, times=(time.time() - age,) * 2)
+    write_atomically(path, b"new")
+    assert other.exists() == stays
 
 
 def test_an_error_names_the_file_that_cannot_be_written(path):
     with pytest.raises(OSError, match=r"cannot write .*file/below .*TVAE_DATA.*TVAE_RUNS"):
-        write_atomically(path / "below", lambda file: file.write(b"new"))
+        write_atomically(path / "below", b"new")
 
 
-def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path):
-    def write(file) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path, halfway):
+    halfway(raising(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match=r"cannot write .*file \(No space left.*free some") as info:
-        write_atomically(path, write)
+        write_atomically(path, b"new")
     assert info.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
 

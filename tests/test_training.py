@@ -2,11 +2,14 @@
 learning rate, the history and the checkpoint are correct."""
 
 import errno
+import functools
 import itertools
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+import toy_training
 from toy_training import (
     BATCHES,
     EPOCHS,
@@ -20,6 +23,7 @@ from toy_training import (
 
 from tvae_core import bounds, data, models, training
 from tvae_core.estimators import analytic_kl, dreg, reparameterized
+from tvae_core.experiments import configs
 from tvae_core.experiments.configs import OPTIMIZERS
 from tvae_core.runtime import seeded
 
@@ -65,26 +69,52 @@ def test_the_result_depends_only_on_the_seed(optimizer, tmp_path):
 # Checkpoints.
 
 
-def test_a_crash_while_a_checkpoint_is_written_leaves_the_last_one_readable(tmp_path, monkeypatch):
-    checkpoint, save, saved = tmp_path / "checkpoint.pt", torch.save, itertools.count(1)
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
-    def fill_the_disk(state, file) -> None:
-        if next(saved) == 2:
-            file.write(b"half a checkpoint")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, file)
 
-    monkeypatch.setattr(torch, "save", fill_the_disk)
-    with pytest.raises(OSError, match=r"cannot write .*checkpoint.pt \(No space.*TVAE_RUNS"):
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (FULL, OSError, r"cannot write .*checkpoint.pt \(No space.*TVAE_RUNS"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+@pytest.mark.parametrize("room", [0, 1_000])
+def test_a_write_that_fails_after_some_bytes_leaves_the_last_checkpoint_readable(
+    tmp_path, monkeypatch, failure, raised, message, room
+):
+    """As on a disk that is full, or when someone interrupts the write."""
+    checkpoint, make, made = tmp_path / "checkpoint.pt", tempfile.NamedTemporaryFile, []
+
+    def with_little_room(**options):
+        file = make(**options)
+        made.append(file)
+        if len(made) == 2:
+            write, written = file.file.write, []
+
+            def fail_when_full(content) -> int:
+                written.append(len(content))
+                if sum(written) > room:
+                    write(bytes(content)[:room])
+                    raise failure
+                return write(content)
+
+            file.write = fail_when_full
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", with_little_room)
+    with pytest.raises(raised, match=message):
         train(checkpoint)
+    assert len(made) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert_same_run(train(checkpoint, seed=99), train())
 
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    """A checkpoint after one epoch."""
-    train(tmp_path / "checkpoint.pt", epochs=1)
+    """The checkpoint of a run that was killed after one epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "checkpoint.pt", batches=Disturbed(BATCHES, kill))
     return tmp_path / "checkpoint.pt"
 
 
@@ -126,18 +156,80 @@ def test_a_torch_file_that_is_not_a_checkpoint_is_refused(subtests, checkpoint):
 
 def test_a_checkpoint_with_a_missing_part_is_refused(subtests, checkpoint):
     state = torch.load(checkpoint)
-    for part in ("model", "optimizer", "schedule", "history", "rng"):
+    for part in ("settings", "model", "optimizer", "schedule", "history", "rng"):
         with subtests.test(part):
             torch.save({name: kept for name, kept in state.items() if name != part}, checkpoint)
             assert_refused(checkpoint)
 
 
-def test_a_checkpoint_of_another_run_is_refused(checkpoint):
-    assert_refused(checkpoint, optimizer=training.adam)
-    with pytest.raises(ValueError, match=r"damaged or belongs to another run.*delete it"):
-        training.fit(
-            toy_model(dim_z=4), toy_batches(), analytic_kl, epochs=2, checkpoint=checkpoint
-        )
+def test_a_checkpoint_of_another_model_is_refused(checkpoint, monkeypatch):
+    monkeypatch.setattr(toy_training, "toy_model", lambda: toy_model(dim_z=4))
+    assert_refused(checkpoint)
+
+
+peak = functools.partial(training.adam, peak=1e-3)
+OTHER_SETTINGS = {
+    "epochs was 4, and is 5": {"epochs": 5},
+    "k was 2, and is 3": {"k": 3},
+    "warm_up was 0, and is 1": {"warm_up": 1},
+    r"estimator was reparameterized.*\(iwae\), and is .*\(elbo\)": {
+        "estimator": reparameterized(bounds.elbo)
+    },
+    r"estimator was .*\(iwae\), and is .*\(partial\(ciwae, 0.5\)\)": {
+        "estimator": reparameterized(functools.partial(bounds.ciwae, beta=0.5))
+    },
+    "estimator was .*, and is dreg": {"estimator": dreg},
+    "optimizer was adadelta, and is adam": {"optimizer": training.adam},
+    r"optimizer was adadelta, and is partial\(adam, 0.001\)": {"optimizer": peak},
+    r"len\(batches\) was 4, and is 10": {
+        "batches": data.Batches(toy_batches().images, 2, "dynamic")
+    },
+    # As many batches, of another size.
+    "batch_size was 6, and is 5": {"batches": data.Batches(toy_batches().images, 5, "dynamic")},
+    "binarization was dynamic, and is none": {"batches": toy_batches("none")},
+}
+
+
+@pytest.mark.parametrize(("message", "options"), OTHER_SETTINGS.items(), ids=OTHER_SETTINGS)
+def test_a_checkpoint_of_a_run_with_another_setting_is_refused_by_the_name_of_it(
+    checkpoint, message, options
+):
+    with pytest.raises(ValueError, match=rf"belongs to another run \({message} now\); delete it"):
+        train(checkpoint, **options)
+
+
+def test_a_recipe_that_was_rewritten_to_make_another_optimizer_is_noticed(checkpoint):
+    def adadelta(model, epochs, batches):
+        return frozen(model, epochs, batches)
+
+    adadelta.__qualname__ = "adadelta"
+    with pytest.raises(ValueError, match=r"type\(opt\) was Adadelta, and is SGD now"):
+        train(checkpoint, optimizer=adadelta)
+
+
+def test_a_finished_run_is_not_prolonged(tmp_path):
+    """Its learning rate has fallen to where more epochs would teach it nothing."""
+    train(tmp_path / "checkpoint.pt", epochs=2)
+    with pytest.raises(ValueError, match="epochs was 2, and is 4 now"):
+        train(tmp_path / "checkpoint.pt", epochs=4)
+
+
+def test_a_checkpoint_without_settings_is_refused_because_it_could_be_from_any_run(checkpoint):
+    state = torch.load(checkpoint)
+    del state["settings"]
+    torch.save(state, checkpoint)
+    with pytest.raises(ValueError, match="an earlier version saved it, without its settings"):
+        train(checkpoint)
+
+
+def test_equal_settings_have_equal_descriptions_in_every_process():
+    """Nothing that a process makes anew, such as an address, is a part of them."""
+    settings = [*configs.ESTIMATORS.values(), *OPTIMIZERS.values(), peak, object(), Disturbed]
+    described = [training._described(value) for value in settings]
+    assert len({*described}) == len(described)
+    assert not [text for text in described if "0x" in text]
+    again = reparameterized(functools.partial(bounds.miwae, m=4))
+    assert training._described(again) == training._described(configs.ESTIMATORS["miwae-4"])
 
 
 # The history.

@@ -32,6 +32,8 @@ class Disturbed:
     def __init__(self, n: int, disturb) -> None:
         self.batches, self.n, self.disturb = toy_batches(), n, disturb
         self.count = itertools.count()
+        # A checkpoint notes these, and the same batches undisturbed have to fit it.
+        self.batch_size, self.binarization = self.batches.batch_size, self.batches.binarization
 
     def __len__(self) -> int:
         return len(self.batches)

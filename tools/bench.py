@@ -37,10 +37,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from tvae_core import data, evaluation, load_pretrained, models, training
 from tvae_core.experiments import PROFILES, Job, runner, stacking
-from tvae_core.experiments.acceleration import Compiled, accelerated_step, fast_arithmetic
+from tvae_core.experiments.acceleration import (
+    Compiled,
+    accelerated_step,
+    fast_arithmetic,
+    rows_at_once,
+    timed,
+)
 from tvae_core.experiments.configs import DECODERS, RUNS
-from tvae_core.experiments.reproduce import timed
-from tvae_core.runtime import device_name, pick_device, seeded, write_atomically
+from tvae_core.experiments.records import device_name
+from tvae_core.runtime import pick_device, seeded, write_atomically
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
 EPOCH = 60_000  # images; times measured on the bundled digits are scaled to this many
@@ -296,7 +302,7 @@ def our_nll(kind: str, n: int, k: int, fast: bool = False) -> float:
 
     hook = model.encoder.register_forward_pre_hook(begin)
     try:
-        rows = runner.rows_at_once(digits.pixels.device)
+        rows = rows_at_once(digits.pixels.device)
         evaluation.nll(model, digits[:n], k, rows=rows, accelerate=Compiled if fast else None)
     finally:
         hook.remove()

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from cycler import cycler
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Okabe & Ito's palette, distinguishable with colour blindness and in gray; most legible first.
@@ -53,45 +55,36 @@ def _bare(ax: Axes, title: str) -> Axes:
     return ax
 
 
-def _array(image: Tensor) -> Tensor:
-    return image.detach().cpu().float().squeeze()
+def _array(x: Tensor) -> NDArray[Any]:
+    """What matplotlib is given: of a tensor itself numpy would complain with each operation."""
+    return np.asarray(x.detach().cpu())
 
 
 def image(ax: Axes, x: Float[Tensor, "1 H W"], title: str = "") -> Axes:
     """One image in a frame, with 0 as white and 1 as black."""
-    ax.imshow(_array(x), cmap=INK, vmin=0, vmax=1)
+    ax.imshow(_array(x.float().reshape(x.shape[-2:])), cmap=INK, vmin=0, vmax=1)
     return _bare(ax, title)
 
 
 def tiles(ax: Axes, images: Float[Tensor, "N 1 H W"], columns: int = 10, title: str = "") -> Axes:
-    """N images in rows of `columns`."""
-    sheet = _sheet(images.detach().cpu().float(), columns)
-    ax.imshow(sheet, cmap=INK, vmin=0, vmax=1)
-    return _bare(ax, title)
+    """N images in rows of `columns`, separated by light lines."""
+    count, _, height, width = images.shape
+    n_rows = -(-count // columns)
+    sheet = torch.full((n_rows * (height + 1) - 1, columns * (width + 1) - 1), 0.25)
+    for i, x in enumerate(images.detach().cpu()):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = x[0]
+    return image(ax, sheet, title)
 
 
 def rows(ax: Axes, named: Mapping[str, Float[Tensor, "N 1 H W"]], title: str = "") -> Axes:
     """A row of N images for each name, with the name on the left."""
-    stacked = torch.cat([images.detach().cpu().float() for images in named.values()])
-    columns = len(stacked) // len(named)
-    sheet = _sheet(stacked, columns)
-    ax.imshow(sheet, cmap=INK, vmin=0, vmax=1)
-    _bare(ax, title)
-    height = len(sheet) / len(named)
+    stacked = torch.cat([images.detach().cpu() for images in named.values()])
+    tiles(ax, stacked, len(stacked) // len(named), title)
+    height = stacked.shape[-2] + 1 - 1 / len(named)
     ax.set_yticks([height * (i + 0.5) for i in range(len(named))], list(named))
     ax.tick_params(axis="y", length=0)
     return ax
-
-
-def _sheet(images: Float[Tensor, "N 1 H W"], columns: int) -> Float[Tensor, "rows cols"]:
-    """Images side by side on one sheet, separated by light lines."""
-    count, _, height, width = images.shape
-    n_rows = -(-count // columns)
-    sheet = torch.full((n_rows * (height + 1) - 1, columns * (width + 1) - 1), 0.25)
-    for i, x in enumerate(images):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
-        sheet[top : top + height, left : left + width] = x[0]
-    return sheet
 
 
 def on_grid(
@@ -107,7 +100,7 @@ def on_grid(
     pixels = ((grid.detach().cpu() + 1) * size - 1) / 2
     lines = [*pixels[::every], *pixels.transpose(0, 1)[::every]]
     for line in lines:
-        ax.plot(line[:, 0], line[:, 1], color=ACCENT, linewidth=0.7, marker="", alpha=0.8)
+        ax.plot(*_array(line.T), color=ACCENT, linewidth=0.7, marker="", alpha=0.8)
     (left, top), (right, bottom) = (edge.tolist() for edge in pixels.flatten(0, 1).aminmax(dim=0))
     height, width = grid.shape[:2]
     ax.set_xlim(min(-0.5, left - 0.5), max(width - 0.5, right + 0.5))
@@ -126,8 +119,8 @@ def field(
     height, width = displacement.shape[:2]
     start = every // 2
     arrows = displacement.detach().cpu()[start::every, start::every]
-    dx, dy = (arrows * torch.tensor([width / 2, height / 2])).unbind(-1)
-    x, y = torch.arange(start, width, every), torch.arange(start, height, every)
+    dx, dy = _array((arrows * torch.tensor([width / 2, height / 2])).movedim(-1, 0))
+    x, y = range(start, width, every), range(start, height, every)
     # Lengths in pixels, widths in inches, so that small panels stay legible.
     style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
     ax.quiver(x, y, dx, dy, **style, color=colour, units="inches", width=0.016)
@@ -149,7 +142,7 @@ def control_points(
     """
     edge = torch.tensor([size[1], size[0]])
     here, there = (
-        ((p.detach().cpu() + 1) * edge - 1) / 2 for p in (points, points + displacements)
+        _array(((p.detach().cpu() + 1) * edge - 1) / 2) for p in (points, points + displacements)
     )
     blue = COLOURS[0]
     for (x0, y0), (x1, y1) in zip(here.tolist(), there.tolist(), strict=True):
@@ -163,7 +156,7 @@ def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str,
     """Columns of a training history against the epoch; `names` maps columns to labels."""
     epochs = [row["epoch"] for row in history]
     for column, label in names.items():
-        ax.plot(epochs, [row[column] for row in history], label=label, markevery=0.1)
+        ax.plot(epochs, [float(row[column]) for row in history], label=label, markevery=0.1)
     ax.set_xlabel("epoch")
     ax.set_ylabel("nats")
     if len(names) > 1:
@@ -173,7 +166,7 @@ def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str,
 
 def nll_against_k(ax: Axes, ks: Sequence[int], nll_at: Sequence[float], label: str = "") -> Axes:
     """The estimated NLL against the number of importance samples."""
-    ax.semilogx(ks, nll_at, label=label)
+    ax.semilogx([int(k) for k in ks], [float(nll) for nll in nll_at], label=label)
     ax.set_xlabel("importance samples K")
     ax.set_ylabel("estimated NLL (nats)")
     if label:

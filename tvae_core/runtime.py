@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import platform
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -75,13 +78,6 @@ def pick_device() -> torch.device:
     return torch.device(name)
 
 
-def device_name(device: torch.device) -> str:
-    """A readable name: "CPU", "Apple GPU", or the product name of the CUDA GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "Apple GPU" if device.type == "mps" else "CPU"
-
-
 def is_live() -> bool:
     """Whether a person is watching: a terminal, Jupyter, VS Code or Colab.
 
@@ -93,22 +89,23 @@ def is_live() -> bool:
     return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
 
 
-def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
-    """Write bytes to a temporary file, or call `content(file)` on it, and move it to `path`.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
+    What killed processes left of earlier writes to `path` is deleted.
 
     Raises:
         OSError: the folder cannot be written; the message names it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        _sweep(path)
+        maker = f".{path.name}+{platform.node()}+{os.getpid()}+"
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=maker, delete=False) as file:
             temporary = Path(file.name)
             try:
-                file.write(content) if isinstance(content, bytes) else content(file)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
@@ -122,3 +119,21 @@ def write_atomically(path: Path, content: bytes | Callable[[IO[bytes]], object])
             f"cannot write {path} ({error.strerror}); free some space or choose "
             "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
         ) from error
+
+
+def _sweep(path: Path) -> None:
+    """Delete the temporary files of `path` whose makers are gone, or that are a day old.
+
+    A write takes seconds, but whether a process of another machine is gone cannot be seen here.
+    """
+    for file in path.parent.glob(f".{glob.escape(path.name)}+*+*+*"):
+        host, pid, _ = file.name.rsplit("+", 3)[1:]
+        with contextlib.suppress(OSError, ValueError):  # swept already, or not one of ours
+            gone = time.time() - file.stat().st_mtime > 86_400
+            if host == platform.node() and os.name == "posix":  # elsewhere, kill is no question
+                try:
+                    os.kill(int(pid), 0)
+                except ProcessLookupError:
+                    gone = True
+            if gone:
+                file.unlink()

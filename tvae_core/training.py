@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from numbers import Number
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,8 +104,8 @@ def fit(
     always includes the full KL.
 
     Call it inside `with seeded(...)` for a result that depends only on the seed. With a
-    `checkpoint` path the state is saved after each epoch, and a later call resumes from there with
-    the same result as an uninterrupted run (bit for bit on a CPU).
+    `checkpoint` path the state is saved after each epoch, and a later call with the same arguments
+    resumes from there with the same result as an uninterrupted run (bit for bit on a CPU).
 
     `accelerate` returns a faster version of the loop body with the same results up to rounding: see
     `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
@@ -110,13 +113,18 @@ def fit(
 
     Raises:
         NonFiniteLossError: the loss is not finite; the message names the epoch, batch and terms.
-        ValueError: a checkpoint that is damaged or from another run.
+        ValueError: a checkpoint that is damaged, or from a run with other settings.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)
+    given: dict[str, Any] = {"epochs": epochs, "k": k, "warm_up": warm_up, "estimator": estimator}
+    given |= {"optimizer": optimizer, "type(opt)": type(opt), "len(batches)": len(batches)}
+    given |= {name: getattr(batches, name, None) for name in ("batch_size", "binarization")}
+    settings = {name: _described(value) for name, value in given.items()}
+    parts = {"model": model, "optimizer": opt, "schedule": schedule}
     history: History = []
     if checkpoint is not None and checkpoint.exists():
-        history = _resume(checkpoint, model, opt, schedule)
+        history = _resume(checkpoint, settings, parts)
 
     def compute_loss(x: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and the batch's mean bound, recon, kl_z and kl_u: (4,), or (4, S)."""
@@ -152,7 +160,7 @@ def fit(
         if epoch % print_every(epochs) == 0 and not is_live():
             print(describe(history[-1]), flush=True)
         if checkpoint is not None:
-            _save(checkpoint, model, opt, schedule, history)
+            _save(checkpoint, settings, parts, history)
     return history
 
 
@@ -228,18 +236,30 @@ class _Meter:
         return dict(zip(self.NAMES, (self.sums / self.images).tolist(), strict=True))
 
 
-def _save(path: Path, model: nn.Module, opt: Any, schedule: Any, history: History) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimizer": opt.state_dict(),
-        "schedule": schedule.state_dict(),
-        "rng": rng_state(),
-        "history": history,
-    }
-    write_atomically(path, lambda file: torch.save(state, file))
+def _described(value: Any, depth: int = 4) -> str:
+    """A function's name, with the functions and options that it was made from.
+
+    Objects whose text may differ from one process to the next are described by their types.
+    """
+    if isinstance(value, str | Number):
+        return str(value)
+    parts = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    if isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *value.keywords.values()]
+    inside = ", ".join(_described(part, depth - 1) for part in parts) if depth else ""
+    return getattr(value, "__qualname__", type(value).__name__) + f"({inside})" * bool(inside)
 
 
-def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
+def _save(path: Path, settings: dict[str, str], parts: dict[str, Any], history: History) -> None:
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"settings": settings, "rng": rng_state(), "history": history}
+    # Not straight to the file: torch.save would hide an error of the disk, or a Ctrl-C.
+    torch.save(state, buffer := io.BytesIO())
+    write_atomically(path, buffer.getvalue())
+
+
+def _resume(path: Path, settings: dict[str, str], parts: dict[str, Any]) -> History:
+    model, opt, schedule = parts.values()
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not check checksums
             if archive.testzip() is not None:
@@ -247,9 +267,12 @@ def _resume(path: Path, model: nn.Module, opt: Any, schedule: Any) -> History:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise ValueError("it contains no training state")
-        kept, ours = (s["param_groups"][0].keys() for s in (state["optimizer"], opt.state_dict()))
-        if kept != ours:
-            raise ValueError("it is from another optimizer")
+        kept = state.get("settings")
+        if kept is None:  # it could be from any run
+            raise ValueError("an earlier version saved it, without its settings")
+        for name, value in settings.items():
+            if kept[name] != value:
+                raise ValueError(f"{name} was {kept[name]}, and is {value} now")
         model.load_state_dict(state["model"])
         rates = [group["lr"] for group in opt.param_groups]
         opt.load_state_dict(state["optimizer"])

@@ -1,9 +1,11 @@
 """Laws of the compiled training step: it gives the result of the plain step, with every estimator
-and after a kill, and tracing it has no side effects."""
+and after a kill, tracing it has no side effects, and where it cannot be compiled it is plain."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +145,61 @@ def test_memory_freed_by_one_step_is_kept_for_the_next():
     if before < 1000:
         pytest.skip("this system keeps freed memory anyway")
     assert after < before / 10
+
+
+def assert_falls_back(environ: dict[str, str]) -> str:
+    """In a new process, a run equals a plain run after one warning; return its line."""
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", FALLS_BACK],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}", **environ},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = [line for line in done.stderr.splitlines() if "compiling failed" in line]
+    assert len(said) == 1, done.stderr[-2000:]
+    assert len(done.stderr.splitlines()) <= 2, done.stderr[-2000:]  # the warning and its source
+    return said[0]
+
+
+FALLS_BACK = """
+from toy_training import assert_same_run, train
+from tvae_core.experiments.acceleration import accelerated_step
+assert_same_run(train(accelerate=accelerated_step), train())
+"""
+
+
+@pytest.fixture
+def environ(tmp_path) -> dict[str, str]:
+    """An empty cache: code that was compiled before would need no compiler."""
+    return {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+
+
+COMPILERS = {
+    "that fails": "exit 1",
+    "without Python.h": "[ $1 = --version ] || { echo 'fatal error: Python.h' >&2; exit 1; }",
+    "that makes no library": "exit 0",
+}
+
+
+@pytest.mark.parametrize("script", COMPILERS.values(), ids=COMPILERS)
+def test_with_a_compiler_that_cannot_compile_the_step_is_the_plain_one(tmp_path, environ, script):
+    compiler = tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    assert_falls_back({**environ, "CXX": str(compiler)})
+
+
+def test_without_g_plus_plus_the_step_is_the_plain_one(tmp_path, environ):
+    """Also with a clang++, which inductor does not look for on Linux."""
+    (tmp_path / "clang++").symlink_to("/bin/false")
+    assert_falls_back({**environ, "PATH": str(tmp_path)})
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write to")
+def test_with_a_cache_that_cannot_be_written_the_step_is_the_plain_one():
+    assert "/proc" in assert_falls_back({"TORCHINDUCTOR_CACHE_DIR": "/proc"})
 
 
 def test_a_killed_compiled_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path):

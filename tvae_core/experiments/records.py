@@ -14,7 +14,20 @@ from typing import Any
 import torch
 
 from tvae_core.evaluation import Estimate
-from tvae_core.runtime import device_name, write_atomically
+from tvae_core.runtime import write_atomically
+
+
+def device_name(device: torch.device) -> str:
+    """A readable name: "CPU", "Apple GPU", or the product name of the CUDA GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU" if device.type == "mps" else "CPU"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a number may depend on, for records."""
+    found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
+    return {**found, "python": platform.python_version()}
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,6 @@ class Machine:
         if self.side_by_side > 1:
             words.append(f"{self.side_by_side} side by side")
         return ", ".join(words)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that a number may depend on, for records."""
-    found = {package: metadata.version(package) for package in ("torch", "numpy", "tvae-core")}
-    return {**found, "python": platform.python_version()}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -28,7 +27,13 @@ from tqdm.auto import tqdm
 from tvae_core import data, evaluation
 from tvae_core.data import Images
 from tvae_core.experiments import runner, stacking
-from tvae_core.experiments.acceleration import Recorded, fast_arithmetic, plain_step
+from tvae_core.experiments.acceleration import (
+    Recorded,
+    fast_arithmetic,
+    plain_step,
+    rows_at_once,
+    timed,
+)
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS
 from tvae_core.experiments.runner import Job, Profile
 from tvae_core.runtime import is_live, pick_device, seeded
@@ -53,19 +58,45 @@ def tasks(names: Sequence[str], seeds: Sequence[int], side_by_side: bool) -> lis
 
 
 def worker(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, number of workers), as set by torchrun, a Slurm array or a Slurm step.
+    """(rank, number of workers): torchrun's or a Slurm step's, times the tasks of a Slurm array.
+
+    A batch script that starts no step with srun is one worker: Slurm sets SLURM_NTASKS there to
+    what was asked for, and SLURM_PROCID to 0, although only one process runs.
 
     Raises:
-        ValueError: a Slurm array whose tasks are not numbered 0, 1, 2, ...
+        ValueError: a Slurm array whose tasks are not numbered 0, 1, 2, ..., or a Slurm step whose
+            tasks have each started a torchrun of their own.
     """
-    if "WORLD_SIZE" in environ:
-        return int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    rank, size = step = _step(environ)
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+        if step[1] > int(environ.get("GROUP_WORLD_SIZE", step[1])):
+            raise ValueError(
+                f"each of the Slurm step's {step[1]} tasks started its own torchrun, and all would "
+                "do the same runs: give torchrun --nnodes and --rdzv-endpoint, or leave it out"
+            )
     if "SLURM_ARRAY_TASK_COUNT" in environ:
-        rank, size = int(environ["SLURM_ARRAY_TASK_ID"]), int(environ["SLURM_ARRAY_TASK_COUNT"])
-        if rank >= size:
-            raise ValueError(f"number the array's tasks from 0: --array=0-{size - 1}")
-        return rank, size
-    return int(environ.get("SLURM_PROCID", 0)), int(environ.get("SLURM_NTASKS", 1))
+        task, count = int(environ["SLURM_ARRAY_TASK_ID"]), int(environ["SLURM_ARRAY_TASK_COUNT"])
+        # The last number too, so that with a gap no task starts and leaves some runs to nobody.
+        if max(task, int(environ.get("SLURM_ARRAY_TASK_MAX", task))) >= count:
+            raise ValueError(f"number the array's tasks from 0: --array=0-{count - 1}")
+        rank, size = task * size + rank, count * size
+    return rank, size
+
+
+def _step(environ: Mapping[str, str]) -> tuple[int, int]:
+    """(rank, number of tasks) of the Slurm step, which only srun starts; (0, 1) outside of one."""
+    if not {"SLURM_STEP_ID", "SLURM_STEPID"} & environ.keys():
+        return 0, 1
+    size = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS") or "1"
+    return int(environ.get("SLURM_PROCID", 0)), int(size)
+
+
+def local_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """The number of this worker among those of its machine, by torchrun or by a Slurm step."""
+    if "LOCAL_RANK" in environ:
+        return int(environ["LOCAL_RANK"])
+    return int(environ.get("SLURM_LOCALID", 0)) if _step(environ)[1] > 1 else 0
 
 
 def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[Task]:
@@ -126,22 +157,13 @@ def try_out(job: Job, seeds: int) -> Pace:
         for _ in range(Recorded.BEFORE + 1 if cuda else 1):
             take(x)
         few = job.images[: 100 if cuda else 10]
-        rows = runner.rows_at_once(few.pixels.device)
+        rows = rows_at_once(few.pixels.device)
 
         def score() -> None:
             evaluation.nll(alone, few, job.profile.nll_samples, rows=rows)
 
         seconds = [min(timed(act) for _ in range(3)) for act in (lambda: take(x), score)]
     return Pace(seconds[0], seconds[1] / len(few))
-
-
-def timed(act: Callable[[], object]) -> float:
-    """Seconds that a call takes, including its work on a CUDA GPU."""
-    start = time.perf_counter()
-    act()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def clock(seconds: float) -> str:
@@ -159,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{recipe}: {', '.join(names)}")
         return
     if pick_device().type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     profile = runner.current_profile()
     if {*chosen.recipe} <= {*HELD_OUT} and profile.name == "paper":
         profile = runner.PROFILES["validation"]

@@ -26,8 +26,8 @@ from tvae_core.experiments import stacking
 from tvae_core.experiments.acceleration import (
     Compiled,
     accelerated_step,
-    can_compile,
     fast_arithmetic,
+    rows_at_once,
 )
 from tvae_core.experiments.configs import PAPER_ON_CPU, PROFILES, RUNS, Config, Profile
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
@@ -206,17 +206,6 @@ def as_seen(config: Config, test: Images) -> Images:
     return test if config.binarization == "none" else data.binarize_fixed(test)
 
 
-def rows_at_once(device: torch.device) -> int:
-    """How many (image, draw) pairs to decode at once: few enough for a CPU's caches, more on a GPU.
-
-    A GPU needs many pairs to be busy. Each pair takes about ten arrays of the size of an image, and
-    together they take about a tenth of the GPU's memory.
-    """
-    if device.type != "cuda":
-        return evaluation.ROWS
-    return int(torch.cuda.get_device_properties(device).total_memory) // 300_000
-
-
 def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The fields of a record that are measured on test images."""
     terms = evaluation.elbo_terms(model, test)
@@ -224,7 +213,7 @@ def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]
     ks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < nll_samples]
     device = test.pixels.device
     # Compiling takes seconds; evaluating on a set this large takes minutes.
-    large = len(test) * nll_samples > 5_000_000 and can_compile(device.type)
+    large = len(test) * nll_samples > 5_000_000 and device.type == "cpu"
     rows = rows_at_once(device)
     result = evaluation.nll(model, test, nll_samples, ks, rows, Compiled if large else None)
     return {

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tvae_core import plots
 
 # An image of 2 x 3 pixels in which every pixel has a value of its own: row by row, from the top.
-IMAGE = torch.tensor([[[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]]])
+IMAGE = torch.tensor([[[0.1, 0.2, 0.4], [0.6, 0.8, 0.7]]])
 SHOWN = IMAGE[0].numpy()
 LINE = 0.25  # the gray between images
 

@@ -13,7 +13,7 @@ import traitlets
 from torch import nn
 
 import tvae_core
-from tvae_core import explorer, models, warps
+from tvae_core import data, explorer, models, warps
 from tvae_core.explorer import export, fallback
 from tvae_core.explorer.joining import join
 from tvae_core.runtime import seeded
@@ -231,4 +231,30 @@ def test_some_digits_has_every_class():
 def test_still_pictures_are_drawn_and_described(view, name, tmp_path):
     picture = fallback.write_picture(view, name, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert len(fallback.alt(view, name)) > 40
+    rows = {"pose": "Three rows", "plain": "Two rows", "bounds": "A curve that falls"}
+    kind = picture.name.removesuffix(f"-{name}.png")
+    assert fallback.alt(view, name).startswith(rows[kind])
+    assert (kind == "bounds") == (view == "bounds")
+
+
+@pytest.mark.parametrize("name", ["plain-vae", "tps-iwae5"])
+def test_a_still_picture_shows_what_the_model_makes_of_each_digit(name):
+    model, record = tvae_core.load_pretrained(name)
+    x = export.some_digits()[torch.tensor([1, 4, 5, 7, 12])]
+    if record.binary:
+        x = data.binarize_fixed(x)
+    latents = model.posterior(x.x).mean
+    shown = {"x": x.x, "c(z)": None, "output": model.decoder(latents).mean}
+    if name == "plain-vae":
+        del shown["c(z)"]
+    else:
+        shown["c(z)"] = model.canonical(latents)
+    axes = fallback._digits(name).axes
+    assert [ax.get_ylabel() for ax in axes[::5]] == list(shown)
+    for ax, expected in zip(axes, torch.cat(list(shown.values())), strict=True):
+        (picture,) = ax.get_images()
+        found = torch.tensor(picture.get_array().data)
+        torch.testing.assert_close(found, expected[0].detach(), rtol=1e-4, atol=1e-5)
+        assert ax.yaxis_inverted()
+    (curve,) = fallback._bounds(name).axes[0].lines
+    assert curve.get_xydata().T.tolist() == [record.nll_ks, record.nll_at]

@@ -1,105 +1,167 @@
-"""Laws of plots: they raise no warning, and draw what they are given."""
+"""What a plot shows, read from the artists that it drew."""
 
-import inspect
-import warnings
-
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from tvae_core import plots, warps
-from tvae_core.runtime import seeded
+from tvae_core import plots
 
-matplotlib.use("agg")
-
-N, SIZE = 5, (6, 8)
-with seeded(0):
-    X = torch.rand(N, 1, *SIZE).requires_grad_()  # as a decoder returns them
-    GRID = warps.WARPS["affine"](SIZE).grid(torch.randn(1, 6) / 10)[0]
-    DISPLACEMENT = torch.randn(*SIZE, 2) / 10
-    POINTS = torch.rand(4, 2) * 2 - 1
-HISTORY = [{"epoch": epoch, "bound": torch.tensor(-1.0 / epoch), "recon": 3.0} for epoch in (1, 2)]
-
-CALLS = {
-    "image": lambda ax: plots.image(ax, X[0], "title"),
-    "tiles": lambda ax: plots.tiles(ax, X, 3, "title"),
-    "rows": lambda ax: plots.rows(ax, {"some": X, "others": 1 - X}, "title"),
-    "on_grid": lambda ax: plots.on_grid(ax, X[0], GRID.requires_grad_(), 2, "title"),
-    "field": lambda ax: plots.field(ax, DISPLACEMENT.requires_grad_(), 2, "title"),
-    "control_points": lambda ax: plots.control_points(
-        ax, POINTS, POINTS.requires_grad_() / 9, SIZE
-    ),
-    "curves": lambda ax: plots.curves(ax, HISTORY, {"bound": "bound", "recon": "recon"}),
-    "nll_against_k": lambda ax: plots.nll_against_k(ax, (1, 10), torch.rand(2), "label"),
-    "against_draws": lambda ax: plots.against_draws(ax, {"elbo": {1: torch.tensor(2.0), 8: 1.0}}),
-}
-
-
-def test_every_plot_is_called_here():
-    functions = inspect.getmembers(plots, inspect.isfunction)
-    ours = {n for n, f in functions if f.__module__ == plots.__name__ and not n.startswith("_")}
-    assert ours - {"use_style"} == {*CALLS}
+# An image of 2 x 3 pixels in which every pixel has a value of its own: row by row, from the top.
+IMAGE = torch.tensor([[[0.1, 0.2, 0.4], [0.6, 0.8, 0.7]]])
+SHOWN = IMAGE[0].numpy()
+LINE = 0.25  # the gray between images
 
 
 @pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
+def ax() -> Axes:
+    return Figure().subplots()
 
 
-@pytest.mark.parametrize("draw", CALLS.values(), ids=CALLS)
-def test_a_plot_raises_no_warning_and_returns_its_axes(ax, draw):
-    """Handed a tensor, numpy warns; whoever makes warnings errors would get no figure."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert draw(ax) is ax
-        ax.figure.canvas.draw()
+def sheet(ax: Axes) -> np.ndarray:
+    """The pixels of the one image on the axes: row 0 on top, 0 in white, 1 in black."""
+    (picture,) = ax.get_images()
+    assert picture.origin == "upper"
+    assert ax.yaxis_inverted()
+    assert not ax.xaxis_inverted()
+    paper, ink = (to_hex(picture.to_rgba(np.array([[value]]))[0, 0]) for value in (0.0, 1.0))
+    assert (paper, ink) == ("#ffffff", "#000000")
+    assert picture.get_clim() == (0, 1)
+    return picture.get_array().data
 
 
-def test_an_image_is_drawn_pixel_by_pixel(ax):
-    drawn = plots.image(ax, X[0]).images[0]
-    assert np.array_equal(drawn.get_array(), X[0, 0].detach())
-    assert drawn.get_clim() == (0, 1)
+def points(ax: Axes) -> list[list[list[float]]]:
+    """The points of each line."""
+    return [np.round(line.get_xydata(), 5).tolist() for line in ax.lines]
 
 
-def test_tiles_are_separated_by_light_lines(ax):
-    sheet = plots.tiles(ax, X, 3).images[0].get_array()
-    height, width = SIZE
-    assert sheet.shape == (2 * height + 1, 3 * width + 2)
-    for i in range(N):
-        top, left = i // 3 * (height + 1), i % 3 * (width + 1)
-        assert np.array_equal(sheet[top : top + height, left : left + width], X[i, 0].detach())
-    assert (sheet[height] == 0.25).all()
-    assert (sheet[:, width] == 0.25).all()
-    assert (sheet[height + 1 :, 2 * width + 2 :] == 0.25).all()  # where a sixth would be
+def test_an_image_stands_upright_in_black_on_white(ax):
+    assert plots.image(ax, IMAGE, "a title") is ax
+    assert np.array_equal(sheet(ax), SHOWN)
+    assert ax.get_title() == "a title"
+    assert not [*ax.get_xticks(), *ax.get_yticks()]
 
 
-def test_each_row_has_its_name_at_its_middle(ax):
-    plots.rows(ax, {"some": X, "others": 1 - X})
-    sheet = ax.images[0].get_array()
-    assert np.array_equal(sheet[: SIZE[0], : SIZE[1]], X[0, 0].detach())
-    assert np.array_equal(sheet[-SIZE[0] :, -SIZE[1] :], 1 - X[-1, 0].detach())
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["some", "others"]
-    assert list(ax.get_yticks()) == pytest.approx([len(sheet) / 4, len(sheet) * 3 / 4])
+def test_tiles_run_along_rows_with_lines_between_them(ax):
+    images = torch.stack([IMAGE, 1 - IMAGE, IMAGE / 2])
+    assert plots.tiles(ax, images, columns=2, title="three") is ax
+    found = sheet(ax)
+    assert found.shape == (5, 7)
+    assert np.array_equal(found[:2, :3], SHOWN)
+    assert np.array_equal(found[:2, 4:], 1 - SHOWN)
+    assert np.array_equal(found[3:, :3], SHOWN / 2)
+    assert (found[2] == LINE).all()
+    assert (found[:, 3] == LINE).all()
+    assert (found[3:, 4:] == LINE).all()  # no fourth image
+    assert ax.get_title() == "three"
 
 
-def test_lines_and_points_lie_where_the_grid_looks(ax):
-    with torch.no_grad():
-        identity = warps.WARPS["affine"](SIZE).grid(torch.zeros(1, 6))[0]
-    plots.on_grid(ax, X[0], identity, every=1)
-    rows = [line.get_xydata() for line in ax.lines[: SIZE[0]]]
-    for y, row in enumerate(rows):
-        np.testing.assert_allclose(row, [(x, y) for x in range(SIZE[1])], atol=1e-5)
+def test_rows_have_their_names_at_their_heights(ax):
+    named = {"first": torch.stack([IMAGE, 1 - IMAGE]), "second": torch.stack([IMAGE / 2, IMAGE])}
+    assert plots.rows(ax, named, "two rows") is ax
+    found = sheet(ax)
+    assert np.array_equal(found[:2, :3], SHOWN)
+    assert np.array_equal(found[:2, 4:], 1 - SHOWN)
+    assert np.array_equal(found[3:, :3], SHOWN / 2)
+    assert np.array_equal(found[3:, 4:], SHOWN)
+    heights = dict(zip((t.get_text() for t in ax.get_yticklabels()), ax.get_yticks(), strict=True))
+    assert list(heights) == ["first", "second"]
+    assert 0 <= heights["first"] <= 2  # rows 0 and 1 of the sheet
+    assert 3 <= heights["second"] <= 5
+    assert ax.get_title() == "two rows"
 
 
-def test_an_arrow_is_as_long_in_pixels_as_the_displacement(ax):
-    shift = torch.tensor([1 / SIZE[1], -2 / SIZE[0]]) * 2  # one pixel to the right, two up
-    plots.field(ax, shift.expand(*SIZE, 2), every=2)
+def test_the_identity_s_grid_lies_on_the_pixels_centres(ax):
+    x, y = torch.meshgrid(torch.tensor([-2.0, 0, 2]) / 3, torch.tensor([-0.5, 0.5]), indexing="xy")
+    grid = torch.stack([x, y], -1)
+    assert plots.on_grid(ax, IMAGE, grid, every=2, title="grid") is ax
+    assert np.array_equal(sheet(ax), SHOWN)
+    row, left, right = points(ax)  # every second row, and every second column
+    assert row == [[0, 0], [1, 0], [2, 0]]
+    assert left == [[0, 0], [0, 1]]
+    assert right == [[2, 0], [2, 1]]
+    assert ax.get_xlim() == pytest.approx((-0.5, 2.5))
+    assert ax.get_ylim() == pytest.approx((1.5, -0.5))
+
+
+def test_a_grid_beyond_the_frame_widens_the_view_on_its_side(ax):
+    x, y = torch.meshgrid(torch.tensor([-2.0, 0, 2]) / 3, torch.tensor([-0.5, 0.5]), indexing="xy")
+    # One pixel to the right and two down.
+    moved = torch.stack([x + 2 / 3, y + 2], -1)
+    plots.on_grid(ax, IMAGE, moved, every=1)
+    assert points(ax)[0] == [[1, 2], [2, 2], [3, 2]]
+    assert ax.get_xlim() == pytest.approx((-0.5, 3.5))
+    assert ax.get_ylim() == pytest.approx((3.5, -0.5))
+
+
+def test_a_field_is_drawn_as_arrows_in_pixels_from_where_they_apply(ax):
+    displacement = torch.zeros(4, 6, 2)
+    displacement[1, 4] = torch.tensor([1 / 3, -0.5])  # one pixel to the right and one up
+    assert plots.field(ax, displacement, every=3, title="field", colour="#333333") is ax
     (arrows,) = ax.collections
-    np.testing.assert_allclose(arrows.U, 1, atol=1e-6)
-    np.testing.assert_allclose(arrows.V, -2, atol=1e-6)
-    assert {*arrows.X} == {1, 3, 5, 7}
-    assert {*arrows.Y} == {1, 3, 5}
+    assert np.column_stack([arrows.X, arrows.Y]).tolist() == [[1, 1], [4, 1]]
+    assert np.column_stack([arrows.U, arrows.V]).round(5).tolist() == [[0, 0], [1, -1]]
+    assert (arrows.angles, arrows.scale_units, arrows.scale) == ("xy", "xy", 1)
+    assert to_hex(arrows.get_facecolor()[0]) == "#333333"
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 5.5), (3.5, -0.5))
+    assert ax.get_aspect() == 1
+
+
+def test_control_points_are_open_and_lead_to_where_the_grid_looks(ax):
+    here = torch.tensor([[-0.5, -0.75], [0.5, 0.25]])
+    assert plots.control_points(ax, here, torch.tensor([[0.5, 0.0], [0.0, 0.5]]), (8, 4)) is ax
+    # In an image of 8 x 4 pixels, x = -0.5 is the edge between the columns 0 and 1.
+    start, end = [[0.5, 0.5], [2.5, 4.5]], [[1.5, 0.5], [2.5, 6.5]]
+    assert points(ax) == [list(pair) for pair in zip(start, end, strict=True)]
+    opened, filled = ax.collections
+    assert opened.get_offsets().tolist() == start
+    assert filled.get_offsets().tolist() == end
+    assert to_hex(opened.get_facecolor()[0]) == "#ffffff"
+    assert to_hex(filled.get_facecolor()[0]) == plots.COLOURS[0].lower()
+
+
+def labelled(ax: Axes) -> dict[str, list[list[float]]]:
+    return dict(zip((line.get_label() for line in ax.lines), points(ax), strict=True))
+
+
+def test_curves_show_each_column_against_its_epoch(ax):
+    history = [{"epoch": 3, "kl_z": 10.0, "kl_u": 5.0}, {"epoch": 4, "kl_z": 12.0, "kl_u": 4.0}]
+    assert plots.curves(ax, history, {"kl_z": "of z", "kl_u": "of u"}) is ax
+    assert labelled(ax) == {"of z": [[3, 10], [4, 12]], "of u": [[3, 5], [4, 4]]}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["of z", "of u"]
+    alone = plots.curves(Figure().subplots(), history, {"kl_z": "of z"})
+    assert alone.get_legend() is None
+
+
+def test_the_nll_is_shown_against_the_logarithm_of_the_draws(ax):
+    assert plots.nll_against_k(ax, [1, 10, 100], [99.0, 95.0, 94.0], "a run") is ax
+    assert labelled(ax) == {"a run": [[1, 99], [10, 95], [100, 94]]}
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("importance samples K", "estimated NLL (nats)")
+    assert ax.get_legend().get_texts()[0].get_text() == "a run"
+    assert plots.nll_against_k(Figure().subplots(), [1, 2], [3.0, 2.0]).get_legend() is None
+
+
+def test_ratios_are_shown_against_the_draws_on_two_logarithmic_axes(ax):
+    curves = {"IWAE": {1: 0.5, 8: 0.25}, "DReG": {1: 0.5, 8: 2.0}}
+    assert plots.against_draws(ax, curves, "ratios") is ax
+    assert labelled(ax) == {"IWAE": [[1, 0.5], [8, 0.25]], "DReG": [[1, 0.5], [8, 2]]}
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ax.xaxis.get_transform().base == 2
+    assert (ax.get_title(), ax.get_xlabel()) == ("ratios", "draws k")
+    assert ax.xaxis.get_major_formatter()(8) == "8"
+    assert ax.yaxis.get_major_formatter()(0.5) == "0.5"
+
+
+def test_the_style_is_black_on_white_with_six_colours_and_markers():
+    with mpl.rc_context():
+        plots.use_style()
+        styles = list(mpl.rcParams["axes.prop_cycle"])
+        assert [style["color"] for style in styles] == list(plots.COLOURS)
+        assert len({style["marker"] for style in styles}) == len(set(plots.COLOURS)) == 6
+        assert mpl.rcParams["image.cmap"] == "gray_r"
+        assert mpl.rcParams["figure.facecolor"] == mpl.rcParams["savefig.facecolor"] == "white"

@@ -18,7 +18,7 @@ from tvae_core import data, evaluation, experiments, models, training
 from tvae_core.evaluation import Estimate
 from tvae_core.experiments import PROFILES, Profile, results, runner, stacking
 from tvae_core.experiments.acceleration import fast_arithmetic
-from tvae_core.experiments.configs import ESTIMATORS, OPTIMIZERS, RUNS
+from tvae_core.experiments.configs import ESTIMATORS, RUNS, RunName
 from tvae_core.experiments.records import Machine, RunRecord, load_record
 from tvae_core.runtime import seeded
 
@@ -232,7 +232,10 @@ def test_a_record_agrees_with_a_recomputation(finished, digits, monkeypatch, unt
     kl_z, kl_u = model.split(torch.tensor(record.kl_per_latent))
     assert kl_z.sum().item() == pytest.approx(record.kl_z.mean, abs=0.01)
     assert kl_u.sum().item() == pytest.approx(record.kl_u.mean, abs=0.01)
-    assert len(record.variance_per_latent) == len(record.kl_per_latent)
+    q = model.posterior(test.x)
+    kl = (q.mean.square() + q.stddev.square() - 1) / 2 - q.stddev.log()
+    assert record.kl_per_latent == pytest.approx(kl.mean(0).tolist(), abs=1e-4)
+    assert record.variance_per_latent == pytest.approx(q.mean.var(0).tolist(), abs=1e-5)
     assert record.fingerprint == runner.fingerprint(RUNS[name])
     assert record.machine == Machine.here(train.pixels.device)
     assert record.versions["torch"] == torch.__version__
@@ -403,14 +406,21 @@ def test_an_unknown_run_is_refused_with_a_list_of_the_known_runs(digits):
         experiments.run("affine", *digits)
 
 
-def test_every_run_can_be_built_in_every_profile():
+def test_every_run_starts_to_train_as_its_name_says():
+    images = data.from_tensor(torch.rand(3, 1, 4, 6))
     for name, config in RUNS.items():
-        assert config.model in models.MODELS, name
-        assert config.objective in ESTIMATORS, name
-        assert (config.estimator or config.objective) in ESTIMATORS, name
-        assert config.optimizer in OPTIMIZERS, name
-        assert config.binarization in data.BINARIZATIONS, name
+        decoder, objective, _ = RunName.of(name)
+        draws = objective.removeprefix(config.objective.partition("-")[0])
+        assert (config.model, config.k) == (decoder, int(draws or 1)), name
         assert all(config.k in profile.epochs for profile in PROFILES.values()), name
+        model = runner.untrained(config, images, 0)
+        assert model.dim_z + model.dim_u == 60
+        assert (model.dim_u > 0) == (decoder != "plain"), name
+        (x,) = runner.batches(config, images)
+        assert (x.unique().numel() <= 2) == (config.binarization == "dynamic"), name
+        config.gradient(model.particles(x, config.k)).mean().backward()
+        opt, _ = config.make_optimizer(model, 1, 1)
+        opt.step()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from tvae_core import diagnostics, models
 from tvae_core.evaluation import Estimate
 from tvae_core.experiments import PROFILES, archive, results
 from tvae_core.experiments.configs import DECODERS, HELD_OUT, PAPER_ON_CPU, RECIPES, RUNS
-from tvae_core.experiments.records import Machine, RunRecord
-from tvae_core.runtime import versions
+from tvae_core.experiments.records import Machine, RunRecord, versions
 
 DIM_Z = {name: models.build(name).dim_z for name in DECODERS}
 

@@ -429,3 +429,32 @@ def test_the_page_on_ablations_is_right_about_its_choices():
     large, modern = (results.validated(f"affine-iwae5-{n}").nll for n in ("large-pose", "modern"))
     assert 7.5 < max(large) - statistics.mean(modern) < 8.5
     assert max(lost["border", "affine"][0], lost["small-pose", "affine"][0]) < 0.5
+
+
+def chapter(name: str) -> str:
+    """The prose of a chapter, on one line."""
+    notebook = json.loads((base.ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    prose = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    return " ".join(" ".join(prose).split())
+
+
+def at_k(name: str, k: int) -> list[float]:
+    """The NLL of each run of a model from its first k importance samples."""
+    (group,) = [seeds for images, seeds in base.records("paper")[name].items() if images == 2_000]
+    return [dict(zip(r.nll_ks, r.nll_at, strict=True))[k] for r in group.records]
+
+
+def beyond_luck(a: list[float], b: list[float]) -> bool:
+    return bool(stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+
+
+def test_chapter_4_is_right_about_few_importance_samples_over_seeds():
+    elbo, nll = ([at_k(f"{model}-vae", k) for model in DECODERS] for k in (1, 5_000))
+    assert [len(runs) for runs in elbo] == [12] * 3
+    assert not any(beyond_luck(a, b) for a, b in itertools.combinations(elbo, 2))
+    means = [statistics.mean(runs) for runs in elbo]
+    falls = [mean - statistics.mean(runs) for mean, runs in zip(means, nll, strict=True)]
+    first, fall = ("{:.1f}, {:.1f} and {:.1f}".format(*values) for values in (means, falls))
+    assert f"means at $K = 1$ are {first} nats for plain, affine and TPS" in chapter("04_tps_tvae")
+    assert f"over twelve runs of each by {fall}, the most for TPS" in chapter("04_tps_tvae")
+    assert max(falls) == falls[2]

@@ -458,3 +458,29 @@ def test_chapter_4_is_right_about_few_importance_samples_over_seeds():
     assert f"means at $K = 1$ are {first} nats for plain, affine and TPS" in chapter("04_tps_tvae")
     assert f"over twelve runs of each by {fall}, the most for TPS" in chapter("04_tps_tvae")
     assert max(falls) == falls[2]
+
+
+def test_chapter_5_is_right_about_the_order_of_the_models_over_seeds():
+    few, many = ([at_k(f"{model}-iwae5", k) for model in DECODERS] for k in (5, 5_000))
+    assert [len(runs) for runs in few] == [12] * 3
+    means = [[statistics.mean(runs) for runs in at] for at in (few, many)]
+    first, last = ("{:.1f}, {:.1f} and {:.1f}".format(*values) for values in means)
+    claim = f"the means are {first} nats for plain, affine and TPS at $K = 5$, and {last} at 5,000"
+    assert claim in chapter("05_iwae")
+    assert means[0] == sorted(means[0])
+    assert means[1] == sorted(means[1], reverse=True)
+    assert all(beyond_luck(a, b) for a, b in itertools.combinations(many, 2))
+
+
+def test_chapter_5_is_right_about_what_five_draws_cost():
+    ratios = []
+    for name in ("avx2", "avx512"):
+        cpu = speed.benchmark(name)
+        for mode in (cpu, cpu["on_each_core"]):
+            plain = {r["k"]: r for r in mode["seconds_per_epoch"] if r["decoder"] == "plain"}
+            ratios.append(plain[5]["tvae_core"] / plain[1]["tvae_core"])
+    assert spans(ratios, 0) == "2 to 3"
+    claim = "an epoch with five draws takes two to three times as long as one with a single draw"
+    assert claim in chapter("05_iwae")
+    logged = (results.record_of(f"plain-{name}").seconds["train"] for name in ("iwae5", "vae"))
+    assert next(logged) / next(logged) > 4  # their machines did other work

@@ -484,3 +484,11 @@ def test_chapter_5_is_right_about_what_five_draws_cost():
     assert claim in chapter("05_iwae")
     logged = (results.record_of(f"plain-{name}").seconds["train"] for name in ("iwae5", "vae"))
     assert next(logged) / next(logged) > 4  # their machines did other work
+
+
+def test_chapter_7_is_right_that_a_warp_leaves_the_elbo_where_it_is_over_seeds():
+    groups = [base.seeds_of(f"{model}-vae") for model in DECODERS]
+    elbos = [[r.recon.mean + r.kl_z.mean + r.kl_u.mean for r in g.records] for g in groups]
+    assert [len(runs) for runs in elbos] == [12] * 3
+    assert not any(beyond_luck(a, b) for a, b in itertools.combinations(elbos, 2))
+    assert "and over twelve seeds the three are level" in chapter("07_together")

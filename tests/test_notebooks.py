@@ -1,6 +1,8 @@
 """Rules for the files of all chapters. nbval runs the cells; these tests only read them."""
 
+import ast
 import base64
+import builtins
 import io
 import re
 from itertools import pairwise
@@ -86,6 +88,31 @@ def test_a_chapter_begins_with_the_setup_cell_and_the_title(subtests, notebooks)
             assert title.cell_type == "markdown"
             headings = re.findall(r"(?m)^#+ ", "\n".join(c.source for c in notebook.cells[1:2]))
             assert headings[0] == "# "
+
+
+def bound_and_read(source):
+    """The names that a cell binds, and those that it reads."""
+    nodes = [*ast.walk(ast.parse(source))]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return bound, {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+
+def test_a_visible_cell_uses_no_name_from_a_removed_one(subtests, notebooks):
+    """Otherwise, code copied from the page stops with a NameError."""
+    for chapter, notebook in notebooks.items():
+        with subtests.test(chapter):
+            known = {*dir(builtins)}
+            for cell in code_cells(notebook):
+                if "remove-cell" not in tags(cell):
+                    bound, read = bound_and_read(cell.source)
+                    known |= bound
+                    assert not read - known, cell.id
 
 
 def test_headings_never_skip_a_level(notebooks):

@@ -5,16 +5,18 @@ import functools
 import itertools
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from scipy import stats
 from tables import base, speed, training, validation, write
 from tables.base import Seeds, Table, difference, mean_sd_over_seeds
 
+from tvae_core import data, plots, warps
 from tvae_core.evaluation import Estimate
-from tvae_core.experiments import results, runner
+from tvae_core.experiments import measure, results, runner
 from tvae_core.experiments.configs import DECODERS, RECIPES, RUNS
 from tvae_core.experiments.records import RunRecord
 from tvae_core.experiments.study import nll_of
@@ -235,6 +237,80 @@ def test_the_results_page_is_right_that_runs_on_a_gpu_come_out_like_those_on_a_c
     assert min(chances) > 0.05 / len(chances)  # Bonferroni
 
 
+def prose(page: str) -> str:
+    """A page of the book, on one line."""
+    return " ".join((base.ROOT / "book" / f"{page}.md").read_text().split())
+
+
+def test_the_glossary_is_right_about_the_colour_of_a_pixel():
+    assert "each pixel black with a probability equal to its gray value" in prose("glossary")
+    paper, ink = (data.from_tensor(torch.full((1, 1, 2, 2), gray)) for gray in (0.0, 1.0))
+    assert (data.binarize_fixed(paper).x.sum(), data.binarize_fixed(ink).x.sum()) == (0, 4)
+    assert [plt.get_cmap(plots.INK)(gray)[:3] for gray in (0.0, 1.0)] == [(1, 1, 1), (0, 0, 0)]
+
+
+def test_the_page_on_ablations_is_right_about_where_an_edge_is_gray():
+    """An edge between ink and paper, looked at from everywhere between two pixel centres."""
+    steps = 28 * 28  # as many places as a grid has
+    where = torch.linspace(-1 / 28, 1 / 28, steps)  # from the centre of pixel 13 to that of 14
+    grid = torch.stack([where, torch.zeros(steps)], -1).view(1, 28, 28, 2)
+
+    def seen(ink: float, paper: float, warped: Callable[[torch.Tensor], torch.Tensor]):
+        image = torch.where(torch.arange(28) < 14, ink, paper).expand(1, 1, 28, 28)
+        return warps.sample(warped(image), grid).flatten()
+
+    def gray(p: torch.Tensor) -> str:
+        return f"{((p > 0.05) & (p < 0.95)).double().mean():.2f}"
+
+    probabilities, logits = seen(13.8, -13.8, torch.sigmoid), seen(13.8, -13.8, lambda x: x)
+    claim = (
+        f"a mean of probabilities lies between 0.05 and 0.95 for {gray(probabilities)} of a pixel, "
+        f"a mean of these logits for {gray(logits.sigmoid())}."
+    )
+    assert claim in prose("ablations")
+    for halfway in (probabilities, logits.sigmoid()):
+        assert halfway[steps // 2 - 1 : steps // 2 + 1].mean() == pytest.approx(0.5, abs=1e-3)
+    # With unequal logits, the mean of probabilities is still gray halfway, that of logits is not.
+    halfway = slice(steps // 2 - 1, steps // 2 + 1)
+    assert seen(5.0, -13.8, torch.sigmoid)[halfway].mean() == pytest.approx(0.5, abs=0.01)
+    assert seen(5.0, -13.8, lambda x: x).sigmoid()[halfway].max() < 0.05
+
+
+def test_the_results_page_is_right_about_the_latents_that_the_better_recipe_uses():
+    assert "two to three times as many latents to use as before" in prose("results")
+    assert "the warped ones at most three more" in prose("results")
+    for model, objective in itertools.product(DECODERS, ("iwae5", "multi5")):
+        name = f"{model}-{objective}"
+        before, modern, long = (
+            statistics.mean(results.over_seeds(f"{name}{recipe}", "informative"))
+            for recipe in ("", "-modern", "-long")
+        )
+        for now in (modern, long):
+            if model == "plain":
+                assert 1.8 < now / before < 3
+            else:
+                assert 0 < now - before < 3.25
+
+
+def test_the_results_page_is_right_that_the_correction_by_ais_varies_less_than_the_nll():
+    for model, objective in itertools.product(DECODERS, ("iwae5", "multi5")):
+        for recipe in ("", "-long"):
+            found = measure.columns(results.measured("ais", f"{model}-{objective}{recipe}"))
+            assert (found["is_nll"] - found["ais_nll"]).std() < found["is_nll"].std() / 4
+
+
+def test_the_minutes_of_a_run_are_the_median_over_its_seeds(recorded):
+    recorded("plain-vae", torch.tensor([[99.0, 101.0], [101.0, 103.0], [103.0, 105.0]]))
+    (group,) = base.records("paper")["plain-vae"].values()
+    group.records[:] = [
+        dataclasses.replace(record, seconds={"train": 60.0 * minutes, "evaluate": 1.0})
+        for record, minutes in zip(group.records, (18, 9, 8), strict=True)
+    ]
+    table = training.runs_table()
+    assert table.rows[1][table.rows[0].index("minutes")] == "9"
+    assert "the minutes are the median over the seeds" in table.caption
+
+
 def how_fast() -> str:
     """The section of the results page about speed, on one line."""
     page = (base.ROOT / "book" / "results.md").read_text()
@@ -429,3 +505,66 @@ def test_the_page_on_ablations_is_right_about_its_choices():
     large, modern = (results.validated(f"affine-iwae5-{n}").nll for n in ("large-pose", "modern"))
     assert 7.5 < max(large) - statistics.mean(modern) < 8.5
     assert max(lost["border", "affine"][0], lost["small-pose", "affine"][0]) < 0.5
+
+
+def chapter(name: str) -> str:
+    """The prose of a chapter, on one line."""
+    notebook = json.loads((base.ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    prose = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    return " ".join(" ".join(prose).split())
+
+
+def at_k(name: str, k: int) -> list[float]:
+    """The NLL of each run of a model from its first k importance samples."""
+    (group,) = [seeds for images, seeds in base.records("paper")[name].items() if images == 2_000]
+    return [dict(zip(r.nll_ks, r.nll_at, strict=True))[k] for r in group.records]
+
+
+def beyond_luck(a: list[float], b: list[float]) -> bool:
+    return bool(stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+
+
+def test_chapter_4_is_right_about_few_importance_samples_over_seeds():
+    elbo, nll = ([at_k(f"{model}-vae", k) for model in DECODERS] for k in (1, 5_000))
+    assert [len(runs) for runs in elbo] == [12] * 3
+    assert not any(beyond_luck(a, b) for a, b in itertools.combinations(elbo, 2))
+    means = [statistics.mean(runs) for runs in elbo]
+    falls = [mean - statistics.mean(runs) for mean, runs in zip(means, nll, strict=True)]
+    first, fall = ("{:.1f}, {:.1f} and {:.1f}".format(*values) for values in (means, falls))
+    assert f"means at $K = 1$ are {first} nats for plain, affine and TPS" in chapter("04_tps_tvae")
+    assert f"over twelve runs of each by {fall}, the most for TPS" in chapter("04_tps_tvae")
+    assert max(falls) == falls[2]
+
+
+def test_chapter_5_is_right_about_the_order_of_the_models_over_seeds():
+    few, many = ([at_k(f"{model}-iwae5", k) for model in DECODERS] for k in (5, 5_000))
+    assert [len(runs) for runs in few] == [12] * 3
+    means = [[statistics.mean(runs) for runs in at] for at in (few, many)]
+    first, last = ("{:.1f}, {:.1f} and {:.1f}".format(*values) for values in means)
+    claim = f"the means are {first} nats for plain, affine and TPS at $K = 5$, and {last} at 5,000"
+    assert claim in chapter("05_iwae")
+    assert means[0] == sorted(means[0])
+    assert means[1] == sorted(means[1], reverse=True)
+    assert all(beyond_luck(a, b) for a, b in itertools.combinations(many, 2))
+
+
+def test_chapter_5_is_right_about_what_five_draws_cost():
+    ratios = []
+    for name in ("avx2", "avx512"):
+        cpu = speed.benchmark(name)
+        for mode in (cpu, cpu["on_each_core"]):
+            plain = {r["k"]: r for r in mode["seconds_per_epoch"] if r["decoder"] == "plain"}
+            ratios.append(plain[5]["tvae_core"] / plain[1]["tvae_core"])
+    assert spans(ratios, 0) == "2 to 3"
+    claim = "an epoch with five draws takes two to three times as long as one with a single draw"
+    assert claim in chapter("05_iwae")
+    logged = (results.record_of(f"plain-{name}").seconds["train"] for name in ("iwae5", "vae"))
+    assert next(logged) / next(logged) > 4  # their machines did other work
+
+
+def test_chapter_7_is_right_that_a_warp_leaves_the_elbo_where_it_is_over_seeds():
+    groups = [base.seeds_of(f"{model}-vae") for model in DECODERS]
+    elbos = [[r.recon.mean + r.kl_z.mean + r.kl_u.mean for r in g.records] for g in groups]
+    assert [len(runs) for runs in elbos] == [12] * 3
+    assert not any(beyond_luck(a, b) for a, b in itertools.combinations(elbos, 2))
+    assert "and over twelve seeds the three are level" in chapter("07_together")

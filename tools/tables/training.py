@@ -264,7 +264,8 @@ def runs_table() -> Table:
         row += [str(first.config["epochs"]), f"{minutes:.0f}", str(first.machine)]
         rows.append([f"`{name}`", *row])
     return Table(
-        "Every run. Both standard errors, the minutes and the machine are those of its first seed.",
+        "Every run. Both standard errors and the machine are those of its first seed; the minutes "
+        "are the median over the seeds that were trained on a machine of this kind.",
         rows,
         runs,
     )

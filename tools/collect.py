@@ -8,7 +8,6 @@ of the profiles "paper" and "validation" go into the archive in results/. Record
 repository are kept if FOLDER does not have their runs.
 """
 
-import hashlib
 from pathlib import Path
 
 import safetensors.torch
@@ -47,11 +46,7 @@ def main() -> None:
             safetensors.torch.save_file(half, FOLDER / f"{name}.safetensors")
     kept = {archive.key_of(record): record for record in archive.read(ARCHIVE)}
     archive.write({**kept, **{archive.key_of(r): r for r in found.values()}}.values(), ARCHIVE)
-    sums = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(FOLDER.glob("*-*"))
-    ]
-    (FOLDER / "SHA256SUMS").write_text("".join(sums))
+    archive.write_sums(FOLDER, {p.name: p.read_bytes() for p in sorted(FOLDER.glob("*-*"))})
 
 
 def images(record: RunRecord) -> int:

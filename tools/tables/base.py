@@ -48,10 +48,6 @@ class Seeds(NamedTuple):
         """The values of a field for S seeds and N test images, as (S, N)."""
         return torch.tensor([getattr(r, f"{field}_per_image") for r in self.records]).double()
 
-    def on_a_gpu(self) -> list[RunRecord]:
-        """The records of the seeds that were trained on a GPU."""
-        return [record for record in self.records if record.machine.device != "CPU"]
-
 
 @functools.cache
 def records(profile: str) -> dict[str, dict[int, Seeds]]:

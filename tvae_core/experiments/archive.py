@@ -21,7 +21,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,21 @@ def write(records: Iterable[RunRecord], folder: Path) -> None:
             row_group_size=len(table) or 1,
         )
         contents[f"{name}.parquet"] = file.getvalue()
-    sums = [f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in contents.items()]
     for name, text in contents.items():
         write_atomically(folder / name, text)
-    write_atomically(folder / SUMS, "".join(sums).encode())
+    write_sums(folder, contents)
+
+
+def write_sums(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write SHA256SUMS for files with these contents, as `sha256sum --check` reads it."""
+    lines = [f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in contents.items()]
+    write_atomically(folder / SUMS, "".join(lines).encode())
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a folder's SHA256SUMS lists."""
+    lines = (folder / SUMS).read_text().splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
 
 
 def key_of(record: RunRecord) -> tuple[str, str, int, int]:
@@ -164,9 +175,7 @@ def _columns(folder: Path, name: str) -> dict[str, Any]:
 
 def _verified(folder: Path, name: str) -> bytes:
     """A file's content, after checking its SHA-256."""
-    lines = (folder / SUMS).read_text().splitlines()
-    sums = {file: digest for digest, file in (line.split() for line in lines)}
     content = (folder / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != sums.get(name):
+    if hashlib.sha256(content).hexdigest() != read_sums(folder).get(name):
         raise OSError(f"{folder / name} is damaged or incomplete; restore it")
     return content

@@ -80,7 +80,7 @@ def shipped() -> list[str]:
 
 
 def _named(suffix: str) -> list[str]:
-    return [Path(file).stem for file in _sums() if file.endswith(suffix)]
+    return [Path(file).stem for file in archive.read_sums(FOLDER) if file.endswith(suffix)]
 
 
 @functools.cache
@@ -218,15 +218,9 @@ def _verified(kind: str, name: str, suffix: str) -> Path:
     """The path of a shipped file, after checking its SHA-256."""
     check_known(kind, name, _named(suffix))
     path = FOLDER / f"{name}{suffix}"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _sums()[path.name]:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != archive.read_sums(FOLDER)[path.name]:
         raise OSError(f"{path} is damaged; install tvae_core again")
     return path
-
-
-def _sums() -> dict[str, str]:
-    """The SHA-256 of each shipped file of weights or records."""
-    lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
-    return {file: digest for digest, file in (line.split() for line in lines)}
 
 
 def report(*names: str) -> str:

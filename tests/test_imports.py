@@ -11,7 +11,8 @@ CORE = {
     "models": "runtime networks posteriors particles warps",
     "estimators": "bounds particles",
     "training": "runtime estimators",
-    "evaluation": "runtime data posteriors models",  # so that no knob of training reaches a reported number
+    # Not training, so that no knob of training reaches a reported number.
+    "evaluation": "runtime data posteriors models",
     "ais": "runtime posteriors models",
     "diagnostics": "runtime data models networks",
     "gradients": "estimators models",

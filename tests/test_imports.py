@@ -14,7 +14,7 @@ CORE = {
     # Not training, so that no knob of training reaches a reported number.
     "evaluation": "runtime data posteriors models",
     "ais": "runtime posteriors models",
-    "diagnostics": "runtime data models networks",
+    "diagnostics": "runtime data networks posteriors particles models",
     "gradients": "estimators models",
     # Doors: a name and two commands whose code is in a wing.
     **dict.fromkeys(["__init__", "reproduce", "measure"], "experiments"),

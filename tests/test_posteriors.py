@@ -297,3 +297,9 @@ def test_each_block_of_gradients_is_found():
         "encoder u": 2 * (5 * 2 + 2),
         "decoder": 3 * 7 + 7 + 7 * 5 + 5 + 5 * 48 + 48 + 2 * 6 + 6,
     }
+
+
+def test_a_paired_estimator_says_that_it_needs_one_normal():
+    pair = estimators.paired(estimators.stl, estimators.dreg)
+    with pytest.raises(TypeError, match="draws z after u, so train it with one estimator"):
+        pair(make("straight").particles(images(2), 3))

@@ -15,6 +15,7 @@ CORE = {
     "evaluation": "runtime data posteriors models",
     "ais": "runtime posteriors models",
     "diagnostics": "runtime data networks posteriors particles models",
+    "poses": "runtime data warps posteriors models evaluation",
     "gradients": "estimators models",
     # Doors: a name and two commands whose code is in a wing.
     **dict.fromkeys(["__init__", "reproduce", "measure"], "experiments"),

@@ -37,7 +37,7 @@ def test_no_source_file_is_long():
 def test_the_core_is_small():
     core = list((ROOT / "tvae_core").glob("*.py"))
     assert len(core) <= 20
-    assert sum(map(lines, core)) <= 3_300
+    assert sum(map(lines, core)) <= 3_450
     vae = definition("models", "VAE")
     assert vae.end_lineno - vae.lineno + 1 <= 60
     assert "isinstance" not in ast.unparse(vae)

@@ -15,6 +15,7 @@ CORE = {
     "evaluation": "runtime data posteriors models",
     "ais": "runtime posteriors models",
     "diagnostics": "runtime data networks posteriors particles models",
+    "scores": "poses data models",
     "moved": "data warps",
     "poses": "runtime data warps posteriors models evaluation",
     "gradients": "estimators models",

@@ -127,7 +127,7 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
         grid = sample(back.movedim(-1, -3), frame, "border").movedim(-3, -1)
         if not decoder.warp.bends:  # exact, also where the frame leaves the canonical image
             maps, _ = _maps(model, x, model.split(latents)[1])
-            grid = _apply(_compose(_inverse(maps), origin), decoder.warp.identity)
+            grid = _apply(compose(inverse(maps), origin), decoder.warp.identity)
         straightened.append(sample(x, grid))
         canonical.append(sample(model.canonical(latents), frame))
     return Aligned(torch.cat(straightened), torch.cat(canonical))
@@ -167,6 +167,21 @@ def moments(images: Images) -> Poses:
 
 
 @torch.no_grad()
+def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[Tensor, "N 2 3"]:
+    """P of each image in pixels, at the mean of q, relative to the mean pose of `reference`.
+
+    Raises:
+        TypeError: a model without a warp.
+    """
+    origin = mean_map(model, images if reference is None else reference)
+    parts = []
+    for x in images.x.split(evaluation.ROWS):
+        found, _ = _maps(model, x, _pose_posterior(model, x).mean)
+        parts.append(relative(found, origin, model.size))
+    return torch.cat(parts).cpu()
+
+
+@torch.no_grad()
 def mean_map(model: VAE, reference: Images) -> Float[Tensor, "2 3"]:
     """G_mean: the mean over the reference images of their affine maps, at the mean of q."""
     parts = []
@@ -181,7 +196,7 @@ def relative(
     """P = G^-1 G_mean in pixels from the centre of the image."""
     height, width = size
     pixels = torch.tensor([width / 2, height / 2], dtype=maps.dtype, device=maps.device)
-    moved = _compose(_inverse(maps), origin) * pixels[:, None]
+    moved = compose(inverse(maps), origin) * pixels[:, None]
     return torch.cat([moved[..., :2] / pixels, moved[..., 2:]], -1)
 
 
@@ -251,12 +266,13 @@ def _maps(
     return maps, (left.square().sum(-1) * ink).sum(-1).sqrt()
 
 
-def _inverse(maps: Float[Tensor, "*S 2 3"]) -> Float[Tensor, "*S 2 3"]:
+def inverse(maps: Float[Tensor, "*S 2 3"]) -> Float[Tensor, "*S 2 3"]:
+    """The maps that undo these."""
     linear = torch.linalg.inv(maps[..., :2])
     return torch.cat([linear, -linear @ maps[..., 2:]], -1)
 
 
-def _compose(after: Float[Tensor, "*S 2 3"], first: Float[Tensor, "*S 2 3"]) -> Tensor:
+def compose(after: Float[Tensor, "*S 2 3"], first: Float[Tensor, "*S 2 3"]) -> Tensor:
     """The map that applies `first` and then `after`."""
     linear = after[..., :2]
     return torch.cat([linear @ first[..., :2], linear @ first[..., 2:] + after[..., 2:]], -1)

@@ -326,11 +326,14 @@ def test_elements_of_a_group_share_what_they_show(visit):
         'view="encode" model="affine-iwae5" group="g"',
     )
     page.get_by_role("button", name="a 7, number 1").click()
+    page.get_by_role("combobox", name="decoder").focus()
     page.get_by_role("combobox", name="decoder").select_option("tps")
     page.wait_for_function(
         "document.querySelectorAll('tvae-explorer')[1].group.scene.model.warp === 'tps'"
     )
     settle(page)
+    focused = "document.querySelector('tvae-explorer').shadowRoot.activeElement.ariaLabel"
+    assert page.evaluate(focused) == "decoder"  # still, so that the arrow keys go on
     model, _ = tvae_core.load_pretrained("tps-iwae5")
     x = gray(page, "the image").view(1, 1, 28, 28)
     with torch.no_grad():

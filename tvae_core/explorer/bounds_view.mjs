@@ -10,8 +10,7 @@ import { normals } from "./random.mjs";
 const KS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 // Between two plots while draws arrive. Readers who want little motion see one a second.
 const [REPLOT_MS, STILL_REPLOT_MS] = [100, 1000];
-// Measured on ten digits and four models: with fewer effective draws than this, 5,000 draws miss
-// log p(x) by 1 nat (root mean square), mostly downwards, at a standard error of 0.3 to 1.
+// With fewer effective draws than this, the estimate is mostly too low, by more than its error bar.
 const FEW = 10;
 
 export function boundsView(scene) {

@@ -112,7 +112,9 @@ class Group {
     if (this.scene && member.hasAttribute("choose")) {
       parts.unshift(menus(this.wanted, (name) => this.show(name)));
     }
+    const focused = member.shadowRoot.activeElement?.getAttribute("aria-label");
     member.head.replaceChildren(...parts);
+    member.head.querySelector(`select[aria-label="${focused}"]`)?.focus();
     if (!this.scene || member.scene === this.scene) return;
     member.scene = this.scene;
     member.views.replaceChildren(...viewsOf(this.scene, member.getAttribute("view")));

@@ -28,10 +28,11 @@ export function poseView(scene) {
     const { u } = scene;
     sliders.forEach((row, i) => row.show(u[i]));
     const length = Math.hypot(...u);
-    const share = shareShorter(length, model.dim_u);
+    const share = 100 * shareShorter(length, model.dim_u);
+    const percent = share < 1 ? "under 1" : share > 99 ? "over 99" : fixed(share, 0);
     lengthNote.textContent =
-      `u is ${fixed(length, length < 10 ? 1 : 0)} long: longer than ` +
-      `${share > 0.999 ? "over 99.9" : fixed(100 * share, share > 0.99 ? 1 : 0)} % of draws from the prior.`;
+      `u is ${fixed(length, length < 10 ? 1 : 0)} long: ` +
+      `${percent} % of draws from the prior are shorter.`;
   });
   return [
     h("div", { class: "row pictures" }, ...decoderPanels(scene, () => likely.checked)),

@@ -40,30 +40,34 @@ def test_the_likely_u_is_a_ridge_regression(name):
     close(found, expected, 1e-4)
 
 
+DRAG = """
+  /** u after a handle has been dragged along a path, in pixels of a stage of 100. */
+  const drag = async (name, ...path) => {
+    scene.setU(given);
+    await settle();
+    const [knob] = page.all((e) => e.attributes["aria-label"]?.startsWith(name));
+    const [x, y] = ["left", "top"].map((side) => Number.parseFloat(knob.style[side]));
+    knob.fire("pointerdown", { clientX: x, clientY: y });
+    for (const [dx, dy] of path) knob.fire("pointermove", { clientX: x + dx, clientY: y + dy });
+    const u = Array.from(scene.u);
+    knob.fire("lostpointercapture");
+    return u;
+  };
+"""
+
+
 def test_a_drag_leads_to_likely_poses_unless_the_reader_unchecks_them():
     model, digits, binary = shipped("affine-iwae5")
     idle = ~informative(model, binary)[1][54:]
     with torch.no_grad():
         start = model.posterior(digits[5:6].x).mean[0, 54:]
-    act = """
-      /** u after a handle has been dragged along a path, in pixels of a stage of 100. */
-      const drag = async (name, ...path) => {
-        scene.setU(given);
-        await settle();
-        const [knob] = page.all((e) => e.attributes["aria-label"]?.startsWith(name));
-        const [x, y] = ["left", "top"].map((side) => Number.parseFloat(knob.style[side]));
-        knob.fire("pointerdown", { clientX: x, clientY: y });
-        for (const [dx, dy] of path) knob.fire("pointermove", { clientX: x + dx, clientY: y + dy });
-        const u = Array.from(scene.u);
-        knob.fire("lostpointercapture");
-        return u;
-      };
+    act = DRAG + """
       const drags = async () => [await drag("centre", [10, 0]), await drag("top right", [0, 15]),
         await drag("top right", [5, 5], [0, 15]), await drag("right edge", [10, 0])];
       const likely = await drags();
       page.all((e) => e.attributes.type === "checkbox")[0].checked = false;
       return [...likely, ...(await drags()), await drag("top right", [0, 15], [0, 0])];
-    """
+    """  # fmt: skip
     seen = torch.tensor(on_page(model, "pose", act, 5, binary, given=start.tolist()))
     likely, free, back = seen[:4], seen[4:8], seen[8]
     assert likely.norm(dim=1).max() < 3.3  # 9 of 10 of the prior's draws are shorter
@@ -79,6 +83,13 @@ def test_a_drag_leads_to_likely_poses_unless_the_reader_unchecks_them():
     with torch.no_grad():
         moved = model.decoder.pose(free[3]) - model.decoder.pose(start)
     close([moved[0] + moved[2], moved[3] + moved[5]], torch.tensor([0.3, 0]), 1e-3)
+
+
+def test_poses_stay_likely_in_the_encode_view():
+    model, _, binary = shipped("affine-iwae5")
+    act = DRAG + "return drag('centre', [10, 0])"
+    u = on_page(model, "encode", act, binarized=binary, given=[0] * 6)
+    assert 0 < torch.tensor(u).norm() < 1.5
 
 
 def test_arrow_keys_go_on_where_the_grid_cannot_follow_all_the_way():

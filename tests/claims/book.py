@@ -27,7 +27,6 @@ def exhibits() -> str:
 def readme(page: Page) -> None:
     page.says(f"{exhibits()} mistakes that train and print, and the laws that catch them")
     page.leaves("by two other estimates", "Executed chapters lead from", "five draws.")
-    page.leaves("2 to 5 minutes | 10 seconds", "2 to 4 minutes | 2 to 4 minutes on 2 cores")
     gains = {(m, o): mean(f"{m}-{o}") - mean(f"{m}-{o}-modern") for m, o in FIVE}
     (epochs,) = {results.record_of(f"plain-iwae5{r}").config["epochs"] for r in ("", "-modern")}
     warped = [(m, o) for m, o in FIVE if m != "plain"]
@@ -44,12 +43,12 @@ def readme(page: Page) -> None:
 def welcome(page: Page) -> None:
     page.says(f"{exhibits()} mistakes that train and print, and the laws that catch them.")
     page.leaves("by two other estimates")
+    page.says("a number belongs to the run with seed 0 and to 2,000 test images")
 
 
 def setup(page: Page) -> None:
     seeds = word(len(_parse([]).seeds))
     page.says(f"trains and measures every run, {seeds} seeds each")
-    # Of a model with one draw: an epoch on a CPU, and the NLL of as many images as there are.
     reader = PROFILES["reader"]
     page.says(
         f"MNIST, {reader.n_train:,} | {reader.epochs[1]} | a laptop without a GPU: one to two minutes a model",

@@ -34,6 +34,7 @@ def dreg_over_iwae(model: str, block: str) -> tuple[list[float], float, float]:
 
 def chapter_8(page: Page) -> None:
     page.leaves(
+        "A budget of 64 draws in M groups of 64/M.",
         "M = 1 is the IWAE, M = 64 the ELBO.",
         "100 copies each, their median and the middle 80%",
         "rises from near zero to that of the ELBO",

@@ -11,26 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATHS = (
-    ROOT / "README.md",
-    *sorted(ROOT.glob("book/*.md")),
-    *sorted(ROOT.glob("notebooks/*.ipynb")),
-)
-FILES = {path.stem: path for path in PATHS}
+PAGES = [ROOT / "README.md", *ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+FILES = {path.stem: path for path in sorted(PAGES)}
 WORDS = [
-    "no",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
+    *("no", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
 ]
 
 _COUNT = "|".join(WORDS[2:])
@@ -48,9 +33,10 @@ _RESULT = (
     r"\b(?:nats?|NLLs?|ELBO|recon|reconstruction loss(?:es)?|KL|ESS|effective sample size|luck|seeds?"
     r"|runs|latents? (?:in use|more)|per cent|minutes?|seconds|hours|times as|MB|correlation)\b|%"
 )
-# Questions assert nothing. Formulas, code, links and years are other tests' business. Then come
-# settings that hold for all of the book (`test_the_settings_that_pages_name_are_those_of_the_records`).
+# Questions and plans assert nothing.
 _QUESTION = r"\W*(?:Predict|You will|You need)\b|\W*Time\W+\d+ minutes of reading|.*\?\W*$"
+# Formulas, code, links, and years and places in papers (which `test_claims.py` holds). Then settings
+# that are the same in all of the book, as a test there holds: another number would be read.
 _UNREAD = (
     r"\$[^$]*\$|`[^`]*`|\]\([^)]*\)|\{[\w:]+\}|[Cc]hapters? \d+(?:(?:,| and| to) \d+)*|^\| \d+ \[|[a-z.] \d{4}\b"
     r"|(?:eq\.|[Ss]ection|table|theorem) \d[\d.]*"

@@ -349,7 +349,6 @@ def how_fast(page: Page) -> None:
         f"spent {study} minutes each on the study's recipe ({runs} runs, NLL on all {images} test images), "
         f"{modern[0]} on the modern recipe at 50 epochs and {long} at 200 ({others[0]} runs each, NLL on {others[1]} test images)"
     )
-    page.leaves("not counting a minute or two to start")
 
 
 def trained_on_a_gpu(recipe: str) -> list[RunRecord]:

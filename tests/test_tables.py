@@ -1,4 +1,4 @@
-"""The statistics of the book's tables, on records with a known answer, and what the pages claim."""
+"""The statistics of the book's tables, on records with a known answer."""
 
 import dataclasses
 import functools

@@ -74,7 +74,7 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
 
 
 def spread(images: Images, n: int) -> Images:
-    """n images, evenly spaced because MNIST's test set has an easier and a harder half."""
+    """n images, evenly spaced because the two halves of MNIST's test set differ."""
     return images[:: max(1, len(images) // n)][:n]
 
 

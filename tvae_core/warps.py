@@ -2,7 +2,10 @@
 
 All coordinates follow `torch.nn.functional.grid_sample(align_corners=False)`: (x, y) with x to the
 right and y downwards, where -1 and 1 are the *outer edges* of the border pixels, so that pixel j
-of W has its centre at (2 j + 1) / W - 1.
+of W has its centre at (2 j + 1) / W - 1. Shifts, affine matrices and control points are in these
+units too, of half the width along x and half the height along y. What has angles or distances is
+measured in pixels, so that rotations turn, and splines bend, the picture alike along both axes,
+whatever its shape.
 
 For each pixel of the output, a grid gives **the point of the input to look at** (backward warping,
 Jaderberg et al. 2015, section 3). The picture therefore moves opposite to the grid: looking one
@@ -48,10 +51,13 @@ def translation_basis(size: Size) -> Float[Tensor, "2 H W 2"]:
 def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
     """theta = (a, b, t_x, t_y): (x, y) -> (x + a x - b y + t_x, y + b x + a y + t_y).
 
-    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi).
+    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi). If H differs
+    from W, b y and b x are multiplied by H / W and W / H, so that angles in the picture are kept.
     """
+    height, width = size
     x, y = pixel_centres(size).unbind(-1)
-    scale, turn = torch.stack([x, y], -1), torch.stack([-y, x], -1)
+    scale = torch.stack([x, y], -1)
+    turn = torch.stack([-y * (height / width), x * (width / height)], -1)
     return torch.cat([torch.stack([scale, turn]), translation_basis(size)])
 
 
@@ -80,7 +86,9 @@ def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
 
     The spline through given displacements d solves [[K, P], [P', 0]] (w, a) = (d, 0) with
     K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). The solution is linear in d, so
-    it is computed once, here, and every later warp is a matrix product.
+    it is computed once, here, and every later warp is a matrix product. The control points span
+    the frame, and the spline bends least in the picture: the distances in U are those in pixels,
+    up to a factor, on which it does not depend.
 
     Raises:
         ValueError: n < 2, which leaves the affine part undetermined.
@@ -88,10 +96,11 @@ def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
     if n < 2:
         raise ValueError(f"a thin-plate spline needs at least 2 x 2 control points, got n={n}")
     centres = control_points(n)
+    sides = torch.tensor([size[1], size[0]], dtype=torch.float64) / max(size)
 
     def rows(points: Tensor) -> Tensor:
         ones = torch.ones_like(points[..., :1])
-        return torch.cat([tps_kernel(points, centres), ones, points], -1)
+        return torch.cat([tps_kernel(points * sides, centres * sides), ones, points], -1)
 
     system = rows(centres)
     polynomial = system[:, -3:]

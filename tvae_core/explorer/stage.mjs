@@ -60,7 +60,7 @@ function stage(scene, likelyOnly) {
   const drag = (handle) => (target) => {
     dragging = target !== null;
     if (!dragging) return scene.change("latents"); // redraw: the extent may change now
-    const theta = dragged(model.warp, thetaOf(model, scene.u), handle, target);
+    const theta = dragged(model, thetaOf(model, scene.u), handle, target);
     if (likelyOnly()) {
       const origin = scene.u.map(() => 0);
       scene.setU(uOf(model, theta, origin, LIKELY_TOLERANCE ** 2));

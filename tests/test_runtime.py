@@ -1,6 +1,7 @@
 """Laws of random numbers, files and devices."""
 
 import errno
+import multiprocessing
 import os
 import platform
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tvae_core import runtime
 from tvae_core.runtime import (
+    locked,
     pick_device,
     rng_state,
     seeded,
@@ -177,6 +180,39 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path
         write_atomically(path, b"new")
     assert info.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
+
+
+def hold(path: Path, seconds: float, ready) -> None:
+    with locked(path):
+        ready.set()
+        time.sleep(seconds)
+
+
+@needs_fork
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_a_long_wait_for_a_lock_says_which_file_is_waited_for(
+    tmp_path, monkeypatch, capfd, seconds
+):
+    monkeypatch.setattr(runtime, "SILENCE", 0.2)
+    context = multiprocessing.get_context("fork")
+    ready, lock = context.Event(), tmp_path / "a lock"
+    other = context.Process(target=hold, args=(lock, seconds, ready))
+    other.start()
+    ready.wait()
+    with locked(lock):
+        pass
+    other.join()
+    said = capfd.readouterr().out
+    assert said.count("\n") == (seconds > 0)
+    if seconds:
+        assert f"waiting for another process that holds {lock}" in said
+        assert f"lsof '{lock}'" in said
+
+
+def test_a_lock_is_free_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path / "lock"):
+            raise KeyError
 
 
 # Devices.

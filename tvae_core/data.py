@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -20,13 +21,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from tvae_core.runtime import check_known, seeded, write_atomically
+from tvae_core.runtime import NoHomeError, check_known, expanded, locked, seeded, write_atomically
 
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
@@ -40,7 +40,8 @@ RAW_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 # SHA-256 of MNIST's extracted files. For the other data sets, torchvision checks the MD5 of the
-# downloaded archives, and we store the SHA-256 of the extracted files to check on later loads.
+# downloaded archives, and we store the SHA-256 of the extracted files to check on later loads. Of
+# files that somebody placed there by hand only the format can be checked.
 MNIST_SHA256 = dict(
     zip(
         RAW_FILES,
@@ -123,8 +124,9 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist", "kmnist" (downloaded on first use) or "mini" (bundled).
 
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
-    their SHA-256, and downloads them again if any is damaged or missing. With `fallback="mini"`, a
-    failed download prints a message and loads the bundled digits instead.
+    them, and downloads them again if any is damaged or missing; that needs torchvision. With
+    `fallback="mini"`, a failed download, or a machine without a home directory, prints a message
+    and loads the bundled digits instead.
 
     Raises:
         ValueError: an unknown name or split; the message lists the known ones.
@@ -135,8 +137,8 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     if name == "mini":
         return _load_mini(split)
     try:
-        return _load_torchvision(name, split)
-    except ConnectionError as error:
+        return _load_files(name, split)
+    except (ConnectionError, NoHomeError) as error:
         if fallback is None:
             raise
         print(f"{error}\nContinuing with {fallback!r}: 10,000 bundled digits instead of {name!r}.")
@@ -145,7 +147,7 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
 
 def data_folder() -> Path:
     """`TVAE_DATA` if it is set, else a folder in the user's cache."""
-    return Path(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core").expanduser()
+    return expanded(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core")
 
 
 def _load_mini(split: str) -> Images:
@@ -159,33 +161,59 @@ def _load_mini(split: str) -> Images:
     return Images(pixels, labels, "mini")
 
 
-def _load_torchvision(name: str, split: str) -> Images:
-    datasets = import_torchvision_datasets()
-    root = data_folder()
-    class_name = DATASETS[name]
-    raw = root / class_name / "raw"
-    if not _is_whole(raw, name):
-        _fetch(getattr(datasets, class_name), raw, name)
-    stored = getattr(datasets, class_name)(str(root), train=split == "train", download=False)
-    return Images(stored.data.unsqueeze(1), stored.targets.long(), name)
+def _load_files(name: str, split: str) -> Images:
+    raw = data_folder() / DATASETS[name] / "raw"
+    if _complaint(raw, name):
+        _fetch(raw, name)
+    images, labels = RAW_FILES[:2] if split == "train" else RAW_FILES[2:]
+    return Images(_read_idx(raw / images).unsqueeze(1), _read_idx(raw / labels).long(), name)
 
 
-def _is_whole(raw: Path, name: str) -> bool:
-    """Whether all four extracted files exist and have the expected SHA-256."""
+def _complaint(raw: Path, name: str) -> str:
+    """What is wrong with the first bad file of a data set, or "" if all four can be used."""
+    file = "sha256.json"
     try:
-        expected = (
-            MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
-        )
-        return all(_sha256(raw / file) == expected[file] for file in RAW_FILES)
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
-        return False
+        sums = MNIST_SHA256 if name == "mnist" else None
+        if sums is None and (raw / file).exists():
+            kept = json.loads((raw / file).read_text())
+            sums = {name: kept[name] for name in RAW_FILES}
+        counts = []
+        for file in RAW_FILES:
+            counts.append(len(_read_idx(raw / file)))
+            if sums is not None and _sha256(raw / file) != sums[file]:
+                return f"{file} is another file, or damaged (its SHA-256 differs)"
+            if "labels" in file and counts[-1] != counts[-2]:
+                return f"{file} has {counts[-1]:,} labels for {counts[-2]:,} images"
+    except (FileNotFoundError, NotADirectoryError):
+        packed = raw / f"{file}.gz"
+        return f"{file} is missing" + f"; unpack {packed.name} with gunzip" * packed.exists()
+    except (KeyError, TypeError, ValueError) as error:
+        return f"{file} is damaged ({error})"
+    return ""
+
+
+def _read_idx(path: Path) -> UInt8[Tensor, "N *S"]:
+    """A file of MNIST's format: 0, 0, 8 (for bytes), the number of axes, their lengths, the bytes.
+
+    Raises:
+        ValueError: it is no such file, or not a whole one.
+    """
+    content, axes = path.read_bytes(), 3 if "idx3" in path.name else 1
+    start = 4 * (1 + axes)
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    if content[:4] != bytes([0, 0, 8, axes]):
+        packed = content[:2] == b"\x1f\x8b"
+        raise ValueError("it is packed; unpack it with gunzip" if packed else "no idx file")
+    if len(content) != start + math.prod(shape):
+        raise ValueError(f"{len(content):,} bytes instead of {start + math.prod(shape):,}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _fetch(dataset: Any, raw: Path, name: str) -> None:
+def _fetch(raw: Path, name: str) -> None:
     """Download into a temporary folder on the same disk, verify, and move each file into place.
 
     Of several processes only one downloads; the others wait for its lock and then find the files.
@@ -194,8 +222,9 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
     with contextlib.ExitStack() as stack:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(filelock.FileLock(root / f".{name}.lock"))
-            if _is_whole(raw, name):
+            stack.enter_context(locked(root / f".{name}.lock"))
+            complaint = _complaint(raw, name)
+            if not complaint:
                 return
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
             stack.callback(shutil.rmtree, temporary, ignore_errors=True)
@@ -208,16 +237,20 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
                 "set TVAE_DATA to a folder you can write to, with 150 MB free",
             ) from error
         try:
+            dataset = getattr(import_torchvision_datasets(), DATASETS[name])
             dataset(str(temporary), download=True)
         # torchvision raises RuntimeError, urllib OSError or (for a broken response) HTTPException.
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
+        except (OSError, RuntimeError, http.client.HTTPException, ImportError) as error:
             if getattr(error, "errno", None) == 28:  # ENOSPC
                 raise OSError(
                     28, f"no space left in {root}; free 150 MB or set TVAE_DATA to another folder"
                 ) from error
+            cure = "Check the network"
+            if isinstance(error, ImportError):
+                cure = "Run: pip install torchvision, which is needed for downloads alone"
             raise ConnectionError(
                 f"could not download {name!r} ({str(error).strip() or type(error).__name__}). "
-                f"Check the network, or put its four extracted files into {raw}, "
+                f"{cure}; or put its four extracted files into {raw}, where now {complaint}; "
                 "or use load('mini', ...), which needs no network."
             ) from error
         fetched = temporary / raw.relative_to(root)

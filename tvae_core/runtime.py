@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import platform
+import shlex
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
 # Display names of decoders and objectives, and the thresholds above which a latent is active or
@@ -87,6 +89,47 @@ def is_live() -> bool:
     in_kernel = "ipykernel" in sys.modules
     watched = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
     return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
+
+
+class NoHomeError(OSError):
+    """There is no home directory, and no variable names another folder for images or runs."""
+
+
+def expanded(folder: str | Path) -> Path:
+    """A folder whose name may begin with ~, the home directory.
+
+    Raises:
+        NoHomeError: it does, and there is no home directory.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise NoHomeError(
+            f"there is no home directory, so no folder {folder}; set TVAE_DATA (images) and "
+            "TVAE_RUNS (runs) to folders you can write to"
+        ) from error
+
+
+SILENCE = 5.0  # seconds of waiting for another process before a line says so
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Run a block while no other process is in a block with the same lock file."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=SILENCE)
+    except filelock.Timeout:
+        print(
+            f"waiting for another process that holds {path}: it does the same work, and its "
+            f"results will be used here; to see which it is, run: lsof {shlex.quote(str(path))}",
+            flush=True,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import safetensors.torch
 import torch
 
@@ -34,7 +33,14 @@ from tvae_core.experiments.fingerprint import digest, digits, in_double_precisio
 from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
-from tvae_core.runtime import check_known, pick_device, seeded, write_atomically
+from tvae_core.runtime import (
+    check_known,
+    expanded,
+    locked,
+    pick_device,
+    seeded,
+    write_atomically,
+)
 
 
 def current_profile() -> Profile:
@@ -140,7 +146,7 @@ def run_seeds(
     with contextlib.ExitStack() as stack:
         for folder in sorted(folders.values()):  # sorted, so that two calls cannot deadlock
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(filelock.FileLock(folder / "lock"))
+            stack.enter_context(locked(folder / "lock"))
         new = [seed for seed, folder in folders.items() if not (folder / TRAINING).exists()]
         for group in [new] if side_by_side and new else [[seed] for seed in new]:
             job.train(group)
@@ -376,4 +382,4 @@ def _summary(record: RunRecord) -> str:
 
 def runs_folder() -> Path:
     """`TVAE_RUNS` if it is set, else the subfolder "runs" of the data folder."""
-    return Path(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs").expanduser()
+    return expanded(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs")

@@ -3,7 +3,7 @@
 A transformer VAE is a VAE with a different decoder; a bound is a pure function of log-weights; an
 estimator computes the gradient of a bound. The core, from the bottom up:
 
-runtime                                     randomness, devices, files
+checks runtime                              arguments; randomness, devices, files
 data, networks, warps, particles, bounds    the pieces
 models, estimators, evaluation, training    built from these pieces
 ais, diagnostics, gradients                 how far a number, or a gradient, can be trusted
@@ -16,7 +16,10 @@ explorer       the live figures
 shipped        trained weights and their measurements
 """
 
+import importlib
 from typing import Any
+
+from tvae_core.checks import hold
 
 __version__ = "0.1.0"
 
@@ -28,3 +31,11 @@ def __getattr__(name: str) -> Any:
 
         return load_pretrained
     raise AttributeError(f"module 'tvae_core' has no attribute {name!r}")
+
+
+# Whoever imports a module of the core imports this file before it, and gets it with its checks.
+for _room in (
+    *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
+    *("models", "plots", "runtime", "training", "warps"),
+):
+    hold(importlib.import_module(f"tvae_core.{_room}"))

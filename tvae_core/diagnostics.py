@@ -53,9 +53,6 @@ def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = RO
 
     Memory holds the log-weights of a few images at a time, 8 bytes per draw, and `rows` latents to
     decode, whatever the number of draws or images.
-
-    Raises:
-        ValueError: ks that are below 1 or not increasing.
     """
     _check(ks)
     parts = []
@@ -68,11 +65,7 @@ def nll_curve(model: VAE, images: Images, ks: Sequence[int] = KS, rows: int = RO
 
 
 def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
-    """The same from given log-weights, n >= ks[-1] draws for each image.
-
-    Raises:
-        ValueError: ks that are below 1 or not increasing, or too few draws.
-    """
+    """The same from given log-weights, n >= ks[-1] draws for each image."""
     _check(ks)
     if len(log_w) < ks[-1]:
         raise ValueError(f"need at least ks[-1] = {ks[-1]} draws, got {len(log_w)}")

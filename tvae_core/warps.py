@@ -3,9 +3,7 @@
 All coordinates follow `torch.nn.functional.grid_sample(align_corners=False)`: (x, y) with x to the
 right and y downwards, where -1 and 1 are the *outer edges* of the border pixels, so that pixel j
 of W has its centre at (2 j + 1) / W - 1. Shifts, affine matrices and control points are in these
-units too, of half the width along x and half the height along y. What has angles or distances is
-measured in pixels, so that rotations turn, and splines bend, the picture alike along both axes,
-whatever its shape.
+units too. Angles and a spline's distances are those between pixels, whatever the image's shape.
 
 For each pixel of the output, a grid gives **the point of the input to look at** (backward warping,
 Jaderberg et al. 2015, section 3). The picture therefore moves opposite to the grid: looking one
@@ -21,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tvae_core.runtime import check_known
+from tvae_core.checks import check_known, checked
 
 Size = tuple[int, int]
 PADDINGS = ("zeros", "border", "reflection")
@@ -51,8 +49,8 @@ def translation_basis(size: Size) -> Float[Tensor, "2 H W 2"]:
 def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
     """theta = (a, b, t_x, t_y): (x, y) -> (x + a x - b y + t_x, y + b x + a y + t_y).
 
-    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi). If H differs
-    from W, b y and b x are multiplied by H / W and W / H, so that angles in the picture are kept.
+    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi). To turn
+    pixels, b y is multiplied by H / W, and b x by W / H.
     """
     height, width = size
     x, y = pixel_centres(size).unbind(-1)
@@ -86,12 +84,8 @@ def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
 
     The spline through given displacements d solves [[K, P], [P', 0]] (w, a) = (d, 0) with
     K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). The solution is linear in d, so
-    it is computed once, here, and every later warp is a matrix product. The control points span
-    the frame, and the spline bends least in the picture: the distances in U are those in pixels,
-    up to a factor, on which it does not depend.
-
-    Raises:
-        ValueError: n < 2, which leaves the affine part undetermined.
+    it is computed once, here, and every later warp is a matrix product. The distances in U are
+    those in pixels, up to a factor, on which the spline does not depend.
     """
     if n < 2:
         raise ValueError(f"a thin-plate spline needs at least 2 x 2 control points, got n={n}")
@@ -156,12 +150,9 @@ class Warp(nn.Module):
         self.register_buffer("identity", pixel_centres(self.size).to(dtype), persistent=False)
         self.register_buffer("basis", basis.to(dtype), persistent=False)
 
+    @checked
     def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
-        """The point of the input that each output pixel looks at.
-
-        Raises:
-            ValueError: the last axis of `params` is not `n_params` long.
-        """
+        """The point of the input that each output pixel looks at."""
         if params.shape[-1] != self.n_params:
             raise ValueError(
                 f"this warp takes {self.n_params} parameters on the last axis, "
@@ -171,6 +162,7 @@ class Warp(nn.Module):
         displacement = theta @ self.basis.flatten(1)
         return self.identity + displacement.unflatten(-1, (*self.size, 2))
 
+    @checked
     def forward(
         self,
         images: Float[Tensor, "*S C H W"],
@@ -207,9 +199,6 @@ def make_warp(name: str, size: Size, **options: int) -> Warp:
 
     Numbers of parameters: identity 0; translation 2 (t_x, t_y); rotation 1 (the grid's angle in
     radians, clockwise on the screen); similarity 4; affine 6; tps 2 n^2.
-
-    Raises:
-        ValueError: an unknown name; the message lists the known ones.
     """
     check_known("warp", name, WARPS)
     return WARPS[name](size, **options)

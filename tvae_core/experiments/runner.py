@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 
 from tvae_core import data, evaluation, models, training
+from tvae_core.checks import check_known, checked
 from tvae_core.data import Images
 from tvae_core.experiments import stacking
 from tvae_core.experiments.acceleration import (
@@ -33,14 +34,7 @@ from tvae_core.experiments.fingerprint import digest, digits, in_double_precisio
 from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
-from tvae_core.runtime import (
-    check_known,
-    expanded,
-    locked,
-    pick_device,
-    seeded,
-    write_atomically,
-)
+from tvae_core.runtime import locked, pick_device, seeded, write_atomically
 
 
 def current_profile() -> Profile:
@@ -58,6 +52,7 @@ def current_profile() -> Profile:
     return PROFILES[name]
 
 
+@checked
 def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     """Training and test images of a profile, on the device of `pick_device`; prints a summary.
 
@@ -79,11 +74,13 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     return train, test
 
 
+@checked
 def spread(images: Images, n: int) -> Images:
     """n images, evenly spaced because MNIST's test set has an easier and a harder half."""
     return images[:: max(1, len(images) // n)][:n]
 
 
+@checked
 def hold_out(images: Images, n: int) -> tuple[Images, Images]:
     """Split images into those to train on and n evenly spaced ones to test on."""
     step = max(2, len(images) // n)
@@ -92,6 +89,7 @@ def hold_out(images: Images, n: int) -> tuple[Images, Images]:
     return images[~held], images[held]
 
 
+@checked
 def run(
     name: str,
     train: Images,
@@ -121,6 +119,7 @@ def run(
     return one
 
 
+@checked
 def run_seeds(
     name: str,
     train: Images,
@@ -212,6 +211,7 @@ def as_seen(config: Config, test: Images) -> Images:
     return test if config.binarization == "none" else data.binarize_fixed(test)
 
 
+@checked
 def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The fields of a record that are measured on test images."""
     terms = evaluation.elbo_terms(model, test)
@@ -382,4 +382,4 @@ def _summary(record: RunRecord) -> str:
 
 def runs_folder() -> Path:
     """`TVAE_RUNS` if it is set, else the subfolder "runs" of the data folder."""
-    return expanded(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs")
+    return Path(os.environ.get("TVAE_RUNS") or data.data_folder() / "runs").expanduser()

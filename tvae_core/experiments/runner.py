@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -264,13 +264,21 @@ def fingerprint(config: Config) -> str:
 TRAINING = "training.json"  # written last, so it marks a run as trained
 
 
-class Job(NamedTuple):
-    """One of `RUNS` on given training images; its seeds differ only in their random numbers."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One of `RUNS` on given training images; its seeds differ only in their random numbers.
+
+    `trained_on` describes the images, which is computed once here: hashing MNIST takes a while.
+    """
 
     name: str
     config: Config
     profile: Profile
     images: Images
+    trained_on: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.trained_on.update(self.trained_on or describe(self.images))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -279,13 +287,16 @@ class Job(NamedTuple):
         return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
 
     def folder(self, seed: int) -> Path:
-        key = _hash(self.settings, describe(self.images), seed)
+        key = _hash(self.settings, self.trained_on, seed)
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
     def record_path(self, seed: int, test: Images) -> Path:
         """The path of the record of this run on these test images, whether or not it exists."""
-        key = _hash(describe(as_seen(self.config, test)), self.profile.nll_samples)
-        return self.folder(seed) / f"record-{key}.json"
+        return self.folder(seed) / self.record_name(describe(as_seen(self.config, test)))
+
+    def record_name(self, tested_on: dict[str, Any]) -> str:
+        """The file of the record of this run on test images, as it sees them, in its folder."""
+        return f"record-{_hash(tested_on, self.profile.nll_samples)}.json"
 
     def train(self, seeds: Sequence[int]) -> None:
         """Train one model per seed, side by side if there are several, and store the weights."""
@@ -304,7 +315,7 @@ class Job(NamedTuple):
                 "seed": seed,
                 "profile": self.profile.name,
                 "config": self.settings,
-                "data": {"train": describe(self.images)},
+                "data": {"train": self.trained_on},
                 "fingerprint": behaviour,
                 "versions": versions(),
                 "machine": dataclasses.asdict(machine),
@@ -321,12 +332,14 @@ class Job(NamedTuple):
     def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:
         """A trained model and its record on these test images, measured if there is none yet."""
         folder, samples = self.folder(seed), self.profile.nll_samples
-        path = self.record_path(seed, test)
+        seen = as_seen(self.config, test)
+        tested_on = describe(seen)
+        path = folder / self.record_name(tested_on)
         if path.exists():
             record = load_record(path)
             model = load_weights(folder / "weights.safetensors", record.config)
         else:
-            kept, seen = _load_training(folder / TRAINING), as_seen(self.config, test)
+            kept = _load_training(folder / TRAINING)
             model = load_weights(folder / "weights.safetensors", kept["config"])
             model = model.to(test.pixels.device)
             start = time.perf_counter()
@@ -334,7 +347,7 @@ class Job(NamedTuple):
                 measured = evaluate_model(model, seen, samples)
             seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
             config = {**kept["config"], "nll_samples": samples}
-            images = {**kept["data"], "test": describe(seen)}
+            images = {**kept["data"], "test": tested_on}
             kept |= {"seconds": seconds, "config": config, "data": images}
             record = RunRecord.of({**kept, **measured})
             record.save(path)

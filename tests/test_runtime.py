@@ -248,3 +248,13 @@ def test_a_device_can_be_chosen_by_name(machine, monkeypatch):
     monkeypatch.setenv("TVAE_DEVICE", "gpu")
     with pytest.raises(ValueError, match=r"unknown device \(TVAE_DEVICE\) 'gpu'; known: cuda"):
         pick_device()
+
+
+def test_apples_generator_is_restored_too(machine, monkeypatch):
+    machine("mps")
+    before, restored = torch.arange(3), []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: before)
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    with seeded(0):
+        assert not restored
+    assert restored == [before]

@@ -139,7 +139,7 @@ def measured(name: str) -> dict:
     fields = ("ais_nll", "ais_se", "ais_ess", "ais_acceptance", "is_nll", "is_se", "is_ess")
     columns = {field: list(annealed(name, field)) for field in fields}
     parts = [{f: values[i : i + 1] for f, values in columns.items()} for i in range(AIS_IMAGES)]
-    return {"data": {"n": AIS_IMAGES}, "parts": parts}
+    return {"kind": "ais", "data": {"n": AIS_IMAGES}, "parts": parts}
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def test_generated_files_are_up_to_date(tool):
 
 
 def test_the_address_of_the_repository_is_written_only_in_the_configuration():
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    url = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
     tracked = subprocess.run(
         ["git", "grep", "-l", url.removeprefix("https://")],
         cwd=ROOT,
@@ -87,10 +87,12 @@ def colab(tmp_path_factory):
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    Path(packages, "lent.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    Path(packages, "lent.pth").write_text(
+        "\n".join(site.getsitepackages()) + "\n", encoding="utf-8"
+    )
     stub = Path(packages, "google", "colab")
     stub.mkdir(parents=True)
-    (stub / "__init__.py").write_text("")
+    (stub / "__init__.py").write_text("", encoding="utf-8")
     found = subprocess.run([python, "-c", "import tvae_core"], cwd=home, capture_output=True)
     assert found.returncode != 0, "tvae_core must be missing before the notebook installs it"
     return python

@@ -212,7 +212,7 @@ class Source:
         return files
 
     def download(self, dataset) -> None:
-        with self.log.open("a") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             log.write("asked\n")
         time.sleep(self.seconds)
         raw = Path(dataset.raw_folder)
@@ -225,7 +225,7 @@ class Source:
 
     @property
     def asked(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+        return len(self.log.read_text(encoding="utf-8").splitlines()) if self.log.exists() else 0
 
 
 @pytest.fixture

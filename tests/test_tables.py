@@ -178,7 +178,7 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
         recorded(f"{model}-iwae5", torch.tensor([nll]))
         parts = [{"is_nll": [a], "ais_nll": [b]} for a, b in zip(by_sampling, by_ais, strict=True)]
         record = {"data": {"n": 2}, "parts": parts}
-        (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record))
+        (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record), encoding="utf-8")
     table = training.annealed_table()
     assert table.rows[1] == ["`plain-iwae5`", "91.50", "0.50 ± 0.00", "91.00", ""]
     # The gap is 0.5 on four images, and importance sampling overstates it by 2.5.
@@ -244,7 +244,7 @@ def test_the_results_page_is_right_that_runs_on_a_gpu_come_out_like_those_on_a_c
 
 def prose(page: str) -> str:
     """A page of the book, on one line."""
-    return " ".join((base.ROOT / "book" / f"{page}.md").read_text().split())
+    return " ".join((base.ROOT / "book" / f"{page}.md").read_text(encoding="utf-8").split())
 
 
 def test_the_glossary_is_right_about_the_colour_of_a_pixel():
@@ -318,7 +318,7 @@ def test_the_minutes_of_a_run_are_the_median_over_its_seeds(recorded):
 
 def how_fast() -> str:
     """The section of the results page about speed, on one line."""
-    page = (base.ROOT / "book" / "results.md").read_text()
+    page = (base.ROOT / "book" / "results.md").read_text(encoding="utf-8")
     return " ".join(page.partition("## How fast\n")[2].split())
 
 
@@ -514,7 +514,7 @@ def test_the_page_on_ablations_is_right_about_its_choices():
 
 def chapter(name: str) -> str:
     """The prose of a chapter, on one line."""
-    notebook = json.loads((base.ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    notebook = json.loads((base.ROOT / "notebooks" / f"{name}.ipynb").read_bytes())
     prose = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
     return " ".join(" ".join(prose).split())
 

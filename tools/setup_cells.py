@@ -42,7 +42,7 @@ BADGES = """\
 
 def addresses() -> dict[str, str]:
     """The addresses of the repository, its notebooks in Colab, and the book on GitHub Pages."""
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     url, branch = repository["url"].rstrip("/"), repository["branch"]
     owner, name = url.split("/")[-2:]
     return {
@@ -90,7 +90,7 @@ def main() -> None:
     paths = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
     stale = False
     for path in paths:
-        before = path.read_text()
+        before = path.read_text(encoding="utf-8")
         if path.suffix == ".md":
             after = with_badges(before, to)
             same = after == before
@@ -102,7 +102,7 @@ def main() -> None:
             stale = True
             print(f"{path.relative_to(ROOT)}: {'differs from _config.yml' if check else 'written'}")
             if not check:
-                path.write_text(after)
+                path.write_text(after, encoding="utf-8")
     if check and stale:
         sys.exit("run: make setup-cells")
 

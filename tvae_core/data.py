@@ -174,7 +174,7 @@ def _is_whole(raw: Path, name: str) -> bool:
     """Whether all four extracted files exist and have the expected SHA-256."""
     try:
         expected = (
-            MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
+            MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_bytes())
         )
         return all(_sha256(raw / file) == expected[file] for file in RAW_FILES)
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):

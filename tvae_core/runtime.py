@@ -19,7 +19,7 @@ import torch
 
 # Display names of decoders and objectives, and the thresholds above which a latent is active or
 # informative. The explorer's JavaScript gets the same ones.
-NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
+NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_bytes())
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
@@ -34,8 +34,7 @@ def seeded(seed: int) -> Iterator[None]:
 
     Draws inside the block depend only on `seed`; draws after it are as if it had not run.
     """
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
@@ -109,6 +108,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
+                file.close()  # Windows deletes no open file
                 temporary.unlink(missing_ok=True)
                 raise
         temporary.chmod(0o644)  # NamedTemporaryFile makes it private

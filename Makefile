@@ -54,11 +54,14 @@ test-slow: $(READY) ## run the tests that take minutes: compiled steps, edited s
 test-browser: $(RENDERED) ## open every page of the book in Chromium, without a network
 	$(BIN)/python -m pytest tests/browser
 
-check: $(READY) ## check format, lint, types, and the cells derived from _config.yml
+check: $(READY) ## check format, lint, types, workflows, and the cells derived from _config.yml
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python tools/setup_cells.py --check
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 notebooks: $(READY) ## execute notebooks in place (NB=: which ones; TVAE_PROFILE, by default paper)
 	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)

@@ -125,10 +125,11 @@ def test_no_package_of_colab_is_replaced():
         assert all(limit.operator == ">=" for limit in requirement.specifier), requirement
 
 
-def test_another_tvae_core_is_named(monkeypatch):
-    needed = re.escape(tvae_core.__version__)
-    monkeypatch.setattr(tvae_core, "__version__", "0.0.9")
-    sentence = rf"needs tvae_core {needed}, but 0\.0\.9 is .* `%pip install git\+\S+`, restart"
+@pytest.mark.parametrize("version", ["0.0.9", "99.0"])
+def test_another_tvae_core_is_named(monkeypatch, version):
+    needed, found = re.escape(tvae_core.__version__), re.escape(version)
+    monkeypatch.setattr(tvae_core, "__version__", version)
+    sentence = rf"needs tvae_core {needed}, but {found} is .* `%pip install git\+\S+`, restart"
     with pytest.raises(RuntimeError, match=sentence):
         run_cell()
 

@@ -29,11 +29,6 @@ def first_cell(path: Path) -> str:
     return nbformat.read(path, as_version=4).cells[0].source
 
 
-def run_cell() -> None:
-    """Run the first cell of the first chapter here, where tvae_core is installed."""
-    exec(first_cell(NOTEBOOKS[0]), {})
-
-
 class Colab(NamedTuple):
     """An environment, by its Python and the folder of its packages."""
 
@@ -131,7 +126,7 @@ def test_another_tvae_core_is_named(monkeypatch, version):
     monkeypatch.setattr(tvae_core, "__version__", version)
     sentence = rf"needs tvae_core {needed}, but {found} is .* `%pip install git\+\S+`, restart"
     with pytest.raises(RuntimeError, match=sentence):
-        run_cell()
+        exec(first_cell(NOTEBOOKS[0]), {})
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

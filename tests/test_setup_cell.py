@@ -36,7 +36,7 @@ class Colab(NamedTuple):
     packages: Path
 
     def run(self, code: str, folder: Path, url: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TVAE_CORE_URL": url, "LC_ALL": "C"}
+        environment = {**os.environ, "TVAE_CORE_URL": url, "LANGUAGE": "en"}
         environment.pop("PYTHONPATH", None)
         return subprocess.run(
             [self.python, "-c", code], cwd=folder, env=environment, capture_output=True, text=True

@@ -41,7 +41,7 @@ def test_imports_run_downwards(subtests):
 
 def check_imports(path: Path, room: str) -> None:
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

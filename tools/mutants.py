@@ -361,28 +361,28 @@ def main() -> None:
                 caught[key] = caught_by(copy, mutant) or NOTHING
                 print(*key, caught[key], sep=" | ", flush=True)
     rows = [(m.module, m.what, caught[m.module, m.what]) for m in MUTANTS]
-    with TABLE.open("w", newline="") as file:
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
     if missed := [row for row in rows if row[2] == NOTHING]:
         sys.exit(f"{len(missed)} of {len(rows)} mistakes went unnoticed")
 
 
 def _table() -> list[tuple[str, ...]]:
-    with TABLE.open(newline="") as file:
+    with TABLE.open(encoding="utf-8", newline="") as file:
         return [tuple(row) for row in csv.reader(file)][1:]
 
 
 def caught_by(copy: Path, mutant: Mutant) -> str | None:
     """The first test that fails with the mutant in place. The copy is restored afterwards."""
     path = copy / "tvae_core" / f"{mutant.module}.py"
-    right = path.read_text()
+    right = path.read_text(encoding="utf-8")
     if right.count(mutant.right) != 1:
         sys.exit(f"{mutant.what}: {mutant.right!r} does not occur exactly once in {mutant.module}")
-    path.write_text(right.replace(mutant.right, mutant.wrong))
+    path.write_text(right.replace(mutant.right, mutant.wrong), encoding="utf-8")
     try:
         return first_failure(copy, mutant.module)
     finally:
-        path.write_text(right)
+        path.write_text(right, encoding="utf-8")
 
 
 def first_failure(copy: Path, module: str) -> str | None:

@@ -57,6 +57,7 @@ def setup(page: Page) -> None:
     )
     page.leaves(
         "measures trained models more closely",
+        "runs the laws of `tvae_core` and two of the notebooks",
         "1,000 of the bundled digits | 2 |",
         "a few minutes",
         "150 MB",

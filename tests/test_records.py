@@ -409,11 +409,17 @@ def test_an_unknown_run_is_refused_with_a_list_of_the_known_runs(digits):
 def test_every_run_starts_to_train_as_its_name_says():
     images = data.from_tensor(torch.rand(3, 1, 4, 6))
     for name, config in RUNS.items():
-        decoder, objective, _ = RunName.of(name)
+        named, objective, _ = RunName.of(name)
+        decoder, _, look = named.partition("-")
+        expected = {"": None, "wide": None}.get(look, look)
+        assert (config.look, config.encoder_width) == (expected, 512 if look == "wide" else None)
         draws = objective.removeprefix(config.objective.partition("-")[0])
         assert (config.model, config.k) == (decoder, int(draws or 1)), name
         assert all(config.k in profile.epochs for profile in PROFILES.values()), name
         model = runner.untrained(config, images, 0)
+        assert getattr(model.encoder, "look", None) == config.look
+        widths = {layer.out_features for layer in model.encoder.body[::2]}
+        assert widths == {512 if look == "wide" else 256}
         assert model.dim_z + model.dim_u == 60
         assert (model.dim_u > 0) == (decoder != "plain"), name
         (x,) = runner.batches(config, images)

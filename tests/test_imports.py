@@ -59,7 +59,8 @@ def test_the_core_runs_without_its_wings():
     assert not [name for name in loaded for wing in WINGS if name.startswith(f"tvae_core.{wing}")]
 
 
-def test_the_package_has_the_name_of_its_door_and_no_others():
+def test_the_package_has_its_version_and_the_name_of_its_door_and_no_others():
+    assert f'version = "{tvae_core.__version__}"\n' in (ROOT.parent / "pyproject.toml").read_text()
     assert tvae_core.load_pretrained("plain-vae").record.name == "plain-vae"
     with pytest.raises(AttributeError, match="no attribute 'load_trained'"):
         _ = tvae_core.load_trained

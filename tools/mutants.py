@@ -77,13 +77,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(given.workers) as pool:
         original = shutil.copytree(ROOT, Path(scratch, "original"), ignore=NOT_COPIED)
         # These runs leave the bytecode behind that all later ones read, in half the time.
-        tests = dict.fromkeys(mutant.tests for mutant in chosen)
+        tests = {(name,) for mutant in chosen for name in mutant.tests}
         for failed in pool.map(partial(first_failure, original, bytecode=True), tests):
             if failed != NOTHING:
                 sys.exit(f"{failed} fails without any mistake")
         copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for i in range(given.workers):
-            copies.put(shutil.copytree(original, Path(scratch, str(i))))
+        for i in map(str, range(given.workers)):
+            copies.put(shutil.copytree(original, Path(scratch, i)))
 
         def planted(mutant: Mutant) -> str:
             copy = copies.get()
@@ -95,7 +95,7 @@ def main() -> None:
         for mutant, caught in zip(chosen, pool.map(planted, chosen), strict=True):
             found[mutant.key] = caught
             print(*mutant.key, caught, sep=" | ", flush=True)
-    rows = [(*mutant.key, found.get(mutant.key, NOTHING)) for mutant in mutants]
+    rows = [(*mutant.key, found.get(mutant.key, "nothing yet")) for mutant in mutants]
     with TABLE.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
     if missed := [mutant for mutant in chosen if found[mutant.key].startswith(NOTHING)]:

@@ -183,3 +183,76 @@ def test_the_cross_entropy_of_gray_pixels_is_at_least_their_entropy():
     entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
     torch.testing.assert_close(best, entropy, rtol=1e-3, atol=1e-3)
     assert entropy.mean() > 20
+
+
+def halves() -> tuple[LinearGaussian, diagnostics.Mixture]:
+    """A model, and two encoders that each miss the posterior to one side of it."""
+    model = LinearGaussian()
+    off = [LinearGaussian(shift=shift) for shift in (-1.0, 1.0)]
+    return model, diagnostics.Mixture(model, [one.posterior for one in off])
+
+
+def gray(n: int) -> Images:
+    with seeded(1):
+        return data.from_tensor(torch.rand(n, 1, 2, 3))
+
+
+def test_a_mixture_of_encoders_is_unbiased_and_better_than_its_parts():
+    model, mixture = halves()
+    images = gray(20)
+    exact = -model.log_prob(images.x)
+    with seeded(2):
+        both = evaluation.nll(mixture, images, 2_000, rows=500)
+        alone = evaluation.nll(LinearGaussian(shift=1.0), images, 2_000, rows=500)
+        log_w = torch.cat(list(diagnostics.log_weights(mixture, images, 20_000)), 1)
+    w = (log_w + exact).exp()
+    error = w.std(0) / math.sqrt(len(w))
+    assert ((w.mean(0) - 1).abs() < 4.5 * error).all()
+    assert error.max() < 0.1
+    assert both.ess.median() > 2 * alone.ess.median()
+
+
+def test_each_draw_of_a_mixture_is_weighted_by_the_density_of_all(subtests):
+    _, mixture = halves()
+    x = gray(3).x
+    for k in (1, 2, 5):
+        with subtests.test(k=k), seeded(3):
+            particles = mixture.particles(x, k)
+            first, second = mixture.posterior(x)
+            n = math.ceil(k / 2)
+            expected = (n / k) * first.log_prob(particles.latents).sum(-1).exp()
+            expected += (1 - n / k) * second.log_prob(particles.latents).sum(-1).exp()
+            torch.testing.assert_close(particles.log_q, expected.log())
+            assert particles.latents.shape == (k, 3, 3)
+            # The first n draws are the first encoder's.
+            closer = first.log_prob(particles.latents).sum(-1) > second.log_prob(
+                particles.latents
+            ).sum(-1)
+            assert closer[:n].double().mean() > 0.8 >= 0.2 > closer[n:].double().mean() or k == 1
+
+
+def test_a_mixture_of_one_encoder_is_the_model():
+    model = LinearGaussian(shift=0.5)
+    images = gray(4)
+    with seeded(4):
+        alone = evaluation.nll(model, images, 300)
+    with seeded(4):
+        mixed = evaluation.nll(diagnostics.Mixture(model, [model.posterior]), images, 300)
+    torch.testing.assert_close(alone.nll, mixed.nll)
+
+
+def test_pareto_k_finds_the_shape_of_a_known_tail(subtests):
+    """Powers of uniform numbers, u^-k, have a Pareto tail of shape k; log-normals tend to 0."""
+    with seeded(5):
+        uniform = torch.rand(5_000, 40, dtype=torch.float64)
+    for k in (0.3, 0.7, 1.2):
+        with subtests.test(k=k):
+            found = diagnostics.pareto_k(-k * uniform.log() - 700)
+            assert abs(found.mean() - k) < 0.1
+    narrow = diagnostics.pareto_k(0.1 * torch.randn(5_000, 10))
+    assert narrow.mean() < 0.2
+
+
+def test_pareto_k_needs_a_tail():
+    with pytest.raises(ValueError, match="at least 25 draws, got 24"):
+        diagnostics.pareto_k(torch.zeros(24, 1))

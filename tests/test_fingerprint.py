@@ -29,6 +29,8 @@ CHANGES = [
     {"resample": "logits"},
     {"padding": "border"},
     {"pose_std": 0.2},
+    {"look": "straight"},
+    {"encoder_width": 100},
     {"stretch": 2},
 ]
 
@@ -39,9 +41,15 @@ def of_base() -> str:
 
 
 def test_every_option_of_a_config_is_tried():
-    assert {name for change in CHANGES for name in change} == {
-        field.name for field in dataclasses.fields(Config)
-    }
+    tried = {name for change in CHANGES for name in change}
+    # `refine` is an option of splines that look twice: see the test below.
+    assert tried | {"refine"} == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_the_refinement_of_a_splines_inverse_reaches_training():
+    spline = dataclasses.replace(BASE, model="tps", look="straight")
+    refined = dataclasses.replace(spline, refine=1)
+    assert runner.fingerprint(spline) != runner.fingerprint(refined)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)

@@ -12,14 +12,16 @@ import tvae_core
 
 ROOT = Path(__file__).parents[1] / "tvae_core"
 CORE = {
-    **dict.fromkeys(["runtime", "particles", "bounds", "networks"], ""),
+    **dict.fromkeys(["runtime", "posteriors", "bounds", "networks"], ""),
     **dict.fromkeys(["data", "warps", "plots"], "runtime"),
-    "models": "runtime networks particles warps",
+    "particles": "posteriors",
+    "models": "runtime networks posteriors particles warps",
     "estimators": "bounds particles",
     "training": "runtime estimators",
-    "evaluation": "runtime data models",  # so that no knob of training reaches a reported number
-    "ais": "runtime models",
-    "diagnostics": "runtime data models networks",
+    # Not training, so that no knob of training reaches a reported number.
+    "evaluation": "runtime data posteriors models",
+    "ais": "runtime posteriors models",
+    "diagnostics": "runtime data networks posteriors particles models",
     "gradients": "estimators models",
     # Doors: a name and two commands whose code is in a wing.
     **dict.fromkeys(["__init__", "reproduce", "measure"], "experiments"),

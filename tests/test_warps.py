@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from tvae_core.runtime import seeded
-from tvae_core.warps import PADDINGS, WARPS, control_points, make_warp, tps_basis
+from tvae_core.warps import PADDINGS, WARPS, Warp, control_points, make_warp, sample, tps_basis
 
 # Every warp in the module: a new one is tested as soon as it is added.
 EVERY_WARP = [(name, {}) for name in WARPS] + [("tps", {"n": n}) for n in (2, 4)]
@@ -325,3 +325,75 @@ def test_a_wrong_shape_is_refused():
 def test_a_spline_needs_at_least_two_by_two_control_points():
     with pytest.raises(ValueError, match="at least 2 x 2 control points, got n=1"):
         make_warp("tps", (5, 8), n=1)
+
+
+def forward_of_inverse(warp: Warp, params: torch.Tensor, refine: int = 0) -> torch.Tensor:
+    """How far grid(inverse_grid(p)) is from p, in pixels, away from the border."""
+    inverse = warp.inverse_grid(params, refine)
+    there = sample(warp.grid(params).movedim(-1, -3), inverse, "border").movedim(-3, -1)
+    away = (inverse.abs() < 0.8).all(-1)
+    assert away.any()
+    pixels = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], dtype=params.dtype)
+    return ((there - warp.identity) * pixels).norm(dim=-1)[away]
+
+
+def test_affine_families_are_inverted_exactly(subtests):
+    torch.manual_seed(0)
+    for name in ("translation", "rotation", "similarity", "affine"):
+        for size in ((28, 28), (20, 30)):
+            with subtests.test(name=name, size=size):
+                warp = make_warp(name, size).double()
+                params = 0.2 * torch.randn(5, warp.n_params, dtype=torch.float64)
+                assert forward_of_inverse(warp, params).max() < 1e-5
+                assert forward_of_inverse(warp, 0 * params).max() < 1e-5
+    # In a family that is closed under inversion, the inverse is another member's grid.
+    rotation = make_warp("rotation", (28, 28))
+    angle = torch.tensor([[0.4]])
+    torch.testing.assert_close(
+        rotation.inverse_grid(angle), rotation.grid(-angle), atol=1e-5, rtol=0
+    )
+
+
+def test_sampling_at_a_grid_and_then_at_its_inverse_restores_a_smooth_image():
+    warp = make_warp("affine", (28, 28))
+    x, y = warp.identity.unbind(-1)
+    blob = torch.exp(-8 * ((x - 0.2) ** 2 + 2 * (y + 0.1) ** 2)).view(1, 28, 28)
+    params = torch.tensor([0.1, -0.2, 0.1, 0.15, -0.1, -0.1])
+    moved = warp(blob, params)
+    back = sample(moved, warp.inverse_grid(params))
+    assert (back - blob).abs().max() < 0.05 < (moved - blob).abs().max()
+
+
+def test_each_refinement_brings_a_splines_inverse_closer():
+    warp = make_warp("tps", (28, 28)).double()
+    torch.manual_seed(1)
+    params = 0.12 * torch.randn(50, 18, dtype=torch.float64)
+    errors = [forward_of_inverse(warp, params, refine).mean().item() for refine in range(4)]
+    # The grid of -theta, which is also right to first order, but for the affine part as well.
+    minus = sample(
+        warp.grid(params).movedim(-1, -3),
+        warp.grid(-params).movedim(-1, -3).movedim(-3, -1),
+        "border",
+    ).movedim(-3, -1)
+    naive = ((minus - warp.identity) * 14).norm(dim=-1)[:, 3:-3, 3:-3].mean().item()
+    assert errors[0] < naive
+    assert all(later < earlier / 2 for earlier, later in itertools.pairwise(errors))
+
+
+def test_a_spline_that_does_not_bend_is_inverted_exactly():
+    """Control points that moved by an affine map."""
+    warp = make_warp("tps", (28, 28)).double()
+    points = control_points(3)
+    moved = points @ torch.tensor([[0.2, 0.1], [-0.1, -0.15]], dtype=torch.float64) + 0.1
+    assert forward_of_inverse(warp, moved.T.reshape(1, 18)).max() < 1e-5
+
+
+def test_a_singular_map_has_a_finite_inverse_and_gradient(subtests):
+    warp = make_warp("affine", (28, 28))
+    for matrix in ([-1.0, 0, 0, 0, -1, 0], [-0.99, 0, 0, 0, -1, 0], [-1.01, 0, 0, 0, 0, 0]):
+        with subtests.test(matrix=matrix):
+            params = torch.tensor(matrix, requires_grad=True)
+            grid = warp.inverse_grid(params)
+            assert grid.isfinite().all()
+            (slope,) = torch.autograd.grad(sample(torch.ones(1, 28, 28), grid).sum(), params)
+            assert slope.isfinite().all()

@@ -23,6 +23,7 @@ from torch.distributions import Normal
 from tqdm.auto import tqdm
 
 from tvae_core.models import VAE
+from tvae_core.posteriors import Ordered
 from tvae_core.runtime import check_known, is_live
 
 STARTS = ("prior", "q")
@@ -215,7 +216,7 @@ class Path:
     `scale` is q's standard deviation, roughly the width of the posterior along each latent.
     """
 
-    start: Normal
+    start: Normal | Ordered
     joint: Callable[[Tensor], Tensor]
     scale: Float[Tensor, "B D"]
 

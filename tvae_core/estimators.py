@@ -156,10 +156,19 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
     The value is the decoder's. Parameters that q's mean and deviation depend on count as the
     encoder's, all others as the decoder's. Costs a second backward pass through the decoder. Draw
     fresh particles for each backward pass.
+
+    Raises:
+        TypeError: from the estimator, for a posterior that is drawn in order, whose normal for z is
+            not fixed before u is drawn.
     """
 
     def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
         q = particles.q
+        if not isinstance(q, Normal):
+            raise TypeError(
+                "paired estimators need a posterior that is one normal, q(z, u | x); this model "
+                "draws z after u, so train it with one estimator, for example estimators.dreg"
+            )
         encoder_held = particles._replace(
             latents=particles.latents.detach(),
             log_prior=particles.log_prior.detach(),

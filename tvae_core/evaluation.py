@@ -12,15 +12,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import kl_divergence
 from tqdm.auto import tqdm
 
 from tvae_core.data import Images
 from tvae_core.models import VAE
+from tvae_core.posteriors import parts
 from tvae_core.runtime import NAMES, is_live
 
-# Takes images x and the mean and standard deviation of q(. | x); returns log-weights of draws.
-LogWeights = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Takes images x and the tensors that q(. | x) consists of; returns log-weights of draws from it.
+LogWeights = Callable[..., Tensor]
 
 NLL_SAMPLES = 5_000
 ROWS = 1_000  # (image, draw) pairs decoded at once, which bounds the memory for any K
@@ -136,9 +137,9 @@ def nll(
     per_chunk = min(n_samples, max(1, rows // 4))
     per_batch = max(1, rows // per_chunk)
 
-    def log_w(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        """log w of one chunk of draws from q(. | x), given its mean and standard deviation."""
-        return model.particles(x, per_chunk, Normal(mean, deviation, validate_args=False)).log_w
+    def log_w(x: Tensor, *tensors: Tensor) -> Tensor:
+        """log w of one chunk of draws from q(. | x), given the tensors that it consists of."""
+        return model.particles(x, per_chunk, model.encoder.from_parts(*tensors)).log_w
 
     fast_log_w = accelerate(log_w) if accelerate is not None else None
     # One tensor for all images, made with the first batch: keeping a small tensor from each batch
@@ -184,7 +185,7 @@ def _stream(
         while drawn < stop:
             k = min(per_chunk, stop - drawn)
             if fast_log_w is not None and k == per_chunk:
-                log_w = fast_log_w(x, posterior.mean, posterior.stddev)
+                log_w = fast_log_w(x, *parts(posterior))
             else:
                 log_w = model.particles(x, k, posterior).log_w
             log_sums = torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))

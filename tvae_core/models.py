@@ -17,8 +17,9 @@ from torch.distributions import Normal, kl_divergence
 
 from tvae_core.networks import PixelBernoulli, mlp, near_zero_linear
 from tvae_core.particles import Particles
+from tvae_core.posteriors import Ordered
 from tvae_core.runtime import check_known
-from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp
+from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp, sample
 
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
 LOG_SIGMA_RANGE = (-8.0, 4.0)
@@ -48,7 +49,12 @@ class Encoder(nn.Module):
             mu = torch.cat([mu, self.mu_u(h).tanh()], -1)
         # The clamp keeps exp from overflowing when training diverges; healthy runs never reach it.
         sigma = self.log_sigma(h).clamp(*LOG_SIGMA_RANGE).exp()
-        return Normal(mu, sigma, validate_args=False)
+        return self.from_parts(mu, sigma)
+
+    @staticmethod
+    def from_parts(mean: Tensor, deviation: Tensor) -> Normal:
+        """A posterior from its tensors: see `posteriors.parts`."""
+        return Normal(mean, deviation, validate_args=False)
 
     def heads(self) -> dict[str, list[tuple[nn.Linear, slice]]]:
         """The rows of the last layers that give q's mean and deviation for "z" and, if any, "u"."""
@@ -57,6 +63,100 @@ class Encoder(nn.Module):
         if self.mu_u is not None:
             heads["u"] = [(self.mu_u, slice(None)), (self.log_sigma, slice(dim_z, None))]
         return heads
+
+
+LOOKS = ("once", "pose", "straight", "straight-mean")
+
+
+class SecondLook(nn.Module):
+    """q(u | x) q(z | x, u): infer the pose, and only then read what is drawn.
+
+    `look` says what z is read from, besides u: the image itself ("pose"), or the image straightened
+    by the inverse of the decoder's warp, for every drawn u ("straight") or once, for the mean of u
+    ("straight-mean"). Any map from image and u to a normal gives a valid bound, so the inverse may
+    be approximate; `refine` is that of `Warp.inverse_grid`.
+    """
+
+    def __init__(
+        self,
+        decoder: WarpedDecoder,
+        size: Size,
+        dim_z: int,
+        dim_u: int,
+        hidden: Sequence[int] = HIDDEN,
+        look: str = "straight",
+        refine: int = 0,
+    ) -> None:
+        super().__init__()
+        check_known("look", look, LOOKS[1:])
+        self.look, self.refine = look, refine
+        # In a tuple, because its parameters are the decoder's: they are not registered twice.
+        self._decoder = (decoder,)
+        self.body = mlp([size[0] * size[1], *hidden])
+        self.mu_u = nn.Linear(hidden[-1], dim_u)
+        self.log_sigma_u = nn.Linear(hidden[-1], dim_u)
+        self.read = nn.Linear(size[0] * size[1], hidden[0])
+        self.reader = _Reader(dim_z, dim_u, hidden)
+
+    def forward(self, x: Float[Tensor, "*B 1 H W"]) -> Ordered:
+        """A posterior with batch shape (*B, dim_z + dim_u)."""
+        h = self.body(x.flatten(-3))
+        sigma = self.log_sigma_u(h).clamp(*LOG_SIGMA_RANGE).exp()
+        mu = self.mu_u(h)
+        if self.look == "straight":
+            return self.from_parts(mu, sigma, x)
+        if self.look == "straight-mean":
+            x = self.straightened(x, mu)
+        return self.from_parts(mu, sigma, self.read(x.flatten(-3)))
+
+    def from_parts(self, mean: Tensor, deviation: Tensor, seen: Tensor) -> Ordered:
+        """A posterior from its tensors: see `posteriors.parts`."""
+        return Ordered(Normal(mean, deviation, validate_args=False), seen, self._given)
+
+    def _given(self, seen: Tensor, u: Float[Tensor, "*S U"], held: bool = False) -> Normal:
+        """q(z | x, u), from the image itself (look "straight") or from `read` of it."""
+        if self.look == "straight":
+            seen = _call(self.read, held, self.straightened(seen, u, held).flatten(-3))
+        mean, deviation = _call(self.reader, held, seen, u)
+        return Normal(mean, deviation, validate_args=False)
+
+    def straightened(
+        self, x: Float[Tensor, "*B 1 H W"], u: Float[Tensor, "*S U"], held: bool = False
+    ) -> Float[Tensor, "*S 1 H W"]:
+        """Images seen through the inverse of the warp of u."""
+        warp, pose = self._decoder[0].warp, self._decoder[0].pose
+        return sample(x, warp.inverse_grid(_call(pose, held, u), self.refine))
+
+    def heads(self) -> dict[str, list[tuple[nn.Linear, slice]]]:
+        """As `Encoder.heads`."""
+        every = slice(None)
+        return {
+            "z": [(self.reader.mu, every), (self.reader.log_sigma, every)],
+            "u": [(self.mu_u, every), (self.log_sigma_u, every)],
+        }
+
+
+class _Reader(nn.Module):
+    """From the first layer's sums for the image, and u, to mean and deviation of z."""
+
+    def __init__(self, dim_z: int, dim_u: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.pose = nn.Linear(dim_u, hidden[0])
+        self.body = mlp(hidden)
+        self.mu = nn.Linear(hidden[-1], dim_z)
+        self.log_sigma = nn.Linear(hidden[-1], dim_z)
+
+    def forward(self, seen: Float[Tensor, "*B H"], u: Float[Tensor, "*S U"]) -> tuple[Tensor, ...]:
+        h = self.body((seen + self.pose(u)).relu())
+        return self.mu(h), self.log_sigma(h).clamp(*LOG_SIGMA_RANGE).exp()
+
+
+def _call(module: nn.Module, held: bool, *args: Tensor) -> Any:
+    """module(*args); if `held`, without a gradient for the module's parameters."""
+    if not held:
+        return module(*args)
+    fixed = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return torch.func.functional_call(module, fixed, args)
 
 
 class Decoder(nn.Module):
@@ -142,7 +242,7 @@ class WarpedDecoder(nn.Module):
 class VAE(nn.Module):
     """Encoder, decoder and the prior N(0, I): every model in the book is one of these."""
 
-    encoder: Any  # images to q(z, u | x)
+    encoder: Any  # images to q(z, u | x), a Normal or an Ordered
     decoder: Any  # latents to p(x | latents); it knows whether there is a warp
     _zero: Tensor
 
@@ -159,13 +259,13 @@ class VAE(nn.Module):
         """N(0, 1), for each latent dimension."""
         return Normal(self._zero, self._zero + 1, validate_args=False)
 
-    def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
+    def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal | Ordered:
         """q(z, u | x), batch shape (*B, D). Raises ValueError for images of the wrong shape."""
         check_images(x, self.size)
         return self.encoder(x)
 
     def particles(
-        self, x: Float[Tensor, "*B 1 H W"], k: int = 1, posterior: Normal | None = None
+        self, x: Float[Tensor, "*B 1 H W"], k: int = 1, posterior: Normal | Ordered | None = None
     ) -> Particles:
         """k reparameterized draws from q(z, u | x) for each image, with their log-terms.
 
@@ -219,25 +319,33 @@ def build(
     dim_z: int | None = None,
     dim_u: int | None = None,
     hidden: Sequence[int] = HIDDEN,
+    encoder_hidden: Sequence[int] | None = None,
+    look: str = "once",
+    refine: int = 0,
     **warped: Any,
 ) -> VAE:
     """A model by name: "plain", or the name of a warp in `warps.WARPS`.
 
     By default plain, affine and tps have the study's `dim_z` and `dim_u`: (60, 0), (54, 6) and
     (42, 18). The other models have 60 latents, one of them in u for each parameter of the warp.
-    `warped` are options of `WarpedDecoder`; the defaults are the study's.
+    `encoder_hidden` are the encoder's hidden layers, by default `hidden`. With a `look` other than
+    "once" the encoder is a `SecondLook`, and `refine` is its option. `warped` are options of
+    `WarpedDecoder`; the defaults are the study's.
 
     Raises:
         ValueError: an unknown name (the known ones are listed); u without a warp, or vice versa.
     """
     check_known("model", name, MODELS)
+    check_known("look", look, LOOKS)
+    encoder_hidden = hidden if encoder_hidden is None else encoder_hidden
     if name == "plain":
-        if dim_u or warped:
+        if dim_u or warped or look != "once":
             raise ValueError(
-                f"a plain VAE has no warp to use u; got {dim_u=}, {warped=}, expected neither"
+                f"a plain VAE has no warp to use u; got {dim_u=}, {look=}, {warped=}, expected none"
             )
         dim_z = STUDY_LATENTS[name][0] if dim_z is None else dim_z
-        return VAE(Encoder(size, dim_z, 0, hidden), Decoder(size, dim_z, hidden), size, dim_z)
+        encoder = Encoder(size, dim_z, 0, encoder_hidden)
+        return VAE(encoder, Decoder(size, dim_z, hidden), size, dim_z)
     warp = make_warp(name, size)
     study_z, study_u = STUDY_LATENTS.get(name, (60 - warp.n_params, warp.n_params))
     dim_z = study_z if dim_z is None else dim_z
@@ -245,7 +353,10 @@ def build(
     if dim_u < 1:
         raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, expected >= 1")
     decoder = WarpedDecoder(Decoder(size, dim_z, hidden), warp, dim_u, **warped)
-    return VAE(Encoder(size, dim_z, dim_u, hidden), decoder, size, dim_z, dim_u)
+    if look == "once":
+        return VAE(Encoder(size, dim_z, dim_u, encoder_hidden), decoder, size, dim_z, dim_u)
+    second = SecondLook(decoder, size, dim_z, dim_u, encoder_hidden, look, refine)
+    return VAE(second, decoder, size, dim_z, dim_u)
 
 
 def start_at_mean(model: VAE, mean: Float[Tensor, "1 H W"], floor: float = 1e-3) -> None:

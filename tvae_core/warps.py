@@ -22,6 +22,7 @@ from tvae_core.runtime import check_known
 
 Size = tuple[int, int]
 PADDINGS = ("zeros", "border", "reflection")
+LEAST_DET = 0.05  # an inverse grid enlarges areas at most 20 times
 
 
 def pixel_centres(size: Size) -> Float[Tensor, "H W 2"]:
@@ -131,6 +132,9 @@ class Warp(nn.Module):
 
     identity: Tensor
     basis: Tensor
+    affine: Tensor
+    to_affine: Tensor
+    bend: Tensor
 
     def __init__(
         self,
@@ -142,10 +146,21 @@ class Warp(nn.Module):
         self.size: Size = (basis.shape[1], basis.shape[2])
         self.n_params = len(basis) if n_params is None else n_params
         self.to_theta = to_theta
-        # Constants of the architecture, so they do not belong in state_dict.
-        dtype = torch.get_default_dtype()
-        self.register_buffer("identity", pixel_centres(self.size).to(dtype), persistent=False)
-        self.register_buffer("basis", basis.to(dtype), persistent=False)
+        # Every field is an affine map of the plane plus a bend; for affine families the bend is 0.
+        flat, affine = basis.double().flatten(1), affine_basis(self.size)
+        to_affine = torch.linalg.lstsq(affine.flatten(1).T, flat.T).solution.T
+        bend = (flat - to_affine @ affine.flatten(1)).view(basis.shape)
+        self.bends = bool(bend.abs().amax() > 1e-9) if len(basis) else False
+        constants = {
+            "identity": pixel_centres(self.size),
+            "basis": basis,
+            "affine": affine,
+            "to_affine": to_affine,
+            "bend": bend,
+        }
+        for name, tensor in constants.items():
+            # Constants of the architecture, so they do not belong in state_dict.
+            self.register_buffer(name, tensor.to(torch.get_default_dtype()), persistent=False)
 
     def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
         """The point of the input that each output pixel looks at.
@@ -153,14 +168,57 @@ class Warp(nn.Module):
         Raises:
             ValueError: the last axis of `params` is not `n_params` long.
         """
+        return self.identity + self._field(self._theta(params), self.basis)
+
+    def inverse_grid(
+        self, params: Float[Tensor, "*S P"], refine: int = 0
+    ) -> Float[Tensor, "*S H W 2"]:
+        """The grid that undoes `grid`: sampling at one and then at the other restores the image.
+
+        With the matrix A and the shift t of the affine part, grid(p) = A p + t + bend(p). So the
+        inverse of a point c is the solution of p = A^-1 (c - t - bend(p)). For affine families
+        that is exact. For a spline the bend is taken at c instead, and each step of `refine` takes
+        it at the p found so far, a fixed-point iteration that converges for small bends. Where A is
+        almost singular, its determinant is kept away from 0 and the result is not an inverse.
+
+        Raises:
+            ValueError: as `grid`.
+        """
+        theta = self._theta(params)
+        (a, b, t_x), (c, d, t_y) = (
+            row.unbind(-1) for row in (theta @ self.to_affine).unflatten(-1, (2, 3)).unbind(-2)
+        )
+        a, d = a + 1, d + 1
+        det = a * d - b * c
+        det = torch.where(det < 0, det.clamp(max=-LEAST_DET), det.clamp(min=LEAST_DET))
+        a, b, c, d = d / det, -b / det, -c / det, a / det  # A^-1
+        inverse = [a - 1, b, -(a * t_x + b * t_y), c, d - 1, -(c * t_x + d * t_y)]
+        exact = self.identity + self._field(torch.stack(inverse, -1), self.affine)
+        if not self.bends:
+            return exact
+        bend = self._field(theta, self.bend)
+        a, b, c, d = (entry[..., None, None] for entry in (a, b, c, d))
+
+        def without(bend_x: Tensor, bend_y: Tensor) -> Tensor:
+            return exact - torch.stack([a * bend_x + b * bend_y, c * bend_x + d * bend_y], -1)
+
+        grid = without(*bend.unbind(-1))
+        for _ in range(refine):
+            grid = without(*sample(bend.movedim(-1, -3), grid, "border").unbind(-3))
+        return grid
+
+    def _theta(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S T"]:
         if params.shape[-1] != self.n_params:
             raise ValueError(
                 f"this warp takes {self.n_params} parameters on the last axis, "
                 f"got a tensor of shape {tuple(params.shape)}"
             )
-        theta = self.to_theta(params) if self.to_theta else params
-        displacement = theta @ self.basis.flatten(1)
-        return self.identity + displacement.unflatten(-1, (*self.size, 2))
+        return self.to_theta(params) if self.to_theta else params
+
+    def _field(
+        self, theta: Float[Tensor, "*S T"], basis: Float[Tensor, "T H W 2"]
+    ) -> Float[Tensor, "*S H W 2"]:
+        return (theta @ basis.flatten(1)).unflatten(-1, (*self.size, 2))
 
     def forward(
         self,

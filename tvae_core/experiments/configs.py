@@ -33,6 +33,12 @@ OPTIMIZERS: dict[str, training.MakeOptimizer] = {
     "adam-one-cycle": training.adam_one_cycle,
 }
 DECODERS = tuple(NAMES["decoders"])
+# Models with other encoders: the decoder, and the options of `models.build` for the encoder.
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{decoder}-{look}": (decoder, {"look": look})
+    for look in ("straight", "straight-mean", "pose")
+    for decoder in ("affine", "tps")
+} | {"plain-wide": ("plain", {"encoder_width": 512})}
 # A less noisy estimator of the same gradient, which may be used instead of the objective's own.
 GRADIENTS = {"vae": "stl", "multi": "stl", "iwae": "dreg"}
 
@@ -40,8 +46,9 @@ GRADIENTS = {"vae": "stl", "multi": "stl", "iwae": "dreg"}
 class RunName(NamedTuple):
     """A run's name, such as "affine-iwae5-modern": decoder, objective with its k, and variant.
 
-    The VAE's single draw is not written out, as in "plain-vae". With the study's recipe the variant
-    is empty, except that "vae-binarized" is the VAE on binary pixels.
+    A decoder with another encoder is named as in `ENCODERS`, such as "affine-straight". The VAE's
+    single draw is not written out, as in "plain-vae". With the study's recipe the variant is empty,
+    except that "vae-binarized" is the VAE on binary pixels.
     """
 
     decoder: str
@@ -51,9 +58,10 @@ class RunName(NamedTuple):
     @classmethod
     def of(cls, name: str) -> RunName:
         """Split a name into its parts."""
-        decoder, _, rest = name.partition("-")
-        objective, _, variant = rest.partition("-")
-        return cls(decoder, objective, variant)
+        others = (model for model in ENCODERS if name.startswith(f"{model}-"))
+        model = max(others, key=len, default=name.partition("-")[0])
+        objective, _, variant = name[len(model) + 1 :].partition("-")
+        return cls(model, objective, variant)
 
     def __str__(self) -> str:
         return "-".join(filter(None, self))
@@ -85,6 +93,9 @@ class Config:
     resample: str | None = None  # the next three are options of WarpedDecoder
     padding: str | None = None
     pose_std: float | None = None
+    look: str | None = None  # what z is read from: the next three are options of the encoder
+    refine: int | None = None  # steps that refine the inverse of a spline
+    encoder_width: int | None = None  # of both hidden layers
     stretch: int | None = None  # multiplies the profile's number of epochs
 
     def __post_init__(self) -> None:
@@ -161,6 +172,22 @@ def _modern_run(model: str, objective: str, k: int, **changes: Any) -> Config:
     return Config(model, objective, k, **options)
 
 
+def _looks() -> dict[str, Config]:
+    """The modern recipe with other encoders, above all one that sees the straightened image."""
+    five = ("iwae", 5)
+    straight = ("affine-straight", "tps-straight")
+    runs = {}
+    for model, (decoder, options) in ENCODERS.items():
+        for objective, k in (("vae", 1), ("multi", 5), five) if model in straight else (five,):
+            name = f"{objective}{k if k > 1 else ''}"
+            config = _modern_run(decoder, objective, k, **options)
+            runs[str(RunName(model, name, "modern"))] = config
+        if model in (*straight, "plain-wide"):
+            long = _modern_run(decoder, *five, **options, stretch=LONG)
+            runs[str(RunName(model, "iwae5", "long"))] = long
+    return runs
+
+
 def _modern(suffix: str = "modern", **changes: Any) -> dict[str, Config]:
     """The study's nine models with a better recipe, all on binary pixels."""
     kinds = (("vae", 1), ("multi", 5), ("iwae", 5))
@@ -221,6 +248,7 @@ RECIPES: dict[str, dict[str, Config]] = {
     "draws": _draws(),
     "modern": _modern(),
     "long": _modern("long", stretch=LONG),
+    "looks": _looks(),
     "ablation": _ablations(),
     "gradients": _gradients(),
 }

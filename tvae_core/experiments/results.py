@@ -22,7 +22,7 @@ from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.models import VAE
 from tvae_core.runtime import NAMES, check_known, pick_device
 
-WARPED_OPTIONS = ("pose_std", "resample", "padding")
+MODEL_OPTIONS = ("pose_std", "resample", "padding", "look", "refine")
 
 
 SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"
@@ -253,8 +253,10 @@ def report(*names: str) -> str:
 
 def build(config: Mapping[str, Any]) -> VAE:
     """The untrained model of a record's configuration."""
-    warped = {name: config[name] for name in WARPED_OPTIONS if name in config}
-    return models.build(config["model"], tuple(config["size"]), **warped)
+    options = {name: config[name] for name in MODEL_OPTIONS if name in config}
+    if "encoder_width" in config:
+        options["encoder_hidden"] = 2 * (config["encoder_width"],)
+    return models.build(config["model"], tuple(config["size"]), **options)
 
 
 def load_weights(path: Path, config: Mapping[str, Any]) -> VAE:

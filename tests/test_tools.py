@@ -47,9 +47,9 @@ def finished(one) -> torch.Tensor:
 
 
 def test_the_record_of_seed_0_on_the_fewest_images_ships_and_all_others_are_archived(repository):
-    old, untouched = record(1, ess_median=7.0), record(5, name="tps-vae")
+    old, untouched = record(1, n=2, ess_median=7.0), record(5, name="tps-vae")
     archive.write([old, untouched], repository.results)
-    few, many, new = record(0), record(0, n=5), record(1, ess_median=8.0)
+    few, many, new = record(0), record(0, n=5), record(1, n=2, ess_median=8.0)
     elsewhere = record(0, name="tps-vae", profile="validation")
     binarized = record(0, name="plain-multi5-modern")  # no weights of this run ship
     ignored = [record(0, n=1, name="no-run"), record(0, n=2, profile="smoke")]

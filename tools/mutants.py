@@ -25,7 +25,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-LIST = ROOT / "tools" / "mutants.yaml"
 TABLE = ROOT / "results" / "mutants.csv"
 HEAD = ("room", "file", "the mistake", "caught by")
 NOTHING = "nothing"
@@ -56,7 +55,7 @@ def listed() -> list[Mutant]:
     """All mistakes, in the order of the list."""
     return [
         Mutant(part["room"], file, **mistake, tests=tuple(part["tests"]))
-        for file, part in yaml.safe_load(LIST.read_text()).items()
+        for file, part in yaml.safe_load((ROOT / "tools" / "mutants.yaml").read_text()).items()
         for mistake in part["mistakes"]
     ]
 
@@ -84,23 +83,16 @@ def main() -> None:
         copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for i in map(str, range(given.workers)):
             copies.put(shutil.copytree(original, Path(scratch, i)))
-
-        def planted(mutant: Mutant) -> str:
-            copy = copies.get()
-            try:
-                return caught_by(copy, mutant)
-            finally:
-                copies.put(copy)
-
-        for mutant, caught in zip(chosen, pool.map(planted, chosen), strict=True):
+        for mutant, caught in zip(
+            chosen, pool.map(partial(caught_by, copies), chosen), strict=True
+        ):
             found[mutant.key] = caught
             print(*mutant.key, caught, sep=" | ", flush=True)
-    rows = [(*mutant.key, found.get(mutant.key, "nothing yet")) for mutant in mutants]
+    rows = [(*mutant.key, found.get(mutant.key, NOTHING)) for mutant in mutants]
     with TABLE.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
-    if missed := [mutant for mutant in chosen if found[mutant.key].startswith(NOTHING)]:
-        print(f"\n{len(missed)} of {len(chosen)} mistakes went unnoticed:", flush=True)
-        sys.exit("\n".join(" | ".join((*m.key, found[m.key])) for m in missed))
+    if missed := [" | ".join(row) for row in rows if row[3].startswith(NOTHING)]:
+        sys.exit("\n".join([f"\n{len(missed)} of {len(rows)} mistakes went unnoticed:", *missed]))
 
 
 def table() -> list[tuple[str, ...]]:
@@ -109,17 +101,20 @@ def table() -> list[tuple[str, ...]]:
         return [tuple(row) for row in csv.reader(file)][1:]
 
 
-def caught_by(copy: Path, mutant: Mutant) -> str:
-    """The first test that fails with the mistake in place, which is then undone."""
+def caught_by(copies: queue.SimpleQueue[Path], mutant: Mutant) -> str:
+    """The first test that fails with the mistake in a free copy, where it is then undone."""
+    copy = copies.get()
     path = copy / mutant.file
-    right = path.read_text()
-    if right.count(mutant.right) != 1:
-        sys.exit(f"{mutant.file}: {mutant.right!r} does not occur exactly once")
-    path.write_text(right.replace(mutant.right, mutant.wrong))
+    right, made = path.read_text(), path.stat().st_mtime_ns
     try:
+        if (found := right.count(mutant.right)) != 1:
+            return f"{NOTHING}: the right code occurs {found} times"
+        path.write_text(right.replace(mutant.right, mutant.wrong))
         return first_failure(copy, mutant.tests)
     finally:
         path.write_text(right)
+        os.utime(path, ns=(made, made))  # as old as its bytecode says
+        copies.put(copy)
 
 
 def first_failure(copy: Path, tests: tuple[str, ...], bytecode: bool = False) -> str:
@@ -141,9 +136,8 @@ def first_failure(copy: Path, tests: tuple[str, ...], bytecode: bool = False) ->
 
 def run_tests(copy: Path, tests: tuple[str, ...], bytecode: bool, log: str) -> None:
     """Run tests in this process until one fails; the exit code is 0 if none does."""
-    with open(log, "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), stream)
     os.chdir(copy)
     ours = (ROOT, ROOT / "tools")
     sys.path[:] = [str(copy), *(path for path in sys.path if Path(path) not in ours)]

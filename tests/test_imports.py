@@ -22,13 +22,20 @@ CORE = {
     "evaluation": "runtime data posteriors models",
     "ais": "runtime posteriors models",
     "diagnostics": "runtime data networks posteriors particles models",
+    "scores": "poses data models",
+    "moved": "data warps",
+    "poses": "runtime data warps posteriors models evaluation",
     "gradients": "estimators models",
     # Doors: a name and two commands whose code is in a wing.
     **dict.fromkeys(["__init__", "reproduce", "measure"], "experiments"),
 }
 DOORS = ("reproduce", "measure")
 WINGS = {"experiments": "experiments", "explorer": "explorer experiments"}
-ONLY_IN = {"matplotlib": {"plots", "explorer"}, "anywidget": {"explorer"}, "torchvision": {"data"}}
+ONLY_IN = {
+    "matplotlib": {"plots", "moved", "explorer"},
+    "anywidget": {"explorer"},
+    "torchvision": {"data"},
+}
 
 
 def test_imports_run_downwards(subtests):

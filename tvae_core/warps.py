@@ -168,7 +168,7 @@ class Warp(nn.Module):
         Raises:
             ValueError: the last axis of `params` is not `n_params` long.
         """
-        return self.identity + self._field(self._theta(params), self.basis)
+        return self.identity + self._field(self.theta(params), self.basis)
 
     def inverse_grid(
         self, params: Float[Tensor, "*S P"], refine: int = 0
@@ -184,7 +184,7 @@ class Warp(nn.Module):
         Raises:
             ValueError: as `grid`.
         """
-        theta = self._theta(params)
+        theta = self.theta(params)
         (a, b, t_x), (c, d, t_y) = (
             row.unbind(-1) for row in (theta @ self.to_affine).unflatten(-1, (2, 3)).unbind(-2)
         )
@@ -207,7 +207,8 @@ class Warp(nn.Module):
             grid = without(*sample(bend.movedim(-1, -3), grid, "border").unbind(-3))
         return grid
 
-    def _theta(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S T"]:
+    def theta(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S T"]:
+        """The coefficients of the fields. Raises ValueError as `grid`."""
         if params.shape[-1] != self.n_params:
             raise ValueError(
                 f"this warp takes {self.n_params} parameters on the last axis, "

@@ -1,0 +1,124 @@
+"""Moved pictures lie where their maps say, measured on the pixels."""
+
+import math
+
+import pytest
+import torch
+
+from tvae_core import data, moved, poses
+from tvae_core.data import Images
+from tvae_core.moved import Moves
+
+SIZE = (40, 50)
+
+
+def ellipses(n: int) -> Images:
+    """Upright ellipses, 4 pixels high and 2 wide (standard deviations), off the centre."""
+    y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(50) - 24.5, indexing="ij")
+    one = torch.exp(-((x - 2) ** 2) / 8 - (y - 1) ** 2 / 32)
+    return data.from_tensor(one.expand(n, 1, -1, -1).clone(), torch.arange(n), "ellipses")
+
+
+def test_a_turned_and_shifted_picture_lies_where_its_map_says(subtests):
+    images, maps = moved.moved(ellipses(50), Moves(degrees=60, shift=5, scale=1.2))
+    seen, true = poses.moments(images), poses.decompose(maps)
+    centre = maps[:, :, :2] @ torch.tensor([2.0, 1.0]) + maps[:, :, 2]
+    for name, found, expected, error in (
+        ("degrees", seen["degrees"], true["degrees"], 1.5),
+        ("x", seen["shift_x"], centre[:, 0], 0.1),
+        ("y", seen["shift_y"], centre[:, 1], 0.1),
+    ):
+        with subtests.test(name):
+            torch.testing.assert_close(found, expected, atol=error, rtol=0)
+    sizes = seen["scale_y"] / seen["scale_y"].mean() / (true["scale_y"] / true["scale_y"].mean())
+    torch.testing.assert_close(sizes, torch.ones(50), atol=0.03, rtol=0)
+    assert true["degrees"].std() > 20
+
+
+def test_ranges_are_filled_and_not_exceeded(subtests):
+    moves = Moves(degrees=45, shift=5, scale=1.5, shear=0.3)
+    units = poses.decompose(moves.draw(4_000, torch.Generator().manual_seed(0)))
+    for name, low, high in (
+        ("degrees", -45, 45),
+        ("shift_x", -5, 5),
+        ("shift_y", -5, 5),
+        ("scale_x", 1 / 1.5, 1.5),
+        ("shear", -0.3, 0.3),
+    ):
+        with subtests.test(name):
+            assert low <= units[name].min() + 1e-4 < low + (high - low) / 50
+            assert high >= units[name].max() - 1e-4 > high - (high - low) / 50
+    torch.testing.assert_close(units["scale_x"], units["scale_y"])
+    # Independent of each other.
+    drawn = torch.stack([units[n] for n in ("degrees", "shift_x", "shift_y", "scale_x", "shear")])
+    off = torch.corrcoef(drawn) - torch.eye(5)
+    assert off.abs().max() < 4.5 / math.sqrt(4_000)
+
+
+def test_without_moves_the_picture_stands_in_the_middle_of_the_canvas():
+    images = data.load("mini", "test")[:5]
+    still, maps = moved.moved(images, Moves(), canvas=(50, 40))
+    assert still.size == (50, 40)
+    assert torch.equal(still.pixels[:, :, 11:39, 6:34], images.pixels)
+    assert still.pixels.sum() == images.pixels.sum()
+    assert torch.equal(maps, torch.eye(2, 3).expand(5, -1, -1))
+    assert torch.equal(still.labels, images.labels)
+
+
+def test_a_bend_is_on_top_of_the_map():
+    images = ellipses(3)
+    straight, maps = moved.moved(images, Moves(degrees=30))
+    bent, same = moved.moved(images, Moves(degrees=30, bend=3.0))
+    assert torch.equal(maps, same)
+    assert (bent.x - straight.x).abs().amax((1, 2, 3)).min() > 0.1
+
+
+def test_pictures_depend_on_the_seed_and_on_nothing_else():
+    images = data.load("mini", "test")[:20]
+    moves = Moves(degrees=90, shift=2)
+    torch.manual_seed(5)
+    first = moved.moved(images, moves)
+    torch.rand(3)
+    again, other = moved.moved(images, moves), moved.moved(images, moves, seed=1)
+    assert torch.equal(first.images.pixels, again.images.pixels)
+    assert not torch.equal(first.images.pixels, other.images.pixels)
+    assert first.images.name == again.images.name != other.images.name
+
+
+def test_glyphs_are_letters_in_their_poses(subtests):
+    """An I is as upright as its map, in every face; its centre is where the map puts it."""
+    images, maps = moved.glyphs(3_000, Moves(degrees=40, shift=4), size=(40, 40), height=20)
+    straight = images.labels == moved.LETTERS.index("I")
+    seen, true = poses.moments(images[straight]), poses.decompose(maps[straight])
+    assert straight.sum() > 80
+    assert (seen["degrees"] - true["degrees"]).abs().max() < 2
+    symmetric = torch.tensor([c in "HIOX" for c in moved.LETTERS])[images.labels]
+    seen, true = poses.moments(images[symmetric]), poses.decompose(maps[symmetric])
+    for name in ("shift_x", "shift_y"):
+        with subtests.test(name):
+            assert (seen[name] - true[name]).abs().median() < 0.1
+    assert images.labels.unique().tolist() == list(range(26))
+    # A letter of some face is the same picture in the same pose.
+    again, _ = moved.glyphs(10, Moves(degrees=40, shift=4), size=(40, 40), height=20)
+    assert again.pixels.shape == (10, 1, 40, 40)
+
+
+def test_an_upright_letter_is_upright_and_as_high_as_asked():
+    images, _ = moved.glyphs(200, Moves(), size=(30, 34), height=12)
+    h = images[images.labels == moved.LETTERS.index("H")].x
+    rows = (h > 0.5).any(3)[:, 0].sum(1)
+    assert ((rows - 12).abs() <= 1).all()
+    ink = images.x[images.labels == moved.LETTERS.index("L")][:, 0]
+    assert (ink[:, 15:].sum((1, 2)) > ink[:, :15].sum((1, 2))).all()  # the foot of an L is below
+    assert (
+        ink[:, :, :17].sum((1, 2)) > ink[:, :, 17:].sum((1, 2))
+    ).all()  # its stem is on the left
+
+
+def test_bad_ranges_and_canvases_are_refused():
+    with pytest.raises(ValueError, match="at least 0, and the scale at least 1"):
+        Moves(degrees=-5)
+    with pytest.raises(ValueError, match="the scale at least 1"):
+        Moves(scale=0.5)
+    with pytest.raises(ValueError, match="smaller than the images"):
+        moved.moved(ellipses(1), Moves(), canvas=(28, 28))

@@ -1,0 +1,159 @@
+"""Pictures in known poses: digits that are turned, shifted and scaled, and letters of many faces.
+
+A picture's pose is an affine map P in pixels from the centre of the canvas, with x to the right and
+y downwards: what lies at r in the upright picture lies at P r in the moved one. `poses.decompose`
+turns it into degrees, shifts, scales and shear, which are drawn here from stated ranges.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tvae_core.data import Images
+from tvae_core.warps import make_warp, sample
+
+FACES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
+LETTERS = string.ascii_uppercase
+CHUNK = 1_000
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Ranges that poses are drawn from, each uniform and symmetric.
+
+    The turn is in +-degrees, the shift along x and along y in +-pixels, and both scales share one
+    factor between 1 / scale and scale, uniform in its logarithm. The shear is in +-pixels to the
+    right per pixel downwards. `bend` moves each of 3 x 3 control points of a thin-plate spline by
+    up to so many pixels along x and y; the bend is on top of the map, which does not describe it.
+    """
+
+    degrees: float = 0.0
+    shift: float = 0.0
+    scale: float = 1.0
+    shear: float = 0.0
+    bend: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(astuple(self)) < 0 or self.scale < 1:
+            raise ValueError(f"ranges must be at least 0, and the scale at least 1; got {self}")
+
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
+        """n maps P."""
+        draws = 2 * torch.rand(n, 5, generator=generator, dtype=torch.float64) - 1
+        turn = -math.radians(self.degrees) * draws[:, 0]  # counter-clockwise, but y points down
+        scale, shear = self.scale ** draws[:, 1], self.shear * draws[:, 2]
+        cos, sin = turn.cos(), turn.sin()
+        linear = scale[:, None, None] * torch.stack(
+            [torch.stack([cos, shear * cos - sin], -1), torch.stack([sin, shear * sin + cos], -1)],
+            -2,
+        )
+        return torch.cat([linear, self.shift * draws[:, 3:, None]], -1).float()
+
+
+class Moved(NamedTuple):
+    """Images, and the map P of each."""
+
+    images: Images
+    maps: Float[Tensor, "N 2 3"]
+
+
+def moved(
+    images: Images, moves: Moves, canvas: tuple[int, int] | None = None, seed: int = 0
+) -> Moved:
+    """Each image once, moved at random, on a black canvas, by default of the images' own size.
+
+    Pixels are interpolated linearly, so moved pictures are a little softer. The same images, moves,
+    canvas and seed give the same pictures.
+
+    Raises:
+        ValueError: a canvas that is smaller than the images.
+    """
+    canvas = images.size if canvas is None else canvas
+    low, left = ((c - s) // 2 for c, s in zip(canvas, images.size, strict=True))
+    if min(low, left) < 0:
+        raise ValueError(f"the canvas {canvas} is smaller than the images, {images.size}")
+    generator = torch.Generator().manual_seed(seed)
+    maps = moves.draw(len(images), generator)
+    bends = moves.bend * (2 * torch.rand(len(images), 18, generator=generator) - 1)
+    affine, spline = make_warp("affine", canvas), make_warp("tps", canvas)
+    half = torch.tensor([canvas[1] / 2, canvas[0] / 2])
+    pad = (left, canvas[1] - images.size[1] - left, low, canvas[0] - images.size[0] - low)
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        some = slice(start, start + CHUNK)
+        x = torch.nn.functional.pad(images[some].x.cpu(), pad)
+        theta = torch.cat(
+            [maps[some, :, :2] / half[:, None] * half, maps[some, :, 2:] / half[:, None]], -1
+        )
+        grid = affine.inverse_grid((theta - torch.eye(2, 3)).flatten(1))
+        if moves.bend:
+            grid = grid + spline.grid(bends[some] / half.repeat_interleave(9)) - spline.identity
+        parts.append((255 * sample(x, grid)).round().byte())
+    name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
+    return Moved(Images(torch.cat(parts), images.labels, name), maps)
+
+
+def glyphs(
+    n: int, moves: Moves, size: tuple[int, int] = (32, 32), height: float = 16.0, seed: int = 0
+) -> Moved:
+    """n capital letters in the faces that come with matplotlib, drawn in exactly known poses.
+
+    The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
+    of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated.
+    """
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.transforms import Affine2D
+
+    generator = torch.Generator().manual_seed(seed)
+    maps = moves.draw(n, generator)
+    letters = torch.randint(len(LETTERS), (n,), generator=generator)
+    faces = torch.randint(len(FACES), (n,), generator=generator)
+    outlines: dict[tuple[int, int], Any] = {}
+    rows, columns = size
+    pixels = torch.empty(n, 1, rows, columns, dtype=torch.uint8)
+    for i, key in enumerate(zip(letters.tolist(), faces.tolist(), strict=True)):
+        if key not in outlines:
+            outlines[key] = _outline(LETTERS[key[0]], FACES[key[1]], height)
+        matrix = torch.eye(3, dtype=torch.float64)
+        matrix[:2] = maps[i]
+        renderer = RendererAgg(columns, rows, 72)
+        gc = renderer.new_gc()
+        gc.set_linewidth(0)
+        # Outlines have y upwards, poses have it downwards, and the renderer upwards again.
+        flip = Affine2D().scale(1, -1)
+        place = flip + Affine2D(matrix.numpy()) + flip + Affine2D().translate(columns / 2, rows / 2)
+        renderer.draw_path(gc, outlines[key], place, (1.0, 1.0, 1.0))
+        pixels[i, 0] = torch.from_numpy(_alpha(renderer))
+    name = f"glyphs ({moves}, size {size}, height {height:g}, seed {seed})"
+    return Moved(Images(pixels, letters, name), maps)
+
+
+def _outline(letter: str, face: str, height: float) -> Any:
+    """The outline of a letter, centred, with y upwards."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    font = FontProperties(
+        fname=str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"))
+    )
+    capital = TextPath((0, 0), "H", size=100, prop=font).get_extents().height
+    path = TextPath((0, 0), letter, size=100, prop=font)
+    box = path.get_extents()
+    centre = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
+    return path.transformed(centre.scale(height / capital))
+
+
+def _alpha(renderer: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(renderer.buffer_rgba())[..., 3].copy()

@@ -1,0 +1,285 @@
+"""Poses in units: how far a picture is turned, shifted, scaled and sheared; and aligned pictures.
+
+A model's u has no units and no zero: turn all its canonical images, and W can turn them back
+(chapter 3). What is reported here does not depend on that choice, because every pose is measured
+from the **mean pose** of a set of reference images. A point r of the mean pose is seen at
+
+    P r = G^-1 G_mean r,
+
+where G is the affine map of an image's grid, from its pixels to its canonical image, and G_mean the
+mean of these maps over the reference set. In pixels, with x to the right and y downwards,
+
+    P = shift + rotation @ [[1, shear], [0, 1]] @ diag(scale_x, scale_y).
+
+For a spline, G is the affine map that fits its grid best under the image's ink, and `bend` is what
+the map leaves over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Normal
+
+from tvae_core import evaluation
+from tvae_core.data import Images
+from tvae_core.models import NO_WARP, VAE, WarpedDecoder
+from tvae_core.posteriors import Ordered
+from tvae_core.runtime import write_atomically
+from tvae_core.warps import pixel_centres, sample
+
+DRAWS = 50  # of u from q, for the mean and the standard deviation of a pose
+ROWS = 20_000  # (image, draw) pairs whose poses are computed at once
+UNITS = ("degrees", "shift_x", "shift_y", "scale_x", "scale_y", "shear")
+
+
+@dataclass(frozen=True)
+class Poses:
+    """One row per image, as columns by name.
+
+    degrees: the turn, counter-clockwise, from -180 to 180; shift_x, shift_y: pixels to the right
+    and downwards; scale_x, scale_y: factors along the picture's own axes; shear: pixels to the
+    right for each pixel downwards. Each is a mean over draws from q(u | x), and NAME_sd its
+    standard deviation (for degrees, that of angles on the circle). "reflected" is the share of
+    draws with a mirrored picture, "bend" the root mean square of what a spline bends, in pixels,
+    and "nll", if asked for, is in nats.
+    """
+
+    columns: dict[str, Float[Tensor, "N"]]
+
+    def __getitem__(self, name: str) -> Float[Tensor, "N"]:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns["degrees"])
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with these columns."""
+        import pandas as pd
+
+        return pd.DataFrame({name: values.numpy() for name, values in self.columns.items()})
+
+    def save(self, path: Path) -> None:
+        """Write as CSV, with six significant digits."""
+        rows = zip(*(values.tolist() for values in self.columns.values()), strict=True)
+        lines = [",".join(self.columns), *(",".join(f"{v:.6g}" for v in row) for row in rows)]
+        write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+class Aligned(NamedTuple):
+    """Images in the mean pose: the images themselves, and what the model drew in their place."""
+
+    straightened: Float[Tensor, "N 1 H W"]
+    canonical: Float[Tensor, "N 1 H W"]
+
+
+@torch.no_grad()
+def table(
+    model: VAE,
+    images: Images,
+    reference: Images | None = None,
+    draws: int = DRAWS,
+    nll_samples: int = 0,
+) -> Poses:
+    """The pose of each image, relative to the mean pose of `reference`, by default the images.
+
+    Raises:
+        TypeError: a model without a warp.
+        ValueError: no draws, or images of another size than the model's.
+    """
+    if draws < 1:
+        raise ValueError(f"a pose needs at least one draw from q, got draws={draws}")
+    origin = mean_map(model, images if reference is None else reference)
+    parts = []
+    for x in images.x.split(max(1, ROWS // draws)):
+        u = _pose_posterior(model, x).sample((draws,))
+        maps, bend = _maps(model, x, u)
+        parts.append(_columns(relative(maps, origin, model.size), bend))
+    columns = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    if nll_samples:
+        columns["nll"] = evaluation.nll(model, images, nll_samples).nll
+    return Poses(columns)
+
+
+@torch.no_grad()
+def align(model: VAE, images: Images, reference: Images | None = None) -> Aligned:
+    """The images, and their canonical images, all in the mean pose of `reference`.
+
+    The reference is by default the images. Uses the mean of q. A straightened image is interpolated
+    once, at the inverse of the inferred warp; for a spline that inverse is refined until it is
+    right to about 0.01 pixels.
+
+    Raises:
+        TypeError: a model without a warp.
+        ValueError: images of another size than the model's.
+    """
+    origin = mean_map(model, images if reference is None else reference)
+    decoder, straightened, canonical = _decoder(model), [], []
+    for x in images.x.split(evaluation.ROWS):
+        latents = model.posterior(x).mean
+        back = decoder.warp.inverse_grid(decoder.pose(model.split(latents)[1]), refine=4)
+        frame = _apply(origin, decoder.warp.identity)
+        grid = sample(back.movedim(-1, -3), frame, "border").movedim(-3, -1)
+        if not decoder.warp.bends:  # exact, also where the frame leaves the canonical image
+            maps, _ = _maps(model, x, model.split(latents)[1])
+            grid = _apply(compose(inverse(maps), origin), decoder.warp.identity)
+        straightened.append(sample(x, grid))
+        canonical.append(sample(model.canonical(latents), frame))
+    return Aligned(torch.cat(straightened), torch.cat(canonical))
+
+
+def moments(images: Images) -> Poses:
+    """Poses without a model: centroid, principal axis and spread of each image's ink.
+
+    The baseline of every pose in this book. The principal axis has no direction, so degrees are
+    from -90 to 90, and it means little where the ink is about as wide as high. Scales are relative
+    to the mean over the images, shear is 0.
+
+    Raises:
+        ValueError: an image without ink.
+    """
+    ink = images.x[:, 0].double()
+    total = ink.flatten(1).sum(1)
+    if not total.all():
+        raise ValueError(f"image {int(total.argmin())} has no ink, so it has no pose")
+    height, width = ink.shape[-2:]
+    at = (pixel_centres((height, width)) * torch.tensor([width, height]) / 2).to(ink.device)
+    weight = (ink / total[:, None, None]).flatten(1)
+    centre = weight @ at.flatten(0, 1)
+    off = at.flatten(0, 1) - centre[:, None]
+    spread, axes = torch.linalg.eigh(torch.einsum("np,npi,npj->nij", weight, off, off))
+    x, y = axes[:, :, 1].unbind(1)  # the longer axis, which is the upright one of most digits
+    long, short = spread[:, 1].sqrt(), spread[:, 0].clamp(min=0).sqrt()
+    columns = {
+        "degrees": torch.rad2deg(torch.atan(x / y.where(y != 0, torch.full_like(y, 1e-12)))),
+        "shift_x": centre[:, 0],
+        "shift_y": centre[:, 1],
+        "scale_x": short / short.mean(),
+        "scale_y": long / long.mean(),
+        "shear": torch.zeros_like(long),
+    }
+    return Poses({name: values.float().cpu() for name, values in columns.items()})
+
+
+@torch.no_grad()
+def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[Tensor, "N 2 3"]:
+    """P of each image in pixels, at the mean of q, relative to the mean pose of `reference`.
+
+    Raises:
+        TypeError: a model without a warp.
+    """
+    origin = mean_map(model, images if reference is None else reference)
+    parts = []
+    for x in images.x.split(evaluation.ROWS):
+        found, _ = _maps(model, x, _pose_posterior(model, x).mean)
+        parts.append(relative(found, origin, model.size))
+    return torch.cat(parts).cpu()
+
+
+@torch.no_grad()
+def mean_map(model: VAE, reference: Images) -> Float[Tensor, "2 3"]:
+    """G_mean: the mean over the reference images of their affine maps, at the mean of q."""
+    parts = []
+    for x in reference.x.split(evaluation.ROWS):
+        parts.append(_maps(model, x, _pose_posterior(model, x).mean)[0])
+    return torch.cat(parts).mean(0)
+
+
+def relative(
+    maps: Float[Tensor, "*S 2 3"], origin: Float[Tensor, "2 3"], size: tuple[int, int]
+) -> Float[Tensor, "*S 2 3"]:
+    """P = G^-1 G_mean in pixels from the centre of the image."""
+    height, width = size
+    pixels = torch.tensor([width / 2, height / 2], dtype=maps.dtype, device=maps.device)
+    moved = compose(inverse(maps), origin) * pixels[:, None]
+    return torch.cat([moved[..., :2] / pixels, moved[..., 2:]], -1)
+
+
+def decompose(maps: Float[Tensor, "*S 2 3"]) -> dict[str, Float[Tensor, "*S"]]:
+    """The six numbers of P in pixels, and whether it mirrors (1 or 0)."""
+    (a, b), (c, d) = (row.unbind(-1) for row in maps[..., :2].unbind(-2))
+    scale_x = torch.hypot(a, c)
+    along = (a * d - b * c) / scale_x  # negative for a mirrored picture
+    return {
+        "degrees": torch.rad2deg(torch.atan2(-c, a)),  # y points downwards
+        "shift_x": maps[..., 0, 2],
+        "shift_y": maps[..., 1, 2],
+        "scale_x": scale_x,
+        "scale_y": along.abs(),
+        "shear": (a * b + c * d) / scale_x / along,
+        "reflected": (along < 0).to(maps.dtype),
+    }
+
+
+def _columns(maps: Float[Tensor, "K B 2 3"], bend: Float[Tensor, "K B"]) -> dict[str, Tensor]:
+    """Means and standard deviations over the draws."""
+    units = decompose(maps)
+    columns = {}
+    for name in UNITS:
+        columns[name], columns[f"{name}_sd"] = units[name].mean(0), units[name].std(0, correction=0)
+    angle = torch.deg2rad(units["degrees"].double())  # in float32, 1 - length loses small angles
+    x, y = angle.cos().mean(0), angle.sin().mean(0)
+    length = torch.hypot(x, y).clamp(max=1)
+    columns["degrees"] = torch.rad2deg(torch.atan2(y, x)).float()
+    columns["degrees_sd"] = torch.rad2deg((-2 * length.log()).clamp(min=0).sqrt()).float()
+    return {**columns, "reflected": units["reflected"].mean(0), "bend": bend.mean(0)}
+
+
+def _decoder(model: VAE) -> WarpedDecoder:
+    if not isinstance(model.decoder, WarpedDecoder):
+        raise TypeError(NO_WARP)
+    return model.decoder
+
+
+def _pose_posterior(model: VAE, x: Float[Tensor, "B 1 H W"]) -> Normal:
+    """q(u | x)."""
+    _decoder(model)
+    q = model.posterior(x)
+    if isinstance(q, Ordered):
+        return q.u
+    return Normal(model.split(q.mean)[1], model.split(q.stddev)[1], validate_args=False)
+
+
+def _maps(
+    model: VAE, x: Float[Tensor, "B 1 H W"], u: Float[Tensor, "*K B U"]
+) -> tuple[Float[Tensor, "*K B 2 3"], Float[Tensor, "*K B"]]:
+    """G of each u, in normalised coordinates, and the bend of its grid under the ink, in pixels."""
+    decoder = _decoder(model)
+    warp, params = decoder.warp, decoder.pose(u)
+    if not warp.bends:
+        maps = (warp.theta(params) @ warp.to_affine).unflatten(-1, (2, 3))
+        return maps + torch.eye(2, 3, device=u.device), torch.zeros_like(u[..., 0])
+    points = torch.cat([warp.identity, torch.ones_like(warp.identity[..., :1])], -1).flatten(0, 1)
+    ink = x.flatten(1) + 1e-3  # a blank image weighs all its pixels equally
+    ink = ink / ink.sum(1, keepdim=True)
+    grid = warp.grid(params).flatten(-3, -2)
+    moment = torch.einsum("bp,pi,pj->bij", ink, points, points)
+    cross = torch.einsum("bp,...bpi,pj->...bij", ink, grid, points)
+    maps = torch.linalg.solve(moment, cross, left=False)
+    pixels = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], device=u.device)
+    left = (grid - points @ maps.mT) * pixels
+    return maps, (left.square().sum(-1) * ink).sum(-1).sqrt()
+
+
+def inverse(maps: Float[Tensor, "*S 2 3"]) -> Float[Tensor, "*S 2 3"]:
+    """The maps that undo these."""
+    linear = torch.linalg.inv(maps[..., :2])
+    return torch.cat([linear, -linear @ maps[..., 2:]], -1)
+
+
+def compose(after: Float[Tensor, "*S 2 3"], first: Float[Tensor, "*S 2 3"]) -> Tensor:
+    """The map that applies `first` and then `after`."""
+    linear = after[..., :2]
+    return torch.cat([linear @ first[..., :2], linear @ first[..., 2:] + after[..., 2:]], -1)
+
+
+def _apply(
+    maps: Float[Tensor, "*S 2 3"], points: Float[Tensor, "H W 2"]
+) -> Float[Tensor, "*S H W 2"]:
+    linear, shift = maps[..., None, :, :2], maps[..., None, None, :, 2]
+    return points @ linear.mT + shift

@@ -1,0 +1,218 @@
+"""How well u holds where a picture lies, and z what it shows.
+
+Pose is scored by moves: a picture is encoded before and after a known move, and the move inferred
+from the two poses is compared with the true one. The model's convention for "upright" and the
+digit's own slant are in both poses and cancel.
+
+What a picture shows is scored by probes, small models that predict its class from features. The
+same probes are pointed the wrong way to find leaks: pose from z, and class from u.
+
+Needs scikit-learn: pip install 'tvae-core[scores]'.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tvae_core import poses
+from tvae_core.data import Images
+from tvae_core.models import VAE
+
+FOLDS = 5
+NEIGHBOURS = 5
+
+
+class MoveScore(NamedTuple):
+    """One unit of the inferred moves against the true ones, over images.
+
+    `correlation` is Pearson's, or for degrees the circular one (Jammalamadaka & SenGupta 2001, eq.
+    8.2.2); NaN if the true moves do not vary. `error` is the median absolute error, in the unit:
+    degrees, pixels, or for a scale its natural logarithm.
+    """
+
+    correlation: float
+    error: float
+
+
+class Probes(NamedTuple):
+    """How well a class can be told from features: shares of images that are classified correctly.
+
+    `neighbours` is the vote of the 5 nearest images, `linear` a logistic regression, both on images
+    that the probe was not fitted to (5 folds). `clusters` is Ward's clustering into as many
+    clusters as there are classes, each matched to one class, the best way.
+    """
+
+    neighbours: float
+    linear: float
+    clusters: float
+
+
+class DCI(NamedTuple):
+    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018), from 0 to 1.
+
+    Disentanglement: does a latent say something about one factor only? Completeness: is a factor
+    found in one latent only? Informativeness: the share of the factors' variance that is predicted.
+    """
+
+    disentanglement: float
+    completeness: float
+    informativeness: float
+
+
+def moves(
+    before: Float[Tensor, "N 2 3"], after: Float[Tensor, "N 2 3"], true: Float[Tensor, "N 2 3"]
+) -> dict[str, MoveScore]:
+    """Scores of the inferred moves after @ before^-1, by unit.
+
+    `before` and `after` are poses of the same images (`poses.maps`, with the same reference), and
+    `true` is the map in pixels that leads from one to the other, such as `moved.Moved.maps`.
+
+    Raises:
+        ValueError: different numbers of images, or fewer than three.
+    """
+    if not len(before) == len(after) == len(true) >= 3:
+        raise ValueError(
+            "need the poses of the same images before and after, and their moves, for at least 3 "
+            f"images; got {len(before)}, {len(after)} and {len(true)}"
+        )
+    inferred = poses.decompose(poses.compose(after, poses.inverse(before)))
+    truth = poses.decompose(true)
+    scores = {}
+    for unit in poses.UNITS:
+        found, expected = inferred[unit].double(), truth[unit].double()
+        if unit == "degrees":
+            off = (found - expected + 180) % 360 - 180
+            found, expected = torch.deg2rad(found), torch.deg2rad(expected)
+            correlation = _correlation(_off_mean(found).sin(), _off_mean(expected).sin())
+        else:
+            if unit.startswith("scale"):
+                found, expected = found.log(), expected.log()
+            off, correlation = found - expected, _correlation(found, expected)
+        scores[unit] = MoveScore(correlation, off.abs().median().item())
+    return scores
+
+
+def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    return angles - torch.atan2(angles.sin().mean(), angles.cos().mean())
+
+
+def _correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    norm = (a.square().sum() * b.square().sum()).sqrt()
+    return (a @ b / norm).item() if norm > 1e-9 * len(a) else float("nan")
+
+
+@torch.no_grad()
+def features(model: VAE, images: Images) -> dict[str, Float[Tensor, "N D"]]:
+    """What probes look at: the pixels, z, and for a model with a warp u and the canonical image.
+
+    z and u are the means of q.
+    """
+    latents = torch.cat([model.posterior(x).mean for x in images.x.split(1_000)])
+    z, u = model.split(latents)
+    found = {"pixels": images.x.flatten(1), "z": z}
+    if u.shape[1]:
+        found |= {"u": u, "canonical": model.canonical(latents).flatten(1)}
+    return {name: values.cpu() for name, values in found.items()}
+
+
+def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -> Probes:
+    """How well the class can be told from these features.
+
+    Ward's clustering needs memory for all pairs of images: use at most about 10,000.
+
+    Raises:
+        ValueError: a class with fewer images than folds.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.cluster import AgglomerativeClustering
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import confusion_matrix
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classes, y = np.unique(labels.numpy(), return_inverse=True)
+    fewest = np.bincount(y).min()
+    if len(classes) < 2 or fewest < FOLDS:
+        raise ValueError(
+            f"probes need at least two classes with {FOLDS} images each; got {len(classes)} "
+            f"classes, the smallest with {fewest}"
+        )
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    values = x.numpy()
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+    scores = [
+        cross_val_score(probe, values, y, cv=folds).mean()
+        for probe in (KNeighborsClassifier(NEIGHBOURS), linear)
+    ]
+    found = AgglomerativeClustering(len(classes)).fit_predict(values)
+    table = confusion_matrix(y, found)
+    matched = table[linear_sum_assignment(-table)].sum() / len(y)
+    return Probes(float(scores[0]), float(scores[1]), float(matched))
+
+
+def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], seed: int = 0) -> float:
+    """R^2 of the targets by ridge regression on features, on images it was not fitted to.
+
+    The mean over the targets, and at least 0. For an angle pass its cosine and sine.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
+    folds = KFold(FOLDS, shuffle=True, random_state=seed)
+    y = target.double().numpy()
+    off = y - cross_val_predict(probe, x.double().numpy(), y, cv=folds)
+    return float(np.clip(1 - (off**2).sum(0) / ((y - y.mean(0)) ** 2).sum(0), 0, None).mean())
+
+
+def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -> DCI:
+    """DCI of latents for known factors, with importances from forests of trees.
+
+    Raises:
+        ValueError: fewer than two latents or factors, for which the scores are not defined.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.model_selection import train_test_split
+
+    if min(x.shape[1], factors.shape[1]) < 2:
+        raise ValueError(
+            f"DCI needs at least two latents and two factors, got {x.shape[1]} and "
+            f"{factors.shape[1]}"
+        )
+    fit_x, test_x, fit_y, test_y = train_test_split(
+        x.numpy(), factors.numpy(), test_size=0.3, random_state=seed
+    )
+    importance, known = [], []
+    for fit, test in zip(fit_y.T, test_y.T, strict=True):
+        forest = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+        forest.fit(fit_x, fit)
+        importance.append(forest.feature_importances_)
+        known.append(max(0.0, forest.score(test_x, test)))
+    R = np.stack(importance, 1) + 1e-12  # (latents, factors)
+
+    def focus(rows: np.ndarray) -> np.ndarray:
+        """1 minus the entropy of each row, in units of the largest possible one."""
+        p = rows / rows.sum(1, keepdims=True)
+        return 1 + (p * np.log(p)).sum(1) / np.log(rows.shape[1])
+
+    weight = R.sum(1) / R.sum()
+    return DCI(float(weight @ focus(R)), float(focus(R.T).mean()), float(np.mean(known)))
+
+
+def within_class_variance(x: Float[Tensor, "N *D"], labels: Int64[Tensor, "N"]) -> float:
+    """Variance around the mean of an image's class, summed over pixels, averaged over images."""
+    x = x.flatten(1)
+    total = sum(
+        (x[labels == c] - x[labels == c].mean(0)).square().sum().item() for c in labels.unique()
+    )
+    return total / len(x)

@@ -16,7 +16,7 @@ import tvae_core
 from tvae_core import data, explorer, models, warps
 from tvae_core.explorer import export, fallback
 from tvae_core.explorer.joining import join
-from tvae_core.runtime import seeded
+from tvae_core.runtime import NAMES, seeded
 
 
 @pytest.fixture
@@ -37,6 +37,9 @@ def test_the_widget_starts_at_the_given_latents(model, live):
     assert widget.u == pytest.approx(latents[3:].tolist())
     widget = explorer.explorer(model)
     mean = model.posterior(export.some_digits()[:1].x).mean[0]
+    assert widget.z + widget.u == pytest.approx(mean.tolist())
+    widget = explorer.explorer(model, binarized=True)
+    mean = model.posterior(data.binarize_fixed(export.some_digits())[:1].x).mean[0]
     assert widget.z + widget.u == pytest.approx(mean.tolist())
 
 
@@ -221,6 +224,19 @@ def test_joining_refuses_imports_that_it_cannot_resolve(tmp_path):
             join(tmp_path, f"{name}.mjs")
 
 
+def test_menus_call_a_model_what_it_was_trained_as():
+    decoders = {"plain": "plain VAE", "affine": "affine", "tps": "thin-plate spline"}
+    objectives = {"vae": "VAE", "multi": "multi-sample VAE", "iwae": "IWAE"}
+    for name in export.SHOWN:
+        _, record = tvae_core.load_pretrained(name)
+        decoder, objective = name.split("-")
+        config = record.config
+        gray = "" if record.binary else ", gray"
+        trained_as = f"{objectives[config['objective']]}, k = {config['k']}{gray}"
+        assert NAMES["decoders"][decoder] == decoders[config["model"]]
+        assert NAMES["objectives"][objective] == trained_as
+
+
 def test_some_digits_has_every_class():
     digits = export.some_digits(2)
     assert digits.labels.tolist() == 2 * list(range(10))
@@ -240,9 +256,10 @@ def test_still_pictures_are_drawn_and_described(view, name, tmp_path):
 @pytest.mark.parametrize("name", ["plain-vae", "tps-iwae5"])
 def test_a_still_picture_shows_what_the_model_makes_of_each_digit(name):
     model, record = tvae_core.load_pretrained(name)
-    x = export.some_digits()[torch.tensor([1, 4, 5, 7, 12])]
+    x = export.some_digits()
     if record.binary:
         x = data.binarize_fixed(x)
+    x = x[torch.tensor([1, 4, 5, 7, 12])]
     latents = model.posterior(x.x).mean
     shown = {"x": x.x, "c(z)": None, "output": model.decoder(latents).mean}
     if name == "plain-vae":

@@ -27,12 +27,15 @@ def f32(tensor):
     return {"f32": tensor.flatten().tolist()}
 
 
-def javascript(*calls, model=None, packed=False):
-    """Results of calls (name, *arguments) to functions of the explorer's modules."""
+def javascript(*calls, model=None, packed=False, images=None, binarized=False):
+    """Results of calls (name, *arguments) to functions of the explorer's modules.
+
+    `images` show which latents are informative.
+    """
     job = {"folder": EXPLORER.as_uri(), "calls": calls}
     if model is not None:
-        blank = data.from_tensor(torch.zeros(1, 1, *model.size))
-        config, weights = export.describe(model, blank)
+        images = data.from_tensor(torch.zeros(1, 1, *model.size)) if images is None else images
+        config, weights = export.describe(model, images, binarized)
         exact = base64.b64encode(weights.numpy().tobytes()).decode()
         job |= {"config": config} | (
             {"packed": export.pack(weights)} if packed else {"exact": exact}

@@ -42,9 +42,33 @@ def name_the_items_of_the_bibliography(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+# Where a browser blocks storage, even reading `localStorage` throws, and the theme's buttons and
+# the search stop at the first use. Give them a storage that lasts as long as the page instead.
+STORAGE = """<script>
+for (const name of ["localStorage", "sessionStorage"]) {
+  try { window[name].getItem(""); } catch {
+    const kept = new Map();
+    Object.defineProperty(window, name, { value: {
+      getItem: (key) => kept.get(String(key)) ?? null,
+      setItem: (key, value) => kept.set(String(key), String(value)),
+      removeItem: (key) => kept.delete(String(key)),
+    } });
+  }
+}
+</script>"""
+
+
+def store_without_storage(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Put STORAGE into the head of a page, before the theme's first script."""
+    context["metatags"] = STORAGE + context.get("metatags", "")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
     app.connect("html-page-context", name_the_items_of_the_bibliography)
+    app.connect("html-page-context", store_without_storage)
     # Late, when the other extensions have added their scripts.
     app.connect("html-page-context", drop_repeated_scripts, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

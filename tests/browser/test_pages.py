@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from visits import BOOK, ROOT, THEMES
+from visits import BOOK, DESKTOP, ROOT, SETTLE, THEMES, Trouble, new_page, start_explorers
 
 
 def test_no_errors(look, root, name):
@@ -104,3 +104,44 @@ def test_search_finds_a_term(open_page, root):
     page.wait_for_url(f"{root}search.html?q=bilinear*")
     page.locator("#search-results a", has_text="Spatial transformers").first.click()
     page.wait_for_url(f"{root}notebooks/02_spatial_transformers.html*")
+
+
+BLOCKED = """for (const name of ["localStorage", "sessionStorage"]) {
+    const get = () => { throw new DOMException("blocked", "SecurityError"); };
+    Object.defineProperty(window, name, { configurable: true, get });
+}"""
+
+
+def test_search_and_theme_work_where_storage_is_blocked(browser, http_root):
+    def found(context):
+        page, trouble = new_page(context, http_root)
+        page.goto(f"{http_root}search.html?q=bilinear")
+        page.locator("#search-results li").first.wait_for()
+        page.evaluate(SETTLE)
+        before = page.evaluate("document.documentElement.dataset.theme")
+        for _ in range(2):  # light, dark and automatic, which is one of the two
+            page.locator("button.theme-switch-button").first.click()
+        after = page.evaluate("document.documentElement.dataset.mode")
+        assert trouble == Trouble()
+        return page.locator("#search-results li").count(), before, after
+
+    free, blocked = browser.new_context(**DESKTOP), browser.new_context(**DESKTOP)
+    blocked.add_init_script(BLOCKED)
+    assert found(blocked) == found(free)
+    free.close()
+    blocked.close()
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_a_page_does_not_move_while_its_explorers_start(open_page, http_root, phone):
+    """So a link to a section leads there. The figures' room is kept from the start."""
+    for name in ("book/explorer", "notebooks/04_tps_tvae"):
+        page = open_page(http_root, name, phone)
+        page.wait_for_load_state()
+        places = (
+            "[...document.querySelectorAll('h2')].map(h => scrollY + h.getBoundingClientRect().y)"
+        )
+        before = page.evaluate(places)
+        assert page.locator("tvae-explorer:not([ready])").count() > 0
+        start_explorers(page)
+        assert page.evaluate(places) == pytest.approx(before, abs=2)

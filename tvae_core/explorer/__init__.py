@@ -24,6 +24,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from tvae_core import data
 from tvae_core.data import Images
 from tvae_core.explorer import export
 from tvae_core.models import VAE
@@ -74,8 +75,8 @@ def explorer(
         images: digits to choose from. The default is some of the bundled digits, which are 28 x 28.
         latents: z and u to start with. The default is the posterior mean of the first image.
         view: "pose", "appearance", "encode", "bounds" or "all".
-        binarized: whether the model was trained on binary pixels. If so, the images are binarized
-            before the model sees them.
+        binarized: whether the model was trained on binary pixels. If so, it sees the images as
+            `data.binarize_fixed` makes them.
 
     Raises:
         ValueError: the view is unknown, or the images are not of the model's size.
@@ -93,14 +94,14 @@ def explorer(
         return print("In a live notebook, the explorer of this model appears here.")
     if latents is None:
         with torch.no_grad():
-            x = images[:1].x.to(next(model.parameters()).device)
-            latents = model.posterior(x).mean[0]
+            x = (data.binarize_fixed(images) if binarized else images)[:1].x
+            latents = model.posterior(x.to(next(model.parameters()).device)).mean[0]
     z, u = model.split(latents.detach().cpu())
     return Explorer(
         view=view,
         config=config,
         weights=weights.numpy().tobytes(),
-        digits=images.pixels.cpu().numpy().tobytes(),
+        digits=export.pixels_of(images),
         z=z.tolist(),
         u=u.tolist(),
     )

@@ -4,11 +4,14 @@ import { digitStrip } from "./digit_strip.mjs";
 import { button, fixed, h, panel, picture, table } from "./elements.mjs";
 import { boundPlot, weightPlot } from "./plots.mjs";
 import { bound, estimate, logSumExp, particle } from "./probability.mjs";
-import { normals, uniforms } from "./random.mjs";
+import { normals } from "./random.mjs";
 
 /** The values of k that have a bound plotted, and numbers of draws to choose from. */
 const KS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-const REPLOT_MS = 100; // between two plots while draws arrive
+// Between two plots while draws arrive. Readers who want little motion see one a second.
+const [REPLOT_MS, STILL_REPLOT_MS] = [100, 1000];
+// With fewer effective draws than this, the estimate is mostly too low, by more than its error bar.
+const FEW = 10;
 
 export function boundsView(scene) {
   const { model } = scene;
@@ -23,6 +26,7 @@ export function boundsView(scene) {
     ["effective sample size", "(sum w)² / sum w²"],
     ["largest weight's share", "max w / sum w"],
   ]);
+  const warning = h("p", { class: "warning" });
   const status = h("p", { class: "hidden", role: "status" });
   const limit = h("input", {
     type: "range",
@@ -44,6 +48,7 @@ export function boundsView(scene) {
     start.disabled = !running && logW.length >= target();
     const used = logW.subarray(0, target());
     for (const plot of [curvePlot, histogram]) plot.classList.toggle("empty", used.length < 2);
+    warning.textContent = "";
     if (used.length < 2) return shown.show(["0", "", "", "", ""]);
     const { logP, se, ess } = estimate(used);
     const ks = [...KS.filter((k) => k < used.length), used.length];
@@ -60,8 +65,14 @@ export function boundsView(scene) {
       `${fixed(100 * share, 0)} %`,
     ];
     shown.show(rows);
+    if (ess < FEW) {
+      warning.textContent =
+        `Fewer than ${FEW} effective draws: log p(x) is probably higher, often by a nat or more, ` +
+        "and the error bar does not show it.";
+    }
     if (!running) {
-      status.textContent = `${rows[0]} draws: ELBO ${rows[1]}, log p of x ${rows[2]} nats.`;
+      status.textContent =
+        `${rows[0]} draws: ELBO ${rows[1]}, log p of x ${rows[2]} nats. ` + warning.textContent;
     }
   }
 
@@ -83,16 +94,17 @@ export function boundsView(scene) {
     all.set(logW);
     let drawn = logW.length;
     let next = 0;
-    const uniform = uniforms(1 + drawn + 7919 * (scene.index ?? 99));
+    const uniform = scene.uniforms(drawn);
     const { q, x: image } = scene;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const pace = still ? STILL_REPLOT_MS : REPLOT_MS;
     stop = inBackground(() => {
       if (!start.isConnected) return true; // the reader has switched to another model
       all[drawn++] = particle(model, image, q, normals(uniform, q.mean.length)).logW;
+      logW = all.subarray(0, drawn);
       const done = drawn === goal;
-      if (done || (!still && performance.now() > next)) {
-        next = performance.now() + REPLOT_MS;
-        logW = all.subarray(0, drawn);
+      if (done || performance.now() > next) {
+        next = performance.now() + pace;
         if (done) running = false;
         show();
       }
@@ -137,7 +149,7 @@ export function boundsView(scene) {
       panel("bounds: means over groups of k draws, in nats", curvePlot),
       panel("log-weights of all draws, in nats", histogram),
     ),
-    h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`)),
+    h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`), warning),
     status,
   ];
 }

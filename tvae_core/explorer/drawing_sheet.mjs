@@ -1,6 +1,6 @@
 // A sheet to draw a digit on.
 import { centred } from "./centring.mjs";
-import { button, fill, h } from "./elements.mjs";
+import { button, fill, h, isPrimary } from "./elements.mjs";
 
 const SHEET = 280; // pixels a side
 const PEN = 18; // its width in pixels, as the reader sees it
@@ -64,13 +64,14 @@ export function drawingSheet(scene, act) {
     paper,
     {
       onpointerdown: (event) => {
+        if (!isPrimary(event)) return;
         event.preventDefault();
         paper.setPointerCapture(event.pointerId);
         strokes.push((stroke = [where(event)]));
         showSoon();
       },
       onpointermove: (event) => {
-        if (!stroke) return;
+        if (!stroke || !event.isPrimary) return;
         const events = event.getCoalescedEvents?.() ?? [];
         stroke.push(...(events.length ? events : [event]).map(where));
         showSoon();
@@ -79,19 +80,18 @@ export function drawingSheet(scene, act) {
     },
     [],
   );
-  const clear = () => {
-    strokes = [];
-    show();
-  };
   show();
   scene.on(["x"], () => {
     const bundledDigit = scene.index !== null;
-    if (bundledDigit && strokes.length) clear();
+    if (!bundledDigit || !strokes.length) return;
+    strokes = [];
+    show();
   });
   return h(
     "div",
     { class: "sheetbox" },
     h("div", { class: "paper" }, paper, hint),
-    button("clear", clear),
+    // The drawing goes from all figures, and its numbers with it.
+    button("clear", () => scene.choose(scene.chosen)),
   );
 }

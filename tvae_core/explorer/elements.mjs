@@ -80,6 +80,9 @@ export function slider(name, label, act, { min = -RANGE, max = RANGE, step = 0.0
   return row;
 }
 
+/** Whether a pointer's event can start a drag: the first finger, or the main button of a mouse. */
+export const isPrimary = (event) => event.isPrimary && event.button === 0;
+
 /**
  * A point on the square [-extent, extent]^2 that can be dragged, or moved with the arrow keys.
  *
@@ -87,6 +90,7 @@ export function slider(name, label, act, { min = -RANGE, max = RANGE, step = 0.0
  */
 export function knob(label, square, extent, step, act) {
   const at = [0, 0];
+  let aim = null; // where the arrow keys have asked for: what they move need not follow all the way
   let grip = null; // from where the pointer took hold to the knob's centre
   const where = (event) => {
     const box = square.getBoundingClientRect();
@@ -95,6 +99,7 @@ export function knob(label, square, extent, step, act) {
       (((event.clientY - box.top) / box.height) * 2 - 1) * extent(),
     ];
   };
+  const inside = (xy) => xy.map((value) => Math.min(Math.max(value, -extent()), extent()));
   const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const element = h("span", {
     class: "knob",
@@ -105,6 +110,8 @@ export function knob(label, square, extent, step, act) {
     "aria-valuemin": -RANGE,
     "aria-valuemax": RANGE,
     onpointerdown: (event) => {
+      if (!isPrimary(event)) return;
+      aim = null;
       const [x, y] = where(event);
       grip = [at[0] - x, at[1] - y];
       element.setPointerCapture(event.pointerId);
@@ -112,11 +119,10 @@ export function knob(label, square, extent, step, act) {
       element.focus({ preventScroll: true });
     },
     onpointermove: (event) => {
-      if (!grip) return;
-      const limit = extent();
-      const [x, y] = where(event).map((value, i) => value + grip[i]);
-      act([x, y].map((value) => Math.min(Math.max(value, -limit), limit)));
+      if (!grip || !event.isPrimary) return;
+      act(inside(where(event).map((value, i) => value + grip[i])));
     },
+    onblur: () => (aim = null),
     onlostpointercapture: () => {
       grip = null;
       act(null);
@@ -125,7 +131,9 @@ export function knob(label, square, extent, step, act) {
       const direction = arrows[event.key];
       if (!direction) return;
       event.preventDefault();
-      act(at.map((value, i) => value + direction[i] * step * (event.shiftKey ? 5 : 1)));
+      const far = step * (event.shiftKey ? 5 : 1);
+      aim = inside((aim ?? at).map((value, i) => value + direction[i] * far));
+      act(aim);
       act(null);
     },
   });

@@ -5,11 +5,11 @@ import { digitStrip } from "./digit_strip.mjs";
 import { drawingSheet } from "./drawing_sheet.mjs";
 import { button, fixed, h, panel, picture, RANGE, s, table } from "./elements.mjs";
 import { decode, encode, split } from "./model.mjs";
-import { kl, logLik } from "./probability.mjs";
-import { normals, uniforms } from "./random.mjs";
+import { kl, meanSe, particle } from "./probability.mjs";
+import { normals } from "./random.mjs";
 import { decoderPanels } from "./stage.mjs";
 
-const RECON_DRAWS = 32;
+const RECON_DRAWS = 200;
 
 /** Mean and one sigma of these latents of q, on top of the prior's band. */
 function posteriorPlot(scene, name, latents) {
@@ -42,19 +42,6 @@ function posteriorPlot(scene, name, latents) {
   return panel(`q(${name} | x): mean ± σ, ${order}; the band is the prior's`, svg);
 }
 
-/** -E_q log p(x | z, u) and its standard error, over draws that are the same every time. */
-function reconstruction({ model, x, q }) {
-  const uniform = uniforms(0);
-  const losses = [...Array(RECON_DRAWS)].map(() => {
-    const noise = normals(uniform, q.mean.length);
-    const latents = q.mean.map((m, i) => m + q.sigma[i] * noise[i]);
-    return -logLik(decode(model, latents).logits, x);
-  });
-  const mean = losses.reduce((a, b) => a + b) / RECON_DRAWS;
-  const squares = losses.reduce((total, loss) => total + (loss - mean) ** 2, 0);
-  return [mean, Math.sqrt(squares / (RECON_DRAWS - 1) / RECON_DRAWS)];
-}
-
 /** A table of the terms of the ELBO. */
 function elboTerms(scene) {
   const { model } = scene;
@@ -68,15 +55,21 @@ function elboTerms(scene) {
   let stop = () => {};
   scene.on(["x"], () => {
     stop();
+    shown.show(rows.map(() => "…"));
+    const { q, x } = scene;
+    const uniform = scene.uniforms();
+    const losses = [];
     stop = inBackground(() => {
-      const [loss, se] = reconstruction(scene);
-      const nats = split(model, kl(scene.q)).map((each) => each.reduce((a, b) => a + b, 0));
+      losses.push(-particle(model, x, q, normals(uniform, q.mean.length)).logLik);
+      if (losses.length < RECON_DRAWS) return false;
+      const { mean, se } = meanSe(losses);
+      const nats = split(model, kl(q)).map((each) => each.reduce((a, b) => a + b, 0));
       if (!model.dim_u) nats.pop();
-      const total = nats.reduce((a, b) => a + b, loss);
+      const total = nats.reduce((a, b) => a + b, mean);
       shown.show([
-        `${fixed(loss)} ± ${fixed(se)}`,
+        `${fixed(mean)} ± ${fixed(se)}`,
         ...nats.map((each) => fixed(each)),
-        fixed(total),
+        `${fixed(total)} ± ${fixed(se)}`,
       ]);
       return true;
     });
@@ -110,7 +103,7 @@ export function encodeView(scene) {
   scene.on(["x"], () => x.show(scene.x));
   let secondIndex = Math.min(14, digits.images.length - 1);
   const second = () => {
-    const x = scene.asTrained(digits.images[secondIndex]);
+    const x = scene.asTrained(digits.images[secondIndex], secondIndex);
     return { x, q: encode(model, x) };
   };
   let picking = 0; // which of the two digits the strip chooses

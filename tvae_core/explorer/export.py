@@ -165,8 +165,17 @@ def _model_script(name: str) -> str:
 
 def _digits_script(images: Images) -> str:
     assert images.labels is not None
-    pixels = images.pixels.cpu().numpy().tobytes()
-    return _script("digits", {"labels": images.labels.tolist(), "packed": _base64(pixels)})
+    packed = _base64(pixels_of(images))
+    return _script("digits", {"labels": images.labels.tolist(), "packed": packed})
+
+
+def pixels_of(images: Images) -> bytes:
+    """One byte per pixel: the images, then the images as `data.binarize_fixed` binarizes them.
+
+    JavaScript cannot repeat PyTorch's random numbers, and numbers on a page should be those that
+    Python computes for the same digit.
+    """
+    return b"".join(x.pixels.cpu().numpy().tobytes() for x in (images, data.binarize_fixed(images)))
 
 
 def _script(name: str, content: dict[str, Any]) -> str:

@@ -60,9 +60,10 @@ def _bounds(name: str) -> Figure:
 def _digits(name: str) -> Figure:
     model, record = results.load_pretrained(name)
     model = model.cpu()
-    images = some_digits()[SHOWN]
+    images = some_digits()
     if record.binary:
         images = data.binarize_fixed(images)
+    images = images[SHOWN]
     latents = model.posterior(images.x).mean
     output = model.decoder(latents).mean
     rows = 3 if model.dim_u else 2

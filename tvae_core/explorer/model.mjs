@@ -145,15 +145,30 @@ function gridOf(model, theta) {
   return displace(model.identity, model.basis, model.coefficients(theta));
 }
 
+const plus = (u, step) => Float32Array.from(u, (value, k) => value + step[k]);
+const missing = (model, theta, u) => thetaOf(model, u).map((now, i) => theta[i] - now);
+
 /**
  * The u whose theta comes closest to the given one, and of several such u the one closest to the
  * given u.
- *
- * With u = 0 and ridge = t^2 the result is instead the most likely u under the prior N(0, 1) if
- * theta need only be met to within about t.
  */
-export function uOf(model, theta, u, ridge = 0) {
-  const missing = thetaOf(model, u).map((now, i) => theta[i] - now);
-  const step = leastSquares(model.pose, missing, ridge);
-  return Float32Array.from(u, (value, k) => value + step[k]);
+export const uOf = (model, theta, u) =>
+  plus(u, leastSquares(model.pose, missing(model, theta, u), 0));
+
+// How far theta may miss what the reader asks for, for the sake of a likely u.
+const TOLERANCE = 0.1;
+
+/**
+ * The most likely u under the prior N(0, 1) if theta need only be met to within about TOLERANCE.
+ *
+ * Uninformative latents stay as they are: they would have to be huge to move anything.
+ */
+export function likelyU(model, theta, u) {
+  const { weight, dIn } = model.pose;
+  const informative = model.informative.slice(model.dim_z);
+  // A model whose latents are all uninformative, such as an untrained one, may move any.
+  const moves = (k) => informative[k] || !informative.includes(true);
+  const start = u.map((value, k) => (moves(k) ? 0 : value));
+  const moving = { ...model.pose, weight: weight.map((w, at) => (moves(at % dIn) ? w : 0)) };
+  return plus(start, leastSquares(moving, missing(model, theta, start), TOLERANCE ** 2));
 }

@@ -2,7 +2,7 @@
 import { h } from "./elements.mjs";
 import { buildModel } from "./model.mjs";
 import { Scene } from "./scene.mjs";
-import { imagesOf } from "./unpack.mjs";
+import { digitsOf } from "./unpack.mjs";
 import { shell, viewsOf } from "./views.mjs";
 
 const REPORT_MS = 50; // between two reports of z and u to Python
@@ -17,8 +17,7 @@ function render({ model: widget, el }) {
   };
   const config = widget.get("config");
   const model = buildModel(config, new Float32Array(bytes("weights").buffer));
-  const images = imagesOf(bytes("digits"), config.size);
-  const scene = new Scene(model, { labels: null, images });
+  const scene = new Scene(model, digitsOf(bytes("digits"), config.size, null));
   shell(host).append(...viewsOf(scene, widget.get("view")));
 
   const take = () => scene.set([...widget.get("z"), ...widget.get("u")]);

@@ -3,25 +3,28 @@
 // export.py puts globalThis.tvaeExplorer in front of this script. It holds `files`, the script of
 // each model and of the digits; `names`, what menus call decoders and objectives; and `loaded`,
 // which those scripts fill.
-import { h } from "./elements.mjs";
+import { button, h } from "./elements.mjs";
 import { buildModel } from "./model.mjs";
 import { Scene } from "./scene.mjs";
-import { fromHalves, imagesOf, inflate } from "./unpack.mjs";
+import { digitsOf, fromHalves, inflate } from "./unpack.mjs";
 import { shell, VIEWS, viewsOf } from "./views.mjs";
 
 // ---------------------------------------------------------------- loading
 
 const here = document.currentScript.src;
-const loading = {};
+const kept = {};
+
+/** What `start` promises, kept by name. A failure is forgotten, so that it can be tried again. */
+const keep = (name, start) =>
+  (kept[name] ??= start().catch((error) => {
+    delete kept[name];
+    throw error;
+  }));
 
 /** What a script contributes to `loaded`. Not a fetch, which pages opened from disk may not use. */
-function load(name) {
-  loading[name] ??= new Promise((resolve, reject) => {
+const load = (name) =>
+  new Promise((resolve, reject) => {
     const { files, loaded } = globalThis.tvaeExplorer;
-    if (!files[name]) {
-      const known = Object.keys(files).filter((each) => each !== "digits");
-      return reject(new Error(`unknown model "${name}"; known: ${known.join(", ")}`));
-    }
     const script = h("script", {
       src: new URL(files[name], here),
       onload: () => resolve(loaded[name]),
@@ -29,19 +32,19 @@ function load(name) {
     });
     document.head.append(script);
   });
-  return loading[name];
-}
 
-const models = {};
+const loadModel = (name) =>
+  keep(name, async () => {
+    const { packed, ...config } = await load(name);
+    return buildModel(config, fromHalves(await inflate(packed)));
+  });
 
-async function loadModel(name) {
-  const { packed, ...config } = await load(name);
-  return buildModel(config, fromHalves(await inflate(packed)));
-}
-
-async function loadDigits(size) {
-  const { labels, packed } = await load("digits");
-  return { labels, images: imagesOf(await inflate(packed), size) };
+async function loadScene(name, start) {
+  const [model, { labels, packed }] = await Promise.all([
+    loadModel(name),
+    keep("digits", () => load("digits")),
+  ]);
+  return new Scene(model, digitsOf(await inflate(packed), model.size, labels), start());
 }
 
 // ---------------------------------------------------------------- choosing a model
@@ -68,25 +71,54 @@ function menus(name, act) {
   );
 }
 
-/** The scene that all elements of a page with the same `group` attribute share. */
+/** The elements of a page with the same `group` attribute, and the scene that they share. */
 class Group {
   members = [];
+  wanted = null; // the name of the model that is shown or being loaded
+  shown = null; // the name of the model that is shown
+  message = null; // a function that makes an element
+
+  join(member, name, start) {
+    this.members.push(member);
+    if (this.wanted) this.draw(member);
+    else this.show(name, start);
+  }
 
   /** Show this model in all elements. The image stays if there is one, else `start` chooses it. */
   async show(name, start) {
-    this.name = name;
-    models[name] ??= loadModel(name);
-    const [model] = await Promise.all([models[name], load("digits")]);
-    const digits = await loadDigits(model.size);
-    if (this.name !== name) return; // the reader has chosen another model in the meantime
-    this.scene = new Scene(model, digits, this.scene ?? start);
-    for (const member of this.members) this.fill(member);
+    this.wanted = name;
+    this.tell(() => h("p", { role: "status", class: "loading" }, `loading ${name} …`));
+    try {
+      const scene = await loadScene(name, () => this.scene ?? start);
+      if (this.wanted !== name) return; // the reader has chosen another model in the meantime
+      [this.scene, this.shown] = [scene, name];
+      this.tell(null);
+    } catch (error) {
+      if (this.wanted !== name) return;
+      this.wanted = this.shown;
+      const again = () => this.show(name, start);
+      const text = `The explorer ${error.message}. `;
+      this.tell(() => h("p", { role: "alert" }, text, button("try again", again)));
+    }
   }
 
-  fill({ body, view, choose }) {
-    if (!this.scene) return;
-    const choice = choose ? [menus(this.name, (name) => this.show(name))] : [];
-    body.replaceChildren(...choice, ...viewsOf(this.scene, view));
+  tell(message) {
+    this.message = message;
+    for (const member of this.members) this.draw(member);
+  }
+
+  draw(member) {
+    const parts = this.message ? [this.message()] : [];
+    if (this.scene && member.hasAttribute("choose")) {
+      parts.unshift(menus(this.wanted, (name) => this.show(name)));
+    }
+    const focused = member.shadowRoot.activeElement?.getAttribute("aria-label");
+    member.head.replaceChildren(...parts);
+    member.head.querySelector(`select[aria-label="${focused}"]`)?.focus();
+    if (!this.scene || member.scene === this.scene) return;
+    member.scene = this.scene;
+    member.views.replaceChildren(...viewsOf(this.scene, member.getAttribute("view")));
+    member.setAttribute("ready", "");
   }
 }
 
@@ -100,10 +132,13 @@ const groups = {};
  * model, an image and latents.
  */
 class TvaeExplorer extends HTMLElement {
+  head = h("div", { class: "head" });
+  // The still picture stays until the views are ready to replace it.
+  views = h("div", { class: "views" }, h("slot", {}));
+
   connectedCallback() {
     if (this.shadowRoot) return;
-    // The still picture stays until the views are ready to replace it.
-    this.attachShadow({ mode: "open" }).append(h("slot", {}));
+    shell(this).append(this.head, this.views);
     // Models are large, so an element loads its model only when it comes near the window.
     const near = new IntersectionObserver(
       (entries) => {
@@ -125,26 +160,20 @@ class TvaeExplorer extends HTMLElement {
     this.group.scene.set(values);
   }
 
-  async start() {
+  start() {
     const [view, name] = [this.getAttribute("view"), this.getAttribute("model")];
-    try {
-      if (view !== "all" && !VIEWS[view]) {
-        throw new Error(`unknown view "${view}"; known: ${Object.keys(VIEWS).join(", ")}, all`);
-      }
-      const key = this.getAttribute("group") ?? Symbol("a group of one");
-      this.group = groups[key] ??= new Group();
-      this.group.showing ??= this.group.show(name, {
-        index: Number(this.getAttribute("digit") ?? 5),
-      });
-      await this.group.showing;
-      const member = { body: shell(this), view, choose: this.hasAttribute("choose") };
-      this.group.members.push(member);
-      this.group.fill(member);
-      this.setAttribute("ready", "");
-    } catch (error) {
-      const message = h("p", { role: "alert" }, `The explorer did not start: ${error.message}.`);
-      this.shadowRoot.replaceChildren(message, h("slot", {}));
+    const models = Object.keys(globalThis.tvaeExplorer.files).filter((each) => each !== "digits");
+    for (const [kind, given, known] of [
+      ["view", view, [...Object.keys(VIEWS), "all"]],
+      ["model", name, models],
+    ]) {
+      if (known.includes(given)) continue;
+      const message = `unknown ${kind} "${given}"; known: ${known.join(", ")}`;
+      return this.head.replaceChildren(h("p", { role: "alert" }, message));
     }
+    const key = this.getAttribute("group") ?? Symbol("a group of one");
+    this.group = groups[key] ??= new Group();
+    this.group.join(this, name, { index: Number(this.getAttribute("digit") ?? 5) });
   }
 }
 

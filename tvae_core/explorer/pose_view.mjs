@@ -1,5 +1,6 @@
 // The pose view: drag the grid, or set u latent by latent.
 import { button, fixed, h, slider, subscript } from "./elements.mjs";
+import { shareShorter } from "./probability.mjs";
 import { decoderPanels } from "./stage.mjs";
 
 const NO_POSE = "A plain VAE has no u: where a digit lies is mixed into its z.";
@@ -11,7 +12,7 @@ export function poseView(scene) {
       h("p", { class: "note" }, NO_POSE),
       h("div", { class: "row pictures" }, ...decoderPanels(scene)),
     ];
-  const likely = h("input", { type: "checkbox" });
+  const likely = h("input", { type: "checkbox", checked: true });
   const lengthNote = h("p", { class: "note" });
   const sliders = [...Array(model.dim_u).keys()].map((i) =>
     slider(`u${subscript(i)}`, `pose latent u ${i + 1}`, (value) =>
@@ -27,9 +28,11 @@ export function poseView(scene) {
     const { u } = scene;
     sliders.forEach((row, i) => row.show(u[i]));
     const length = Math.hypot(...u);
+    const share = 100 * shareShorter(length, model.dim_u);
+    const percent = share < 1 ? "under 1" : share > 99 ? "over 99" : fixed(share, 0);
     lengthNote.textContent =
-      `u is ${fixed(length, length < 10 ? 1 : 0)} long; draws from the prior are about ` +
-      `${fixed(Math.sqrt(model.dim_u), 1)}.`;
+      `u is ${fixed(length, length < 10 ? 1 : 0)} long: ` +
+      `${percent} % of draws from the prior are shorter.`;
   });
   return [
     h("div", { class: "row pictures" }, ...decoderPanels(scene, () => likely.checked)),

@@ -33,6 +33,29 @@ export function particle(model, x, { mean, sigma }, noise) {
   return { latents, logLik: lik, logPrior, logQ, logW: lik + logPrior - logQ };
 }
 
+/** The share of draws from N(0, 1) in n dimensions that are shorter than `length`. */
+export function shareShorter(length, n) {
+  if (length > Math.sqrt(n) + 9) return 1; // up to rounding
+  // The series of the regularised incomplete gamma function P(n / 2, x).
+  const x = length ** 2 / 2;
+  let logTerm = (n / 2) * Math.log(x) - x - (n % 2 ? Math.log(Math.PI) / 2 : 0);
+  for (let k = n / 2; k > 0; k--) logTerm -= Math.log(k);
+  let [term, share] = [Math.exp(logTerm), 0];
+  for (let k = n / 2 + 1; k < n / 2 + 2 * x + 60; k++) {
+    share += term;
+    term *= x / k;
+  }
+  return share;
+}
+
+/** Mean and standard error. The error of a single value is null. */
+export function meanSe(values) {
+  const n = values.length;
+  const mean = values.reduce((a, b) => a + b, 0) / n;
+  const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
+  return { mean, se: n > 1 ? Math.sqrt(squares / (n - 1) / n) : null };
+}
+
 /** log sum exp. */
 export function logSumExp(values) {
   let most = -Infinity,
@@ -57,17 +80,12 @@ export function estimate(logW) {
   };
 }
 
-/**
- * The bound with k draws, from K >= k log-weights: the mean of log 1/k sum w over K / k groups,
- * and its standard error over the groups (null if there is only one).
- */
+/** The bound with k draws, from K >= k log-weights: log 1/k sum w, averaged over K / k groups. */
 export function bound(logW, k) {
   const groups = Math.floor(logW.length / k);
   const values = [];
   for (let g = 0; g < groups; g++) {
     values.push(logSumExp(logW.subarray(g * k, (g + 1) * k)) - Math.log(k));
   }
-  const mean = values.reduce((a, b) => a + b, 0) / groups;
-  const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
-  return { k, mean, se: groups > 1 ? Math.sqrt(squares / (groups - 1) / groups) : null };
+  return { k, ...meanSe(values) };
 }

@@ -21,8 +21,8 @@ export class Scene {
     const byKl = [...model.mean_kl.keys()].sort((a, b) => model.mean_kl[b] - model.mean_kl[a]);
     this.zByKl = byKl.filter((i) => i < model.dim_z);
     this.uByKl = byKl.filter((i) => i >= model.dim_z);
+    this.choose(start.chosen ?? start.index ?? 0);
     if (start.gray) this.take(start.gray, start.index);
-    else this.choose(start.index ?? 0);
   }
 
   // -------------------------------------------------------------- changes
@@ -56,13 +56,18 @@ export class Scene {
 
   // -------------------------------------------------------------- the image
 
-  /** An image as the model saw images in training: binary if it was trained on binary pixels. */
-  asTrained(gray) {
-    return this.model.binarized ? binarize(gray, uniforms(0)) : gray;
+  /**
+   * An image as the model saw images in training: binary if it was trained on binary pixels. A
+   * digit's binary pixels are those that Python draws; a drawing's are drawn here.
+   */
+  asTrained(gray, index) {
+    if (!this.model.binarized) return gray;
+    return index === null ? binarize(gray, uniforms(0)) : this.digits.binary[index];
   }
 
   /** Show one of the bundled digits. */
   choose(index) {
+    this.chosen = index;
     this.take(this.digits.images[index], index);
   }
 
@@ -70,7 +75,7 @@ export class Scene {
   take(gray, index = null) {
     this.index = index;
     this.gray = gray;
-    this.x = this.asTrained(gray);
+    this.x = this.asTrained(gray, index);
     this.q = encode(this.model, this.x);
     this.change("x");
     this.set(this.q.mean);
@@ -109,6 +114,11 @@ export class Scene {
   /** The decoder's output for the latents, computed once for all views. */
   get output() {
     return (this.decoded ??= decode(this.model, this.latents));
+  }
+
+  /** Random numbers for draws from q: others for each digit, the same whenever it is chosen. */
+  uniforms(drawn = 0) {
+    return uniforms(1 + drawn + 7919 * (this.index ?? 99));
   }
 
   /** n draws from the prior. */

@@ -1,7 +1,7 @@
 // The canonical image, the sampling grid on top of it, and the output: what several views show.
 import { dragged } from "./drag.mjs";
 import { fixed, h, knob, panel, picture, s } from "./elements.mjs";
-import { thetaOf, uOf } from "./model.mjs";
+import { likelyU, thetaOf, uOf } from "./model.mjs";
 import { controlPoints, displace } from "./warps.mjs";
 
 const HANDLES = [
@@ -16,8 +16,6 @@ const HANDLES = [
   "bottom right corner",
 ];
 const GRID_LINES = 9; // in each direction
-// How far theta may miss the pointer when only likely poses are allowed.
-const LIKELY_TOLERANCE = 0.05;
 
 /** What dragging a handle of the affine grid does. Those of a spline just move. */
 const effectOf = (handle) =>
@@ -56,17 +54,15 @@ function stage(scene, likelyOnly) {
   frame.append(svg);
 
   let extent = 1.5; // half the side of the stage, in units of half the image's
-  let dragging = false;
+  let held = null; // u when the drag began: where it leads depends on its ends, not on its way
   const drag = (handle) => (target) => {
-    dragging = target !== null;
-    if (!dragging) return scene.change("latents"); // redraw: the extent may change now
-    const theta = dragged(model.warp, thetaOf(model, scene.u), handle, target);
-    if (likelyOnly()) {
-      const origin = scene.u.map(() => 0);
-      scene.setU(uOf(model, theta, origin, LIKELY_TOLERANCE ** 2));
-    } else {
-      scene.setU(uOf(model, theta, scene.u));
+    if (!target) {
+      held = null;
+      return scene.change("latents"); // redraw: the extent may change now
     }
+    held ??= scene.u.slice();
+    const theta = dragged(model.warp, thetaOf(model, held), handle, target);
+    scene.setU((likelyOnly() ? likelyU : uOf)(model, theta, held));
   };
   const hasHandles = ["affine", "tps"].includes(model.warp) && (straight || model.points === 3);
   const knobs = hasHandles
@@ -82,7 +78,7 @@ function stage(scene, likelyOnly) {
     image.show(canonical);
     const coefficients = model.coefficients(theta);
     const drawn = displace(lines, lineFields, coefficients);
-    if (!dragging) {
+    if (!held) {
       const reach = drawn.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
       extent = [1.5, 2, 3].find((size) => reach < size * 0.96) ?? 4;
       svg.setAttribute("viewBox", [-extent, -extent, 2 * extent, 2 * extent].join(" "));
@@ -124,7 +120,7 @@ export function outputPicture(scene) {
 }
 
 /** Panels of the stage and of the output. A plain VAE, which has no warp, has only the latter. */
-export function decoderPanels(scene, likelyOnly = () => false) {
+export function decoderPanels(scene, likelyOnly = () => true) {
   const output = panel("output", outputPicture(scene));
   if (!scene.model.warp) return [output];
   return [panel("canonical image, and where the output looks", stage(scene, likelyOnly)), output];

@@ -8,7 +8,7 @@ export const STYLE = `
   --band: #e8f1f6;
   color: var(--text); font-size: 0.875rem; line-height: 1.4; margin: 1.25rem 0 1.75rem;
   border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); padding: 0.75rem 0 1rem;
-  font-variant-numeric: tabular-nums; container-type: inline-size;
+  font-variant-numeric: tabular-nums; container-type: inline-size; position: relative;
 }
 .explorer[data-theme="dark"] {
   --outside: #34373d; --line: #8b8f96; --hair: #4a4e55; --muted: #b4b8bf; --text: #e4e6e9;
@@ -19,6 +19,9 @@ section + section { border-top: 1px solid var(--hair); margin-top: 1.5rem; paddi
 figure { margin: 0; min-width: 0; }
 figcaption, .note { color: var(--muted); font-size: 0.8125rem; margin: 0.3rem 0 0; }
 .note { margin: 0.6rem 0; }
+[role="alert"], .warning { color: var(--orange); font-weight: 600; margin: 0 0 0.6rem; }
+.numbers .warning { max-width: 34rem; min-height: 2.8em; margin: 0.3rem 0 0; }
+.loading { position: absolute; top: 0.5rem; right: 0; margin: 0; padding: 0.25rem 0.6rem; background: var(--face); }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 
 .row { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
@@ -115,6 +118,30 @@ th { font-weight: normal; text-align: left; padding: 0.15rem 1rem 0.15rem 0; }
 td { text-align: right; padding: 0.15rem 0; min-width: 6.5rem; }
 tr + tr { border-top: 1px solid var(--hair); }
 .encode .numbers { flex: 0 1 15rem; }
+
+/* The room of a view is kept from the start, so that a page does not move while figures load. */
+:host([choose]) .head { min-height: 2.9rem; }
+:host([view="pose"]) .views { min-height: 32.5rem; }
+:host([view="appearance"]) .views { min-height: 27.5rem; }
+:host([view="encode"]) .views { min-height: 65rem; }
+:host([view="bounds"]) .views { min-height: 38.5rem; }
+@container (max-width: 32rem) {
+  :host([choose]) .head { min-height: 4.3rem; }
+  :host([view="encode"]) .views { min-height: 67rem; }
+  :host([view="bounds"]) .views { min-height: 51rem; }
+}
+@container (max-width: 28rem) {
+  :host([choose]) .head { min-height: 5.2rem; }
+  :host([view="pose"]) .views { min-height: 53rem; }
+  :host([view="appearance"]) .views { min-height: 46rem; }
+  :host([view="encode"]) .views { min-height: 109rem; }
+}
+@container (max-width: 26rem) {
+  :host([view="encode"]) .views { min-height: calc(81rem + 143cqw); }
+}
+@container (max-width: 24rem) {
+  :host([view="bounds"]) .views { min-height: 61rem; }
+}
 
 @container (max-width: 28rem) {
   .pictures { flex-wrap: wrap; }

@@ -30,10 +30,12 @@ export function fromHalves(bytes) {
   return numbers;
 }
 
-/** Images of gray values in [0, 1], from one byte per pixel. */
-export function imagesOf(bytes, [height, width]) {
+/** Images, and the same images binarized, from one byte per pixel: first all, then all binarized. */
+export function digitsOf(bytes, [height, width], labels) {
   const n = height * width;
-  return Array.from({ length: bytes.length / n }, (_, i) =>
+  const all = Array.from({ length: bytes.length / n }, (_, i) =>
     Float32Array.from(bytes.subarray(i * n, (i + 1) * n), (v) => v / 255),
   );
+  const half = all.length / 2;
+  return { labels, images: all.slice(0, half), binary: all.slice(half) };
 }

@@ -1,0 +1,219 @@
+"""What a reader's hands do in the explorer: dragging, drawing, pausing."""
+
+import pytest
+import torch
+from explorer_page import informative, on_page, shipped
+from test_explorer_model import NODE, close, f32, javascript
+
+from tvae_core.explorer import export
+from tvae_core.runtime import seeded
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="needs node to run the explorer's JavaScript")
+
+
+# ---------------------------------------------------------------- dragging the grid
+
+
+def test_the_length_of_u_is_compared_with_the_priors_draws():
+    cases = [(length, n) for n in (1, 2, 5, 6, 18) for length in (0, 0.3, 1, 2.4, 4, 9, 78)]
+    length, n = torch.tensor(cases).double().T
+    answers = javascript(*(["shareShorter", *case] for case in cases))
+    close(answers, torch.special.gammainc(n / 2, length.square() / 2), 1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["affine-iwae5", "tps-iwae5"])
+def test_the_likely_u_is_a_ridge_regression(name):
+    """On the prior N(0, 1), with a tolerance of 0.1 in theta. Idle latents stay where they are."""
+    model, _, binary = shipped(name)
+    moves = informative(model, binary)[1][model.dim_z :]
+    pose = model.decoder.pose
+    with seeded(8):
+        start, goal = torch.randn(2, model.dim_u)
+        theta = pose(goal) + 0.3 * torch.randn(pose.out_features)
+    call = ["likelyU", "model", f32(theta), f32(start)]
+    (found,) = javascript(call, model=model, images=export.some_digits(), binarized=binary)
+    W, b = pose.weight.double(), pose.bias.double()
+    A, rest = W[:, moves], theta.double() - b - W[:, ~moves] @ start[~moves].double()
+    expected = start.double()
+    expected[moves] = torch.linalg.solve(A.T @ A + 0.01 * torch.eye(A.shape[1]), A.T @ rest)
+    close(found, expected, 1e-4)
+
+
+DRAG = """
+  /** u after a handle has been dragged along a path, in pixels of a stage of 100. */
+  const drag = async (name, ...path) => {
+    scene.setU(given);
+    await settle();
+    const [knob] = page.all((e) => e.attributes["aria-label"]?.startsWith(name));
+    const [x, y] = ["left", "top"].map((side) => Number.parseFloat(knob.style[side]));
+    knob.fire("pointerdown", { clientX: x, clientY: y });
+    for (const [dx, dy] of path) knob.fire("pointermove", { clientX: x + dx, clientY: y + dy });
+    const u = Array.from(scene.u);
+    knob.fire("lostpointercapture");
+    return u;
+  };
+"""
+
+
+def test_a_drag_leads_to_likely_poses_unless_the_reader_unchecks_them():
+    model, digits, binary = shipped("affine-iwae5")
+    idle = ~informative(model, binary)[1][54:]
+    with torch.no_grad():
+        start = model.posterior(digits[5:6].x).mean[0, 54:]
+    act = DRAG + """
+      const drags = async () => [await drag("centre", [10, 0]), await drag("top right", [0, 15]),
+        await drag("top right", [5, 5], [0, 15]), await drag("right edge", [10, 0])];
+      const likely = await drags();
+      page.all((e) => e.attributes.type === "checkbox")[0].checked = false;
+      return [...likely, ...(await drags()), await drag("top right", [0, 15], [0, 0])];
+    """  # fmt: skip
+    seen = torch.tensor(on_page(model, "pose", act, 5, binary, given=start.tolist()))
+    likely, free, back = seen[:4], seen[4:8], seen[8]
+    assert likely.norm(dim=1).max() < 3.3  # 9 of 10 of the prior's draws are shorter
+    assert likely[0].norm() < 1.5
+    assert (likely[:, idle] == start[idle]).all()
+    assert not (likely[:, ~idle] == start[~idle]).any()
+    assert free[0].norm() > 20  # where the prior never goes
+    # Where a drag leads depends on its end and not on its way.
+    for u in (likely, free):
+        torch.testing.assert_close(u[1], u[2], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(back, start, rtol=0, atol=1e-3)
+    # If free, a handle follows the pointer: 10 of 100 pixels of a stage that is 3 units wide.
+    with torch.no_grad():
+        moved = model.decoder.pose(free[3]) - model.decoder.pose(start)
+    close([moved[0] + moved[2], moved[3] + moved[5]], torch.tensor([0.3, 0]), 1e-3)
+
+
+def test_poses_stay_likely_in_the_encode_view():
+    model, _, binary = shipped("affine-iwae5")
+    act = DRAG + "return drag('centre', [10, 0])"
+    u = on_page(model, "encode", act, binarized=binary, given=[0] * 6)
+    assert 0 < torch.tensor(u).norm() < 1.5
+
+
+def test_arrow_keys_go_on_where_the_grid_cannot_follow_all_the_way():
+    """Each press asks for a step more, so ten presses lead as far as one drag."""
+    act = """
+      const [knob] = page.all((e) => e.attributes["aria-label"]?.startsWith("left edge"));
+      const seen = [];
+      for (let i = 0; i < 10; i++) {
+        knob.fire("keydown", { key: "ArrowUp" });
+        await settle();
+        seen.push(Math.hypot(...scene.u));
+      }
+      knob.fire("blur");
+      return seen;
+    """
+    model, _, binary = shipped("affine-iwae5")
+    lengths = on_page(model, "pose", act, binarized=binary)
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 1.3 * lengths[0]
+
+
+# ---------------------------------------------------------------- fingers and buttons
+
+POINTERS = [{}, {"isPrimary": False}, {"button": 1}, {"button": 2}]  # finger, second finger, ...
+
+
+def test_only_the_first_finger_or_the_main_button_drags():
+    act = """
+      const knob = page.all((e) => e.classes.includes("knob"))[5];
+      const at = (x, pointer) => ({ clientX: x, clientY: 50, ...pointer });
+      const moved = [];
+      for (const [down, move] of [...given.map((each) => [each, each]), [{}, given[1]]]) {
+        scene.setU(scene.u.map(() => 0));
+        knob.fire("pointerdown", at(50, down));
+        knob.fire("pointermove", at(60, move));
+        knob.fire("lostpointercapture");
+        moved.push(scene.u.some((value) => value !== 0));
+      }
+      return moved;
+    """
+    model, _, binary = shipped("affine-iwae5")
+    moved = on_page(model, "pose", act, binarized=binary, given=POINTERS)
+    assert moved == [True, False, False, False, False]
+
+
+SHEET = """
+  const [sheet] = page.all((e) => e.classes.includes("sheet"));
+  const draw = (x, pointer = {}) => {
+    sheet.fire("pointerdown", { clientX: x, clientY: 30, ...pointer });
+    for (let y = 30; y < 70; y++) sheet.fire("pointermove", { clientX: x, clientY: y, ...pointer });
+  };
+  const lift = () => sheet.fire("lostpointercapture");
+"""
+
+
+def test_only_the_first_finger_or_the_main_button_draws():
+    act = SHEET + """
+      const strokes = [];
+      for (const pointer of given) {
+        draw(20 + 10 * strokes.length, pointer);
+        lift();
+        await settle();
+        strokes.push(sheet.strokes);
+      }
+      draw(70);
+      await settle();
+      const before = scene.x;
+      draw(90, given[1]);  // a second finger while the first is down
+      await settle();
+      return [...strokes, sheet.strokes, scene.x.every((value, i) => value === before[i])];
+    """  # fmt: skip
+    model, _, binary = shipped("affine-iwae5")
+    seen = on_page(model, "encode", act, binarized=binary, given=POINTERS)
+    assert seen == [1, 1, 1, 1, 2, True]
+
+
+def test_no_number_stands_beside_another_image():
+    """Not while a drawing's numbers are computed, and not after it has been cleared."""
+    act = SHEET + """
+      const seen = [];
+      const see = async () => {
+        await settle();
+        const waiting = cells();
+        await until(() => cells()[0] !== "…");
+        seen.push([waiting, cells(), pictures("the image")[0], sheet.strokes]);
+      };
+      await see();
+      draw(40);
+      lift();
+      await see();
+      page.the("button", "clear").click();
+      await see();
+      return seen;
+    """  # fmt: skip
+    model, _, binary = shipped("affine-iwae5")
+    seen = on_page(model, "encode", act, digit=5, binarized=binary)
+    (_, digit, x, _), (during, drawn, drawing, strokes), (after, cleared, back, none) = seen
+    assert during == after == ["…"] * 4
+    assert drawn != digit == cleared
+    assert drawing != x == back
+    assert (strokes, none) == (1, 0)
+
+
+# ---------------------------------------------------------------- pausing
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_pausing_keeps_the_draws_and_shows_them(motion):
+    act = """
+      const count = () => Number(cells()[0].replace(",", ""));
+      page.the("button", "draw").click();
+      await until(() => count() > 20);  // not only when all are there
+      page.the("button", "pause").click();
+      const paused = cells();
+      page.the("button", "draw on").click();
+      await until(() => count() > Number(paused[0].replace(",", "")));
+      page.the("button", "pause").click();
+      const more = cells();
+      page.the("button", "start again").click();
+      return [paused, more, cells()];
+    """
+    model, _, binary = shipped("affine-iwae5")
+    paused, more, again = on_page(model, "bounds", act, 1, binary, motion=motion)
+    first, second = (float(cells[0].replace(",", "")) for cells in (paused, more))
+    assert 20 < first < second < 5_000
+    assert all(paused)
+    assert again == ["0", "", "", "", ""]

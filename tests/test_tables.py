@@ -80,6 +80,15 @@ def test_active_and_informative_latents_are_counted_for_each_seed(recorded):
     assert (summary["active"], summary["informative"]) == ([2, 1], [2, 3])
 
 
+def test_the_seeds_of_a_run_are_in_order_whatever_the_order_of_the_records(monkeypatch):
+    backwards = results.all_records()[::-1]
+    monkeypatch.setattr(results, "all_records", lambda: backwards)
+    for sizes in base.records.__wrapped__("paper").values():
+        for seeds in sizes.values():
+            order = [record.seed for record in seeds.records]
+            assert order == sorted(order)
+
+
 def test_a_single_seed_has_no_standard_deviation(recorded):
     recorded("plain-vae", torch.tensor([[99.0, 101.0]]))
     assert mean_sd_over_seeds("plain-vae") == "100.00"

@@ -280,12 +280,12 @@ def test_the_model_gets_no_gradient():
 
 @pytest.mark.parametrize("option", ["n_distributions", "chains", "leapfrog"])
 def test_numbers_below_one_are_refused(option):
-    with pytest.raises(ValueError, match=f"at least one of each.*{option}=0"):
+    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least 1"):
         ais.ais(LinearGaussian(), path_image(), **{option: 0})
 
 
 def test_an_empty_batch_and_a_wrong_number_of_latents_are_refused():
-    with pytest.raises(ValueError, match=r"at least one of each.* 0 images"):
+    with pytest.raises(ValueError, match=r"x must be .* shape \(0, "):
         ais.ais(LinearGaussian(), path_image()[:0])
     with pytest.raises(ValueError, match="got 2 for 1 images"):
         ais.bdmc(LinearGaussian(), path_image(), torch.zeros(2, 3))

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.error import URLError
@@ -19,6 +21,7 @@ import pytest
 import torch
 
 from tvae_core import data
+from tvae_core.experiments import runner
 from tvae_core.runtime import seeded
 
 # The bundled digits.
@@ -186,7 +189,7 @@ def test_a_batch_size_below_one_and_an_unknown_binarization_are_refused():
         ValueError, match="unknown binarization 'random'; known: none, dynamic, fix"
     ):
         data.Batches(gray_levels(3), 2, "random")
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         data.Batches(gray_levels(3), 0)
 
 
@@ -293,7 +296,7 @@ def test_a_damaged_file_is_fetched_again(subtests, source):
 
 
 def test_recorded_sums_that_are_damaged_are_recorded_again(subtests, source):
-    for damage in DAMAGE:
+    for damage in [*DAMAGE.keys() - {"missing"}]:  # without any, files count as placed by hand
         with subtests.test(damage):
             check_repair(source, "kmnist", damage, "sha256.json")
 
@@ -336,9 +339,104 @@ def test_without_a_network_the_error_says_what_to_do(source, tmp_path, raw, fail
     source.failure = failure
     with pytest.raises(ConnectionError, match=r"could not download 'mnist'.*load\('mini'") as info:
         data.load("mnist", "train")
-    assert str(raw) in str(info.value)  # where to put files downloaded by hand
+    assert f"files into {raw}, where now {data.RAW_FILES[0]} is missing;" in str(info.value)
     assert not raw.exists()
     assert leftovers(tmp_path) == []
+
+
+def place(source: Source, name: str) -> Path:
+    """The four files of a data set, where the error of a failed download says that they belong."""
+    with pytest.raises(ConnectionError) as info:
+        data.load(name, "train")
+    folder = Path(str(info.value).partition("files into ")[2].partition(", where")[0])
+    folder.mkdir(parents=True)
+    for file, content in source.content(data.DATASETS[name]).items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("name", data.DATASETS)
+def test_files_placed_by_hand_are_loaded_without_a_network(source, name):
+    source.failure = URLError("no route to host")
+    folder, asked = place(source, name), source.asked
+    for split, file in (("train", "train-images-idx3-ubyte"), ("test", "t10k-images-idx3-ubyte")):
+        images = data.load(name, split)
+        assert images.pixels.numpy().tobytes() == (folder / file).read_bytes()[16:]
+        assert images.labels.tolist() == list(range(len(images)))
+    assert source.asked == asked
+
+
+COMPLAINTS = {
+    "truncated": r" is damaged \(\S+ bytes instead of ",
+    "too long": r" is damaged \(\S+ bytes instead of ",
+    "empty": r" is damaged \(no idx file\)",
+    "missing": " is missing",
+    "packed": r" is damaged \(still packed: gunzip it\)",
+}
+
+
+@pytest.mark.parametrize("name", data.DATASETS)
+def test_a_bad_file_placed_by_hand_is_named_with_what_is_wrong(subtests, source, name):
+    source.failure = URLError("no route to host")
+    folder = place(source, name)
+    for file, (damage, complaint) in itertools.product(data.RAW_FILES, COMPLAINTS.items()):
+        with subtests.test(file=file, damage=damage):
+            right = (folder / file).read_bytes()
+            DAMAGE[damage](folder / file)
+            with pytest.raises(ConnectionError, match=f"where now {file}{complaint}"):
+                data.load(name, "test")
+            (folder / file).write_bytes(right)
+    images, labels = (folder / file for file in data.RAW_FILES[2:])
+    (folder / f"{images.name}.gz").write_bytes(gzip.compress(images.read_bytes()))
+    images.unlink()
+    with pytest.raises(ConnectionError, match=r"t10k-images\S+ is missing; unpack \S+gz with gunz"):
+        data.load(name, "test")
+    images.write_bytes(gzip.decompress((folder / f"{images.name}.gz").read_bytes()))
+    other = "another file, or damaged" if name == "mnist" else "6 labels for 3 images"
+    labels.write_bytes((folder / data.RAW_FILES[1]).read_bytes())
+    with pytest.raises(ConnectionError, match=f"where now {labels.name} .*{other}"):
+        data.load(name, "test")
+
+
+WITHOUT_TORCHVISION = """
+import sys, pkgutil, importlib
+sys.modules["torchvision"] = None  # as if it were not installed
+import tvae_core
+for module in pkgutil.walk_packages(tvae_core.__path__, "tvae_core."):
+    importlib.import_module(module.name)
+from tvae_core import data
+assert data.load("mnist", "test", fallback="mini").name == "mini"
+data.load("mnist", "test")
+"""
+
+
+def test_torchvision_is_needed_for_downloads_alone(tmp_path):
+    project = (Path(data.__file__).parents[1] / "pyproject.toml").read_text()
+    required = project.partition("\ndependencies = [")[2].partition("\n]")[0]
+    assert '"torch>=' in required
+    assert "torchvision" not in required
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCHVISION],
+        env={**os.environ, "TVAE_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Run: pip install torchvision; or put" in done.stdout
+    assert done.stderr.strip().splitlines()[-1].startswith("ConnectionError: could not download")
+
+
+def test_without_a_home_directory_the_fallback_loads(monkeypatch, capsys):
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TVAE_DATA")
+    monkeypatch.delenv("TVAE_RUNS")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    assert data.load("mnist", "test", fallback="mini").name == "mini"
+    assert "there is no home directory" in capsys.readouterr().out
+    for needs_it in (lambda: data.load("mnist", "test"), runner.runs_folder):
+        with pytest.raises(OSError, match=r"no home directory; set TVAE_DATA"):
+            needs_it()
 
 
 def test_the_real_download_of_torchvision_fails_as_expected_without_a_network(

@@ -163,7 +163,7 @@ def test_displacement_fields_agree_with_the_warps_basis():
     points = warps.pixel_centres(size).flatten().tolist()
     for name, n in [("translation", 0), ("similarity", 0), ("affine", 0), ("tps", 3), ("tps", 4)]:
         warp = warps.make_warp(name, size, **({"n": n} if n else {}))
-        (fields,) = javascript(["fields", name, n, points])
+        (fields,) = javascript(["fields", name, size, n, points])
         close(fields, warp.basis, 1e-6)
 
 
@@ -189,7 +189,8 @@ def test_u_from_theta_is_the_least_squares_solution():
 
 
 @pytest.mark.parametrize("warp", ["affine", "tps"])
-def test_a_dragged_handle_ends_where_it_was_dragged(warp):
+@pytest.mark.parametrize("size", [(28, 28), (20, 60)])
+def test_a_dragged_handle_ends_where_it_was_dragged(warp, size):
     with seeded(1):
         theta, targets = (
             0.2 * torch.randn(6 if warp == "affine" else 18),
@@ -197,8 +198,11 @@ def test_a_dragged_handle_ends_where_it_was_dragged(warp):
         )
     points = warps.control_points(3)
     fields, *moved = javascript(
-        ["fields", warp, 3, points.flatten().tolist()],
-        *(["dragged", warp, theta.tolist(), i, xy.tolist()] for i, xy in enumerate(targets)),
+        ["fields", warp, size, 3, points.flatten().tolist()],
+        *(
+            ["dragged", {"warp": warp, "size": size}, theta.tolist(), i, xy.tolist()]
+            for i, xy in enumerate(targets)
+        ),
     )
     before, *afters = (
         points + (torch.tensor(t).double() @ torch.tensor(fields).double()).view(9, 2)
@@ -213,8 +217,9 @@ def test_a_dragged_handle_ends_where_it_was_dragged(warp):
         if handle != 4:  # the centre stays
             torch.testing.assert_close(after[4], before[4])
         if handle in (0, 2, 6, 8):  # the corners turn and scale, which keeps angles
+            side = torch.tensor([size[1], size[0]])
             cosines = [
-                F.cosine_similarity(grid[5] - grid[4], grid[7] - grid[4], dim=0)
+                F.cosine_similarity((grid[5] - grid[4]) * side, (grid[7] - grid[4]) * side, dim=0)
                 for grid in (before, after)
             ]
             torch.testing.assert_close(*cosines, rtol=0, atol=1e-5)

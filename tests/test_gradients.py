@@ -142,5 +142,5 @@ def test_every_estimator_can_be_measured_and_one_repeat_is_refused():
         reparameterized(partial(bounds.ciwae, beta=0.5)),
     ):
         assert gradients.gradient_snr(model, x, estimator, 4, 2)["encoder u"].n > 0
-    with pytest.raises(ValueError, match="at least 2 repeats"):
+    with pytest.raises(ValueError, match="repeats must be a whole number of at least 2"):
         gradients.gradient_snr(model, x, iwae, 4, 1)

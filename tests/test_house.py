@@ -36,8 +36,8 @@ def test_no_source_file_is_long():
 
 def test_the_core_is_small():
     core = list((ROOT / "tvae_core").glob("*.py"))
-    assert len(core) <= 21
-    assert sum(map(lines, core)) <= 3_700
+    assert len(core) <= 22
+    assert sum(map(lines, core)) <= 3_800
     vae = definition("models", "VAE")
     assert vae.end_lineno - vae.lineno + 1 <= 60
     assert "isinstance" not in ast.unparse(vae)

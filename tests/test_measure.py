@@ -115,6 +115,14 @@ def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, im
                 measure.measure("units", MODEL, images, TINY, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["units", "snr", "start"])
+def test_a_record_without_columns_says_which_have_them(kind):
+    with pytest.raises(
+        ValueError, match=f"of '{kind}' has no columns .* nll, ais, bdmc, pixels have"
+    ):
+        columns({"kind": kind, "parts": [{"dim_z": 3}]})
+
+
 def test_the_columns_of_a_record_agree_with_a_recomputation(images, tmp_path):
     record = measure.measure("nll", MODEL, images, TINY, tmp_path)
     model, binary = load_pretrained(MODEL).model, data.binarize_fixed(images)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tvae_core import training
+from tvae_core import data, training
 from tvae_core.experiments import PROFILES, Profile, reproduce, runner
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, Config
 from tvae_core.experiments.reproduce import Task, clock, local_rank, share, tasks, worker
@@ -238,6 +238,13 @@ def test_the_first_seed_is_also_evaluated_on_all_test_images(runs, monkeypatch):
         (0, 1000),
         (1, 20),
     ]
+
+
+def test_the_plan_hashes_the_images_once_for_all_tasks(runs, monkeypatch):
+    hashed, sha256 = [], data.Images.sha256
+    monkeypatch.setattr(data.Images, "sha256", lambda x: hashed.append(len(x)) or sha256(x))
+    reproduce.main([*SMALL, "--dry-run"])
+    assert hashed == [1_000, 50, 50]  # to train on; to test on, gray and binary
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Laws of random numbers, files and devices."""
 
 import errno
+import multiprocessing
 import os
 import platform
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tvae_core import runtime
 from tvae_core.runtime import (
+    locked,
     pick_device,
     rng_state,
     seeded,
@@ -186,6 +189,39 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path
     assert path.read_bytes() == b"old"
 
 
+def hold(path: Path, seconds: float, ready) -> None:
+    with locked(path):
+        ready.set()
+        time.sleep(seconds)
+
+
+@needs_fork
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_a_long_wait_for_a_lock_says_which_file_is_waited_for(
+    tmp_path, monkeypatch, capfd, seconds
+):
+    monkeypatch.setattr(runtime, "SILENCE", 0.2)
+    context = multiprocessing.get_context("fork")
+    ready, lock = context.Event(), tmp_path / "a lock"
+    other = context.Process(target=hold, args=(lock, seconds, ready))
+    other.start()
+    ready.wait()
+    with locked(lock):
+        pass
+    other.join()
+    said = capfd.readouterr().out
+    assert said.count("\n") == (seconds > 0)
+    if seconds:
+        assert f"waiting for a process that does the same work and holds {lock};" in said
+        assert "lsof names it" in said
+
+
+def test_a_lock_is_free_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path / "lock"):
+            raise KeyError
+
+
 # Devices.
 
 
@@ -219,3 +255,13 @@ def test_a_device_can_be_chosen_by_name(machine, monkeypatch):
     monkeypatch.setenv("TVAE_DEVICE", "gpu")
     with pytest.raises(ValueError, match=r"unknown device \(TVAE_DEVICE\) 'gpu'; known: cuda"):
         pick_device()
+
+
+def test_apples_generator_is_restored_too(machine, monkeypatch):
+    machine("mps")
+    before, restored = torch.arange(3), []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: before)
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    with seeded(0):
+        assert not restored
+    assert restored == [before]

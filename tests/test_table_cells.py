@@ -7,6 +7,7 @@ computed here from the records, with numpy alone.
 import dataclasses
 import json
 import random
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -138,7 +139,7 @@ def measured(name: str) -> dict:
     fields = ("ais_nll", "ais_se", "ais_ess", "ais_acceptance", "is_nll", "is_se", "is_ess")
     columns = {field: list(annealed(name, field)) for field in fields}
     parts = [{f: values[i : i + 1] for f, values in columns.items()} for i in range(AIS_IMAGES)]
-    return {"data": {"n": AIS_IMAGES}, "parts": parts}
+    return {"kind": "ais", "data": {"n": AIS_IMAGES}, "parts": parts}
 
 
 @pytest.fixture(autouse=True)
@@ -362,14 +363,18 @@ def runs() -> list[list[str]]:
     return rows
 
 
+def by_numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
 def protocol() -> list[list[str]]:
     def all_of(value) -> str:
-        return ", ".join(sorted({value(first(name)) for name in RUNS}))
+        return ", ".join(sorted({value(first(name)) for name in RUNS}, key=by_numbers))
 
     return [
         ["what", "value"],
         ["training images", all_of(lambda r: f"{r.data['train']['n']:,}")],
-        ["test images", f"{WHOLE:,}, {SMALL}"],
+        ["test images", f"{SMALL}, {WHOLE:,}"],
         ["importance samples for each image", all_of(lambda r: str(r.nll_ks[-1]))],
         ["seeds", "0, 1, 2"],
         ["PyTorch", all_of(lambda r: r.versions["torch"])],

@@ -49,7 +49,7 @@ def test_the_affine_warp_agrees_with_torch(subtests):
             torch.testing.assert_close(grid, expected, rtol=0, atol=1e-5)
 
 
-SUBGROUPS = {
+SUBGROUPS = {  # matrices for square images
     "identity": ([], [[1, 0, 0], [0, 1, 0]]),
     "translation": ([0.3, -0.2], [[1, 0, 0.3], [0, 1, -0.2]]),
     "rotation": (
@@ -58,16 +58,44 @@ SUBGROUPS = {
     ),
     "similarity": ([0.4, -0.3, 0.2, -0.1], [[1.4, 0.3, 0.2], [-0.3, 1.4, -0.1]]),
 }
+OBLONG = [(20, 60), (60, 20), (28, 28), (5, 8), (1, 7)]
 
 
 def test_a_simpler_warp_is_the_affine_warp_with_the_same_matrix(subtests):
     for (name, (params, matrix)), size in itertools.product(SUBGROUPS.items(), SIZES):
         with subtests.test(name, size=size):
             theta = torch.tensor(matrix) - torch.eye(2, 3)
+            ratio = size[0] / size[1]  # a turn of pixels, in units of the half width and height
+            theta *= torch.tensor([[1, ratio, 1], [1 / ratio, 1, 1]])
             torch.testing.assert_close(
                 make_warp(name, size).grid(torch.tensor(params)),
                 make_warp("affine", size).grid(theta.flatten()),
             )
+
+
+def test_rotations_and_similarities_keep_angles_between_pixels(subtests):
+    """With the grid's step from each pixel to the next as columns of J: J'J = s^2 I, in pixels."""
+    poses = {"rotation": [[0.7], [math.pi / 2], [-2.0]], "similarity": [[0.4, -0.3, 0.2, 0.1]]}
+    for size, (name, all_params) in itertools.product(OBLONG[:4], poses.items()):
+        for params in all_params:
+            with subtests.test(name, size=size, params=params):
+                warp = make_warp(name, size).double()
+                side = torch.tensor([size[1], size[0]]) / 2
+                pixel = warp.grid(torch.tensor(params, dtype=torch.float64)) * side
+                steps = [pixel.diff(dim=axis).reshape(-1, 2) for axis in (1, 0)]
+                jacobian = torch.stack([step[0] for step in steps], -1)
+                squared = 1.4**2 + 0.3**2 if name == "similarity" else 1.0
+                expected = squared * torch.eye(2, dtype=torch.float64)
+                torch.testing.assert_close(jacobian.T @ jacobian, expected, rtol=0, atol=1e-5)
+                for step in steps:  # the same everywhere
+                    torch.testing.assert_close(step, step[:1].expand_as(step), rtol=0, atol=1e-5)
+
+
+def test_a_square_turned_by_a_right_angle_is_the_same_square():
+    image = torch.zeros(1, 1, 20, 60)
+    image[..., 6:14, 26:34] = 1
+    turned = make_warp("rotation", (20, 60))(image, torch.full((1, 1), math.pi / 2))
+    torch.testing.assert_close(turned, image, rtol=0, atol=1e-4)
 
 
 def test_turning_the_grid_clockwise_turns_the_picture_counter_clockwise(subtests):
@@ -170,10 +198,11 @@ def test_tps_interpolates_its_control_points(subtests):
     size = (13, 11)
     for n in NS:
         with subtests.test(n=n):
-            centres = control_points(n).numpy()
+            side = np.array([size[1], size[0]]) / 2
+            centres = control_points(n).numpy() * side
             values = normal(n * n, dtype=torch.float64).numpy()
             field = along_x(size, n, values)
-            terms = np.hstack(design(pixels(*size), centres))
+            terms = np.hstack(design(pixels(*size) * side, centres))
             coefficients, *_ = np.linalg.lstsq(terms, field, rcond=None)
             np.testing.assert_allclose(terms @ coefficients, field, atol=1e-9)  # it is a spline
             at_centres = np.hstack(design(centres, centres)) @ coefficients
@@ -185,16 +214,17 @@ def test_tps_interpolates_its_control_points(subtests):
 
 def test_tps_equals_a_spline_solved_another_way(subtests):
     # Wahba (1990, eq. 2.4.24): the kernel's weights lie in the space where they balance 1, x and y.
-    for n, size in itertools.product(NS, SIZES):
+    for n, size in itertools.product(NS, [*SIZES, *OBLONG]):
         with subtests.test(n=n, size=size):
-            centres = control_points(n).numpy()
+            side = np.array([size[1], size[0]]) / 2  # the spline bends least in pixels
+            centres = control_points(n).numpy() * side
             kernel, affine = design(centres, centres)
             q, r = np.linalg.qr(affine, mode="complete")
             within, balanced = q[:, :3], q[:, 3:]
             values = normal(n * n, dtype=torch.float64).numpy()
             w = balanced @ np.linalg.solve(balanced.T @ kernel @ balanced, balanced.T @ values)
             a = np.linalg.solve(r[:3], within.T @ (values - kernel @ w))
-            kernel_at, affine_at = design(pixels(*size), centres)
+            kernel_at, affine_at = design(pixels(*size) * side, centres)
             expected = kernel_at @ w + affine_at @ a
             np.testing.assert_allclose(along_x(size, n, values), expected, atol=1e-10)
 

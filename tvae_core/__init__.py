@@ -3,10 +3,12 @@
 A transformer VAE is a VAE with a different decoder; a bound is a pure function of log-weights; an
 estimator computes the gradient of a bound. The core, from the bottom up:
 
-runtime                                     randomness, devices, files
-data, networks, warps, particles, bounds    the pieces
+checks runtime                              arguments; randomness, devices, files
+data, networks, warps, bounds               the pieces
+posteriors, particles                       what an encoder returns, and draws from it
 models, estimators, evaluation, training    built from these pieces
 ais, diagnostics, gradients                 how far a number, or a gradient, can be trusted
+moved, poses, scores                        where and what: known poses, inferred poses, scores
 plots                                       figures
 
 Three wings use the core, which never imports them:
@@ -16,7 +18,10 @@ explorer       the live figures
 shipped        trained weights and their measurements
 """
 
+import importlib
 from typing import Any
+
+from tvae_core.checks import hold
 
 __version__ = "0.1.0"
 
@@ -28,3 +33,11 @@ def __getattr__(name: str) -> Any:
 
         return load_pretrained
     raise AttributeError(f"module 'tvae_core' has no attribute {name!r}")
+
+
+# Whoever imports a module of the core imports this file before it, and gets it with its checks.
+for _room in (
+    *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
+    *("models", "moved", "plots", "poses", "runtime", "scores", "training", "warps"),
+):
+    hold(importlib.import_module(f"tvae_core.{_room}"))

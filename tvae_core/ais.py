@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.distributions import Normal
 from tqdm.auto import tqdm
 
+from tvae_core.checks import check_known
 from tvae_core.models import VAE
 from tvae_core.posteriors import Ordered
-from tvae_core.runtime import check_known, is_live
+from tvae_core.runtime import is_live
 
 STARTS = ("prior", "q")
 ROWS = 1_000  # latents decoded at once, which bounds the memory
@@ -82,9 +83,6 @@ def ais(
         start: "prior", or "q", which is closer to the posterior but may miss part of it.
         leapfrog: leapfrog steps per proposal, each with one gradient of the decoder.
         rows: latents decoded at once.
-
-    Raises:
-        ValueError: an unknown start, a number below 1, no images, or images of the wrong shape.
     """
     return _annealed(model, x, None, n_distributions, chains, start, leapfrog, rows)[0]
 
@@ -103,9 +101,6 @@ def bdmc(
 
     The gap shows how far off AIS with the same options may be on images like these. It says nothing
     about images that the model would not generate.
-
-    Raises:
-        ValueError: as `ais`, or the number of latents differs from the number of images.
     """
     lower, upper = _annealed(model, x, latents, n_distributions, chains, start, leapfrog, rows)
     return BDMC(lower, upper)
@@ -133,11 +128,6 @@ def _annealed(
 ) -> list[AIS]:
     """The forward bound for each image, and the reverse bound too if latents are given."""
     check_known("start", start, STARTS)
-    if min(n_distributions, chains, leapfrog, len(x)) < 1:
-        raise ValueError(
-            "need at least one of each, got "
-            f"{n_distributions=}, {chains=}, {leapfrog=}, {len(x)} images"
-        )
     if latents is not None and len(latents) != len(x):
         raise ValueError(
             f"each image needs its own latents; got {len(latents)} for {len(x)} images"

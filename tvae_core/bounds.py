@@ -29,11 +29,8 @@ def miwae(log_w: Float[Tensor, "K *B"], m: int) -> Float[Tensor, "*B"]:
     MIWAE(1, k) is the IWAE bound of k draws, MIWAE(m, 1) the ELBO from m draws. In expectation the
     value depends on k alone; a larger m makes it less noisy. Particle i belongs to group i modulo
     m.
-
-    Raises:
-        ValueError: m < 1, or K draws that cannot be divided into m equal groups.
     """
-    if m < 1 or len(log_w) % m:
+    if len(log_w) % m:
         raise ValueError(
             f"MIWAE needs m >= 1 groups of equal size; {len(log_w)} draws do not divide into {m=}"
         )
@@ -44,9 +41,6 @@ def ciwae(log_w: Float[Tensor, "K *B"], beta: float) -> Float[Tensor, "*B"]:
     """beta ELBO + (1 - beta) IWAE from the same draws, in nats (Rainforth et al. 2018).
 
     This beta mixes two bounds; it is not the KL weight of a warm-up.
-
-    Raises:
-        ValueError: beta outside [0, 1], where the mixture need not be a lower bound.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"CIWAE mixes two bounds and needs 0 <= beta <= 1, got {beta=}")

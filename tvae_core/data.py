@@ -9,29 +9,34 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import importlib
 import io
 import json
+import math
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tvae_core.runtime import check_known, seeded, write_atomically
+from tvae_core.checks import check_known
+from tvae_core.runtime import locked, seeded, write_atomically
 
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 NAMES = (*DATASETS, "mini")
+Values = Tensor | NDArray[Any] | Sequence[Any]
 
 RAW_FILES = (
     "train-images-idx3-ubyte",
@@ -41,18 +46,12 @@ RAW_FILES = (
 )
 # SHA-256 of MNIST's extracted files. For the other data sets, torchvision checks the MD5 of the
 # downloaded archives, and we store the SHA-256 of the extracted files to check on later loads.
-MNIST_SHA256 = dict(
-    zip(
-        RAW_FILES,
-        (
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-        strict=True,
-    )
-)
+MNIST_SHA256 = {
+    RAW_FILES[0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    RAW_FILES[1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    RAW_FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    RAW_FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 MINI_SHA256 = "7fb473db1b9fe0c637b9e9bf2d609f63245aeaadeebf7a0fc5ee49f42fdca323"
 MINI_TRAIN = 9_000  # of 10,000; the others are the test set
 
@@ -93,13 +92,10 @@ class Images:
         return digest.hexdigest()
 
 
-def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> Images:
-    """Your own images, (N, 1, H, W) in [0, 1] for any H and W, rounded to 256 gray levels.
-
-    Raises:
-        ValueError: a wrong shape, no images, NaN or infinity, values outside [0, 1] (usually
-            because they are 0..255), or not one label per image.
-    """
+def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> Images:
+    """Images of a tensor, array or list, (N, 1, H, W) in [0, 1], rounded to 256 gray levels."""
+    x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    labels = None if labels is None else torch.as_tensor(labels).long()
     if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
         raise ValueError(
             f"images must have shape (N, 1, H, W) with N, H, W >= 1, got {tuple(x.shape)}; "
@@ -116,27 +112,24 @@ def from_tensor(x: Tensor, labels: Tensor | None = None, name: str = "own") -> I
         )
     if labels is not None and labels.shape != x.shape[:1]:
         raise ValueError(f"{len(x)} images need {len(x)} labels, got shape {tuple(labels.shape)}")
-    return Images((x * 255).round().byte(), None if labels is None else labels.long(), name)
+    return Images((x * 255).round().byte(), labels, name)
 
 
 def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist", "kmnist" (downloaded on first use) or "mini" (bundled).
 
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
-    their SHA-256, and downloads them again if any is damaged or missing. With `fallback="mini"`, a
-    failed download prints a message and loads the bundled digits instead.
-
-    Raises:
-        ValueError: an unknown name or split; the message lists the known ones.
-        OSError: the folder cannot be written, or the download failed; the message says what to do.
+    them, and downloads them again if any is damaged or missing; that needs torchvision. With
+    `fallback="mini"`, a failed download, or a machine without a home directory, prints a message
+    and loads the bundled digits instead of an OSError, which says what to do.
     """
     check_known("data set", name, NAMES)
     check_known("split", split, SPLITS)
     if name == "mini":
         return _load_mini(split)
     try:
-        return _load_torchvision(name, split)
-    except ConnectionError as error:
+        return _load_files(name, split)
+    except (ConnectionError, FileNotFoundError) as error:
         if fallback is None:
             raise
         print(f"{error}\nContinuing with {fallback!r}: 10,000 bundled digits instead of {name!r}.")
@@ -145,7 +138,10 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
 
 def data_folder() -> Path:
     """`TVAE_DATA` if it is set, else a folder in the user's cache."""
-    return Path(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core").expanduser()
+    try:
+        return Path(os.environ.get("TVAE_DATA") or "~/.cache/tvae_core").expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError("there is no home directory; set TVAE_DATA to a folder") from error
 
 
 def _load_mini(split: str) -> Images:
@@ -159,33 +155,54 @@ def _load_mini(split: str) -> Images:
     return Images(pixels, labels, "mini")
 
 
-def _load_torchvision(name: str, split: str) -> Images:
-    datasets = import_torchvision_datasets()
-    root = data_folder()
-    class_name = DATASETS[name]
-    raw = root / class_name / "raw"
-    if not _is_whole(raw, name):
-        _fetch(getattr(datasets, class_name), raw, name)
-    stored = getattr(datasets, class_name)(str(root), train=split == "train", download=False)
-    return Images(stored.data.unsqueeze(1), stored.targets.long(), name)
+def _load_files(name: str, split: str) -> Images:
+    raw = data_folder() / DATASETS[name] / "raw"
+    if _complaint(raw, name):
+        _fetch(raw, name)
+    images, labels = RAW_FILES[:2] if split == "train" else RAW_FILES[2:]
+    return Images(_read_idx(raw / images).unsqueeze(1), _read_idx(raw / labels).long(), name)
 
 
-def _is_whole(raw: Path, name: str) -> bool:
-    """Whether all four extracted files exist and have the expected SHA-256."""
+def _complaint(raw: Path, name: str) -> str:
+    """What is wrong with the first bad file of a data set, or "" if all four can be used."""
+    file = "sha256.json"
     try:
-        expected = (
-            MNIST_SHA256 if name == "mnist" else json.loads((raw / "sha256.json").read_text())
-        )
-        return all(_sha256(raw / file) == expected[file] for file in RAW_FILES)
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
-        return False
+        sums = MNIST_SHA256 if name == "mnist" else None
+        if sums is None and (raw / file).exists():
+            kept = json.loads((raw / file).read_text())
+            sums = {name: kept[name] for name in RAW_FILES}
+        counts = []
+        for file in RAW_FILES:
+            counts.append(len(_read_idx(raw / file)))
+            if sums is not None and _sha256(raw / file) != sums[file]:
+                return f"{file} is another file, or damaged (its SHA-256 differs)"
+            if "labels" in file and counts[-1] != counts[-2]:
+                return f"{file} has {counts[-1]:,} labels for {counts[-2]:,} images"
+    except (FileNotFoundError, NotADirectoryError):
+        packed = raw / f"{file}.gz"
+        return f"{file} is missing" + f"; unpack {packed.name} with gunzip" * packed.exists()
+    except (KeyError, TypeError, ValueError) as error:
+        return f"{file} is damaged ({error})"
+    return ""
+
+
+def _read_idx(path: Path) -> UInt8[Tensor, "N *S"]:
+    """A file in MNIST's format: 0, 0, 8 for bytes, the number of axes, their lengths, the bytes."""
+    content, axes = path.read_bytes(), 3 if "idx3" in path.name else 1
+    start = 4 * (1 + axes)
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    if content[:4] != bytes([0, 0, 8, axes]):
+        raise ValueError("still packed: gunzip it" if content[:2] == b"\x1f\x8b" else "no idx file")
+    if len(content) != start + math.prod(shape):
+        raise ValueError(f"{len(content):,} bytes instead of {start + math.prod(shape):,}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _fetch(dataset: Any, raw: Path, name: str) -> None:
+def _fetch(raw: Path, name: str) -> None:
     """Download into a temporary folder on the same disk, verify, and move each file into place.
 
     Of several processes only one downloads; the others wait for its lock and then find the files.
@@ -194,13 +211,13 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
     with contextlib.ExitStack() as stack:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(filelock.FileLock(root / f".{name}.lock"))
-            if _is_whole(raw, name):
+            stack.enter_context(locked(root / f".{name}.lock"))
+            complaint = _complaint(raw, name)
+            if not complaint:
                 return
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
             stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-            probe = temporary / "probe"
-            probe.write_bytes(b"x")
+            (temporary / "probe").write_bytes(b"x")
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -208,16 +225,19 @@ def _fetch(dataset: Any, raw: Path, name: str) -> None:
                 "set TVAE_DATA to a folder you can write to, with 150 MB free",
             ) from error
         try:
+            dataset = getattr(import_torchvision_datasets(), DATASETS[name])
             dataset(str(temporary), download=True)
         # torchvision raises RuntimeError, urllib OSError or (for a broken response) HTTPException.
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
+        except (OSError, RuntimeError, http.client.HTTPException, ImportError) as error:
             if getattr(error, "errno", None) == 28:  # ENOSPC
                 raise OSError(
                     28, f"no space left in {root}; free 150 MB or set TVAE_DATA to another folder"
                 ) from error
+            lacking = isinstance(error, ImportError)
+            cure = "Run: pip install torchvision" if lacking else "Check the network"
             raise ConnectionError(
                 f"could not download {name!r} ({str(error).strip() or type(error).__name__}). "
-                f"Check the network, or put its four extracted files into {raw}, "
+                f"{cure}; or put its four extracted files into {raw}, where now {complaint}; "
                 "or use load('mini', ...), which needs no network."
             ) from error
         fetched = temporary / raw.relative_to(root)
@@ -241,9 +261,6 @@ def import_torchvision_datasets() -> Any:
     With that mismatch, `import torchvision` fails because two C++ operators are missing. No data
     set uses them, and defining their schemas is enough for the import to succeed.
     """
-    import importlib
-    import sys
-
     try:
         return importlib.import_module("torchvision.datasets")
     except RuntimeError as error:
@@ -279,9 +296,6 @@ class Batches:
     visit, or "fixed" for images from `binarize_fixed`, which are used as they are. With a `stack`
     of S, each batch is (S, B, 1, H, W): S batches, each with its own order and pixel draws. All
     randomness comes from torch's global generators.
-
-    Raises:
-        ValueError: an unknown binarization, or batch_size < 1.
     """
 
     images: Images
@@ -291,8 +305,6 @@ class Batches:
 
     def __post_init__(self) -> None:
         check_known("binarization", self.binarization, BINARIZATIONS)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)

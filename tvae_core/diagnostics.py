@@ -6,7 +6,7 @@ Like `evaluation`, this does not depend on how the model was trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,9 +58,6 @@ def nll_curve(
 
     Memory holds the log-weights of a few images at a time, 8 bytes per draw, and `rows` latents to
     decode, whatever the number of draws or images.
-
-    Raises:
-        ValueError: ks that are below 1 or not increasing.
     """
     _check(ks)
     parts = []
@@ -73,11 +70,7 @@ def nll_curve(
 
 
 def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
-    """The same from given log-weights, n >= ks[-1] draws for each image.
-
-    Raises:
-        ValueError: ks that are below 1 or not increasing, or too few draws.
-    """
+    """The same from given log-weights, n >= ks[-1] draws for each image."""
     _check(ks)
     if len(log_w) < ks[-1]:
         raise ValueError(f"need at least ks[-1] = {ks[-1]} draws, got {len(log_w)}")
@@ -170,7 +163,7 @@ class Mixture:
     too high in expectation, never too low.
     """
 
-    def __init__(self, model: VAE, encoders: Sequence[nn.Module]) -> None:
+    def __init__(self, model: VAE, encoders: Sequence[Callable[[Tensor], Any]]) -> None:
         self.model, self.encoders = model, encoders
 
     def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> list[Normal | Ordered]:

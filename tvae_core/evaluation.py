@@ -93,11 +93,7 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
 
 @torch.inference_mode()
 def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
-    """How much the model uses each latent on these images.
-
-    Raises:
-        ValueError: fewer than two images, over which there is no variance.
-    """
+    """How much the model uses each latent on these images."""
     if len(images) < 2:
         raise ValueError(f"the variance over images needs at least 2 images, got {len(images)}")
     posteriors = [model.posterior(x) for x in images.x.split(rows)]
@@ -127,12 +123,9 @@ def nll(
         rows: (image, draw) pairs decoded at once.
         accelerate: returns a faster version of the function that computes a chunk's log-weights,
             with the same results up to rounding: see `tvae_core.experiments.acceleration`.
-
-    Raises:
-        ValueError: n_samples < 1, or ks that are not increasing between 1 and K.
     """
     stops = [*ks, *([n_samples] if not ks or ks[-1] != n_samples else [])]
-    if n_samples < 1 or any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
+    if any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
         raise ValueError(f"need 1 <= ks, increasing, <= n_samples; got {ks=}, {n_samples=}")
     per_chunk = min(n_samples, max(1, rows // 4))
     per_batch = max(1, rows // per_chunk)

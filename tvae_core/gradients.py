@@ -45,12 +45,7 @@ def gradient_snr(
     The gradient is that of the batch mean, and repeats differ only in their draws from q. Means and
     variances are updated online, so memory does not grow with `repeats`. Noise falls with the size
     of the batch: compare only values for equal batches.
-
-    Raises:
-        ValueError: fewer than two repeats, over which there is no variance.
     """
-    if repeats < 2:
-        raise ValueError(f"the variance of gradients needs at least 2 repeats, got {repeats}")
     parameters = list(model.parameters())
     size = sum(parameter.numel() for parameter in parameters)
     mean, spread = torch.zeros(2, size, dtype=torch.float64)  # on the CPU: some GPUs lack float64

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from tvae_core.checks import check, check_known, checked
 from tvae_core.networks import PixelBernoulli, mlp, near_zero_linear
 from tvae_core.particles import Particles
 from tvae_core.posteriors import Ordered
-from tvae_core.runtime import check_known
 from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp, sample
 
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
@@ -190,9 +190,6 @@ class WarpedDecoder(nn.Module):
     early warps are close to the identity. `resample` says whether the warp interpolates the pixels'
     probabilities or their logits. Outside the frame, `padding` "zeros" gives empty background,
     p = 0 (the study's choice, with "probs"), and "border" repeats the edge pixels.
-
-    Raises:
-        ValueError: an unknown `padding` or `resample`; the message lists the known ones.
     """
 
     def __init__(
@@ -271,8 +268,7 @@ class VAE(nn.Module):
 
         The encoder runs once per image for any k, or not at all if `posterior` is given.
         """
-        if k < 1:
-            raise ValueError(f"k, the number of draws per image, must be at least 1, got {k}")
+        check("k", k, int)
         q = self.posterior(x) if posterior is None else posterior
         latents = q.rsample((k,))
         return Particles(
@@ -296,6 +292,7 @@ class VAE(nn.Module):
         """The sampling grid of u. Raises TypeError if there is no warp."""
         return self.decoder.grid(latents)
 
+    @checked
     def sample_latents(self, n: int) -> Float[Tensor, "n D"]:
         """n draws from the prior."""
         return self.prior.sample((n, self.dim_z + self.dim_u))
@@ -331,9 +328,6 @@ def build(
     `encoder_hidden` are the encoder's hidden layers, by default `hidden`. With a `look` other than
     "once" the encoder is a `SecondLook`, and `refine` is its option. `warped` are options of
     `WarpedDecoder`; the defaults are the study's.
-
-    Raises:
-        ValueError: an unknown name (the known ones are listed); u without a warp, or vice versa.
     """
     check_known("model", name, MODELS)
     check_known("look", look, LOOKS)

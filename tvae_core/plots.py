@@ -60,8 +60,8 @@ def _array(x: Tensor) -> NDArray[Any]:
     return np.asarray(x.detach().cpu())
 
 
-def image(ax: Axes, x: Float[Tensor, "1 H W"], title: str = "") -> Axes:
-    """One image in a frame, with 0 as white and 1 as black."""
+def image(ax: Axes, x: Tensor, title: str = "") -> Axes:
+    """One image, (1, H, W) or (H, W), in a frame, with 0 as white and 1 as black."""
     ax.imshow(_array(x.float().reshape(x.shape[-2:])), cmap=INK, vmin=0, vmax=1)
     return _bare(ax, title)
 
@@ -164,7 +164,9 @@ def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str,
     return ax
 
 
-def nll_against_k(ax: Axes, ks: Sequence[int], nll_at: Sequence[float], label: str = "") -> Axes:
+def nll_against_k(
+    ax: Axes, ks: Sequence[int], nll_at: Sequence[float] | Tensor, label: str = ""
+) -> Axes:
     """The estimated NLL against the number of importance samples."""
     ax.semilogx([int(k) for k in ks], [float(nll) for nll in nll_at], label=label)
     ax.set_xlabel("importance samples K")

@@ -90,10 +90,8 @@ def table(
 
     Raises:
         TypeError: a model without a warp.
-        ValueError: no draws, or images of another size than the model's.
+        ValueError: images of another size than the model's.
     """
-    if draws < 1:
-        raise ValueError(f"a pose needs at least one draw from q, got draws={draws}")
     origin = mean_map(model, images if reference is None else reference)
     parts = []
     for x in images.x.split(max(1, ROWS // draws)):

@@ -10,34 +10,34 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
+
+from tvae_core.checks import check_known
 
 # Display names of decoders and objectives, and the thresholds above which a latent is active or
 # informative. The explorer's JavaScript gets the same ones.
 NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
 
 
-def check_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raise a ValueError that lists the known names, unless `name` is one of them."""
-    if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with torch's generators (CPU and CUDA) seeded, then restore them.
+    """Run a block with torch's generators (CPU, CUDA, MPS) seeded, then restore them.
 
     Draws inside the block depend only on `seed`; draws after it are as if it had not run.
     """
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        before = rng_state()  # for MPS, which fork_rng leaves out
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            set_rng_state(before)
 
 
 def rng_state() -> dict[str, torch.Tensor]:
@@ -60,11 +60,7 @@ def set_rng_state(state: dict[str, torch.Tensor]) -> None:
 
 
 def pick_device() -> torch.device:
-    """The device named by `TVAE_DEVICE`, else the first available of CUDA, Apple's MPS and the CPU.
-
-    Raises:
-        ValueError: `TVAE_DEVICE` names a device that is unknown, or that this machine lacks.
-    """
+    """The device that `TVAE_DEVICE` names, else the first found: CUDA, Apple's MPS or the CPU."""
     found = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -89,14 +85,29 @@ def is_live() -> bool:
     return "google.colab" in sys.modules or (watched if in_kernel else sys.stderr.isatty())
 
 
+SILENCE = 5.0  # seconds of waiting for another process before a line says so
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Run a block while no other process is in a block with the same lock file."""
+    lock = filelock.FileLock(path)
+    with contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=SILENCE)
+    if not lock.is_locked:
+        print(f"waiting for a process that does the same work and holds {path}; lsof names it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
     What killed processes left of earlier writes to `path` is deleted.
-
-    Raises:
-        OSError: the folder cannot be written; the message names it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

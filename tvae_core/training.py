@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import time
 import zipfile
@@ -110,10 +111,6 @@ def fit(
     `accelerate` returns a faster version of the loop body with the same results up to rounding: see
     `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
     stacked batches; its rows hold lists of S values.
-
-    Raises:
-        NonFiniteLossError: the loss is not finite; the message names the epoch, batch and terms.
-        ValueError: a checkpoint that is damaged, or from a run with other settings.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)
@@ -243,6 +240,7 @@ def _described(value: Any, depth: int = 4) -> str:
     """
     if isinstance(value, str | Number):
         return str(value)
+    value = inspect.unwrap(value) if callable(value) else value
     parts = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
     if isinstance(value, functools.partial):
         parts = [value.func, *value.args, *value.keywords.values()]

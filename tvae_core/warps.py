@@ -2,7 +2,8 @@
 
 All coordinates follow `torch.nn.functional.grid_sample(align_corners=False)`: (x, y) with x to the
 right and y downwards, where -1 and 1 are the *outer edges* of the border pixels, so that pixel j
-of W has its centre at (2 j + 1) / W - 1.
+of W has its centre at (2 j + 1) / W - 1. Shifts, affine matrices and control points are in these
+units too. Angles and a spline's distances are those between pixels, whatever the image's shape.
 
 For each pixel of the output, a grid gives **the point of the input to look at** (backward warping,
 Jaderberg et al. 2015, section 3). The picture therefore moves opposite to the grid: looking one
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tvae_core.runtime import check_known
+from tvae_core.checks import check_known, checked
 
 Size = tuple[int, int]
 PADDINGS = ("zeros", "border", "reflection")
@@ -49,10 +50,13 @@ def translation_basis(size: Size) -> Float[Tensor, "2 H W 2"]:
 def similarity_basis(size: Size) -> Float[Tensor, "4 H W 2"]:
     """theta = (a, b, t_x, t_y): (x, y) -> (x + a x - b y + t_x, y + b x + a y + t_y).
 
-    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi).
+    Rotation by phi and scaling by s correspond to a = s cos(phi) - 1, b = s sin(phi). To turn
+    pixels, b y is multiplied by H / W, and b x by W / H.
     """
+    height, width = size
     x, y = pixel_centres(size).unbind(-1)
-    scale, turn = torch.stack([x, y], -1), torch.stack([-y, x], -1)
+    scale = torch.stack([x, y], -1)
+    turn = torch.stack([-y * (height / width), x * (width / height)], -1)
     return torch.cat([torch.stack([scale, turn]), translation_basis(size)])
 
 
@@ -81,18 +85,17 @@ def tps_basis(size: Size, n: int = 3) -> Float[Tensor, "2*n*n H W 2"]:
 
     The spline through given displacements d solves [[K, P], [P', 0]] (w, a) = (d, 0) with
     K = U(control points), P = (1, x, y) (Bookstein 1989, eq. 3). The solution is linear in d, so
-    it is computed once, here, and every later warp is a matrix product.
-
-    Raises:
-        ValueError: n < 2, which leaves the affine part undetermined.
+    it is computed once, here, and every later warp is a matrix product. The distances in U are
+    those in pixels, up to a factor, on which the spline does not depend.
     """
     if n < 2:
         raise ValueError(f"a thin-plate spline needs at least 2 x 2 control points, got n={n}")
     centres = control_points(n)
+    sides = torch.tensor([size[1], size[0]], dtype=torch.float64) / max(size)
 
     def rows(points: Tensor) -> Tensor:
         ones = torch.ones_like(points[..., :1])
-        return torch.cat([tps_kernel(points, centres), ones, points], -1)
+        return torch.cat([tps_kernel(points * sides, centres * sides), ones, points], -1)
 
     system = rows(centres)
     polynomial = system[:, -3:]
@@ -162,14 +165,12 @@ class Warp(nn.Module):
             # Constants of the architecture, so they do not belong in state_dict.
             self.register_buffer(name, tensor.to(torch.get_default_dtype()), persistent=False)
 
+    @checked
     def grid(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S H W 2"]:
-        """The point of the input that each output pixel looks at.
-
-        Raises:
-            ValueError: the last axis of `params` is not `n_params` long.
-        """
+        """The point of the input that each output pixel looks at."""
         return self.identity + self._field(self.theta(params), self.basis)
 
+    @checked
     def inverse_grid(
         self, params: Float[Tensor, "*S P"], refine: int = 0
     ) -> Float[Tensor, "*S H W 2"]:
@@ -180,9 +181,6 @@ class Warp(nn.Module):
         that is exact. For a spline the bend is taken at c instead, and each step of `refine` takes
         it at the p found so far, a fixed-point iteration that converges for small bends. Where A is
         almost singular, its determinant is kept away from 0 and the result is not an inverse.
-
-        Raises:
-            ValueError: as `grid`.
         """
         theta = self.theta(params)
         (a, b, t_x), (c, d, t_y) = (
@@ -208,7 +206,7 @@ class Warp(nn.Module):
         return grid
 
     def theta(self, params: Float[Tensor, "*S P"]) -> Float[Tensor, "*S T"]:
-        """The coefficients of the fields. Raises ValueError as `grid`."""
+        """The coefficients of the fields."""
         if params.shape[-1] != self.n_params:
             raise ValueError(
                 f"this warp takes {self.n_params} parameters on the last axis, "
@@ -221,6 +219,7 @@ class Warp(nn.Module):
     ) -> Float[Tensor, "*S H W 2"]:
         return (theta @ basis.flatten(1)).unflatten(-1, (*self.size, 2))
 
+    @checked
     def forward(
         self,
         images: Float[Tensor, "*S C H W"],
@@ -257,9 +256,6 @@ def make_warp(name: str, size: Size, **options: int) -> Warp:
 
     Numbers of parameters: identity 0; translation 2 (t_x, t_y); rotation 1 (the grid's angle in
     radians, clockwise on the screen); similarity 4; affine 6; tps 2 n^2.
-
-    Raises:
-        ValueError: an unknown name; the message lists the known ones.
     """
     check_known("warp", name, WARPS)
     return WARPS[name](size, **options)

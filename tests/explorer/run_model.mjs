@@ -32,7 +32,7 @@ const local = {
   encodedParticle: (model, x, noise) => m.particle(model, x, m.encode(model, x), noise),
   boundOf: (logW, k) => m.bound(Float64Array.from(logW), k),
   someNormals: (seed, n) => m.normals(m.uniforms(seed), n),
-  fields: (warp, n, points) => m.WARPS[warp](n).fieldsAt(points),
+  fields: (warp, size, n, points) => m.WARPS[warp](size, n).fieldsAt(points),
 };
 
 const read = (value) =>

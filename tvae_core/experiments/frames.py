@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
+from tvae_core.checks import check_known
 from tvae_core.experiments.archive import key_of
 from tvae_core.experiments.records import ESTIMATES, RunRecord
-from tvae_core.runtime import check_known
 
 Columns = Mapping[str, list[Any]]
 

@@ -418,8 +418,15 @@ def _weights_hash(model: VAE) -> str:
 def columns(record: dict[str, Any]) -> dict[str, Tensor]:
     """The fields of a record's parts, joined along the images (the last axis); None becomes NaN.
 
-    Only for kinds measured in blocks of images: the parts of "snr" and "start" cannot be joined.
+    Raises:
+        ValueError: the kind is not measured in blocks of images, so there is nothing to join.
     """
+    kinds = [name for name, kind in KINDS.items() if kind.parts is image_blocks]
+    if record["kind"] not in kinds:
+        raise ValueError(
+            f"a record of {record['kind']!r} has no columns of images, as those of "
+            f'{", ".join(kinds)} have; read its "parts"'
+        )
 
     def filled(value: Any) -> Any:
         if isinstance(value, list):

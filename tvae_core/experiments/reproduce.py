@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -189,7 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         profile = dataclasses.replace(profile, epochs=dict.fromkeys(profile.epochs, chosen.epochs))
     train, test = runner.load_data(profile)
     side_by_side = train.pixels.is_cuda
-    jobs = {name: Job(name, RUNS[name], profile, train) for name in chosen.names}
+    trained_on = runner.describe(train)
+    jobs = {name: Job(name, RUNS[name], profile, train, trained_on) for name in chosen.names}
     rank, size = worker()
     plan = tasks(chosen.names, chosen.seeds, side_by_side)
     mine = share(plan, rank, size, profile)
@@ -205,9 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         first = chosen.seeds[0] in task.seeds
         return [test, whole] if first and len(test) < len(whole) else [test]
 
+    @functools.cache
+    def tested_on(binarization: str, n: int) -> dict[str, Any]:
+        """What a record says of the n test images; binarizing and hashing them takes seconds."""
+        config = next(c for c in RUNS.values() if c.binarization == binarization)
+        return runner.describe(runner.as_seen(config, test if n == len(test) else whole))
+
     def finished(task: Task) -> bool:
-        paths = (jobs[task.name].record_path(s, x) for s in task.seeds for x in tests(task))
-        return all(path.exists() for path in paths)
+        job = jobs[task.name]
+        files = [job.record_name(tested_on(job.config.binarization, len(x))) for x in tests(task)]
+        return all((job.folder(s) / file).exists() for s in task.seeds for file in files)
 
     todo = [task for task in mine if not finished(task)]
     at_once = {task.name: len(task.seeds) for task in todo}

@@ -16,11 +16,12 @@ import safetensors
 import safetensors.torch
 
 from tvae_core import models
+from tvae_core.checks import check_known
 from tvae_core.experiments import archive, frames, study
 from tvae_core.experiments.configs import RunName
 from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.models import VAE
-from tvae_core.runtime import NAMES, check_known, pick_device
+from tvae_core.runtime import NAMES, pick_device
 
 MODEL_OPTIONS = ("pose_std", "resample", "padding", "look", "refine")
 

@@ -14,13 +14,13 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import filelock
 import safetensors.torch
 import torch
 
 from tvae_core import data, evaluation, models, training
+from tvae_core.checks import check_known, checked
 from tvae_core.data import Images
 from tvae_core.experiments import stacking
 from tvae_core.experiments.acceleration import (
@@ -34,7 +34,7 @@ from tvae_core.experiments.fingerprint import digest, digits, in_double_precisio
 from tvae_core.experiments.records import Machine, RunRecord, load_record, versions
 from tvae_core.experiments.results import Run, build, load_pretrained, load_weights
 from tvae_core.models import VAE
-from tvae_core.runtime import check_known, pick_device, seeded, write_atomically
+from tvae_core.runtime import locked, pick_device, seeded, write_atomically
 
 
 def current_profile() -> Profile:
@@ -52,6 +52,7 @@ def current_profile() -> Profile:
     return PROFILES[name]
 
 
+@checked
 def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     """Training and test images of a profile, on the device of `pick_device`; prints a summary.
 
@@ -73,11 +74,13 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
     return train, test
 
 
+@checked
 def spread(images: Images, n: int) -> Images:
-    """n images, evenly spaced because MNIST's test set has an easier and a harder half."""
+    """n images, evenly spaced because the two halves of MNIST's test set differ."""
     return images[:: max(1, len(images) // n)][:n]
 
 
+@checked
 def hold_out(images: Images, n: int) -> tuple[Images, Images]:
     """Split images into those to train on and n evenly spaced ones to test on."""
     step = max(2, len(images) // n)
@@ -86,6 +89,7 @@ def hold_out(images: Images, n: int) -> tuple[Images, Images]:
     return images[~held], images[held]
 
 
+@checked
 def run(
     name: str,
     train: Images,
@@ -115,6 +119,7 @@ def run(
     return one
 
 
+@checked
 def run_seeds(
     name: str,
     train: Images,
@@ -140,7 +145,7 @@ def run_seeds(
     with contextlib.ExitStack() as stack:
         for folder in sorted(folders.values()):  # sorted, so that two calls cannot deadlock
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(filelock.FileLock(folder / "lock"))
+            stack.enter_context(locked(folder / "lock"))
         new = [seed for seed, folder in folders.items() if not (folder / TRAINING).exists()]
         for group in [new] if side_by_side and new else [[seed] for seed in new]:
             job.train(group)
@@ -206,6 +211,7 @@ def as_seen(config: Config, test: Images) -> Images:
     return test if config.binarization == "none" else data.binarize_fixed(test)
 
 
+@checked
 def evaluate_model(model: VAE, test: Images, nll_samples: int) -> dict[str, Any]:
     """The fields of a record that are measured on test images."""
     terms = evaluation.elbo_terms(model, test)
@@ -258,13 +264,21 @@ def fingerprint(config: Config) -> str:
 TRAINING = "training.json"  # written last, so it marks a run as trained
 
 
-class Job(NamedTuple):
-    """One of `RUNS` on given training images; its seeds differ only in their random numbers."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One of `RUNS` on given training images; its seeds differ only in their random numbers.
+
+    `trained_on` describes the images, which is computed once here: hashing MNIST takes a while.
+    """
 
     name: str
     config: Config
     profile: Profile
     images: Images
+    trained_on: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.trained_on.update(self.trained_on or describe(self.images))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -273,13 +287,16 @@ class Job(NamedTuple):
         return {**self.config.settings(), "size": list(self.images.size), "epochs": epochs}
 
     def folder(self, seed: int) -> Path:
-        key = _hash(self.settings, describe(self.images), seed)
+        key = _hash(self.settings, self.trained_on, seed)
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
     def record_path(self, seed: int, test: Images) -> Path:
         """The path of the record of this run on these test images, whether or not it exists."""
-        key = _hash(describe(as_seen(self.config, test)), self.profile.nll_samples)
-        return self.folder(seed) / f"record-{key}.json"
+        return self.folder(seed) / self.record_name(describe(as_seen(self.config, test)))
+
+    def record_name(self, tested_on: dict[str, Any]) -> str:
+        """The file of the record of this run on test images, as it sees them, in its folder."""
+        return f"record-{_hash(tested_on, self.profile.nll_samples)}.json"
 
     def train(self, seeds: Sequence[int]) -> None:
         """Train one model per seed, side by side if there are several, and store the weights."""
@@ -298,7 +315,7 @@ class Job(NamedTuple):
                 "seed": seed,
                 "profile": self.profile.name,
                 "config": self.settings,
-                "data": {"train": describe(self.images)},
+                "data": {"train": self.trained_on},
                 "fingerprint": behaviour,
                 "versions": versions(),
                 "machine": dataclasses.asdict(machine),
@@ -315,12 +332,14 @@ class Job(NamedTuple):
     def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:
         """A trained model and its record on these test images, measured if there is none yet."""
         folder, samples = self.folder(seed), self.profile.nll_samples
-        path = self.record_path(seed, test)
+        seen = as_seen(self.config, test)
+        tested_on = describe(seen)
+        path = folder / self.record_name(tested_on)
         if path.exists():
             record = load_record(path)
             model = load_weights(folder / "weights.safetensors", record.config)
         else:
-            kept, seen = _load_training(folder / TRAINING), as_seen(self.config, test)
+            kept = _load_training(folder / TRAINING)
             model = load_weights(folder / "weights.safetensors", kept["config"])
             model = model.to(test.pixels.device)
             start = time.perf_counter()
@@ -328,7 +347,7 @@ class Job(NamedTuple):
                 measured = evaluate_model(model, seen, samples)
             seconds = {**kept["seconds"], "evaluate": time.perf_counter() - start}
             config = {**kept["config"], "nll_samples": samples}
-            images = {**kept["data"], "test": describe(seen)}
+            images = {**kept["data"], "test": tested_on}
             kept |= {"seconds": seconds, "config": config, "data": images}
             record = RunRecord.of({**kept, **measured})
             record.save(path)

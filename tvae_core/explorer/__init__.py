@@ -25,10 +25,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tvae_core import data
+from tvae_core.checks import check_known, checked
 from tvae_core.data import Images
 from tvae_core.explorer import export
 from tvae_core.models import VAE
-from tvae_core.runtime import check_known, is_live
+from tvae_core.runtime import is_live
 
 
 class Explorer(anywidget.AnyWidget):
@@ -59,6 +60,7 @@ class Explorer(anywidget.AnyWidget):
         return value
 
 
+@checked
 def explorer(
     model: VAE,
     images: Images | None = None,

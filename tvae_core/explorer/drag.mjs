@@ -6,13 +6,14 @@ import { controlPoints } from "./warps.mjs";
  *
  * The handles of a spline are its control points. The handles of the affine grid are its centre,
  * which moves the grid; the middles of its edges, which stretch and shear it about the centre; and
- * its corners, which turn and scale it. Either way, the dragged handle ends up at (x, y).
+ * its corners, which turn and scale it in the picture. Either way, the dragged handle ends up at
+ * (x, y).
  */
-export function dragged(warpName, theta, handle, [x, y]) {
+export function dragged({ warp, size: [height, width] }, theta, handle, [x, y]) {
   const points = controlPoints(3);
   const [cx, cy] = [points[2 * handle], points[2 * handle + 1]];
   const after = Float64Array.from(theta);
-  if (warpName === "tps") {
+  if (warp === "tps") {
     after[handle] = x - cx;
     after[9 + handle] = y - cy;
     return after;
@@ -32,12 +33,14 @@ export function dragged(warpName, theta, handle, [x, y]) {
     A[1][column] = dy / (cx + cy);
   } else {
     const [vx, vy] = [A[0][0] * cx + A[0][1] * cy, A[1][0] * cx + A[1][1] * cy];
-    const squared = vx * vx + vy * vy || 1e-12;
-    const [scale, turn] = [(dx * vx + dy * vy) / squared, (dy * vx - dx * vy) / squared];
+    const ratio = height / width; // angles are those between pixels
+    const squared = vx * vx + ratio * ratio * vy * vy || 1e-12;
+    const scale = (dx * vx + ratio * ratio * dy * vy) / squared;
+    const turn = (ratio * (dy * vx - dx * vy)) / squared;
     for (const column of [0, 1]) {
       const [top, bottom] = [A[0][column], A[1][column]];
-      A[0][column] = scale * top - turn * bottom;
-      A[1][column] = turn * top + scale * bottom;
+      A[0][column] = scale * top - turn * ratio * bottom;
+      A[1][column] = (turn / ratio) * top + scale * bottom;
     }
   }
   [after[0], after[1], after[3], after[4]] = [A[0][0] - 1, A[0][1], A[1][0], A[1][1] - 1];

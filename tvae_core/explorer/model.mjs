@@ -26,7 +26,7 @@ export function buildModel(config, weights) {
     throw new Error(`the layers need ${at} weights, got ${weights.length}`);
   }
   const identity = pixelCentres(config.size);
-  const warp = config.warp ? WARPS[config.warp](config.points) : null;
+  const warp = config.warp ? WARPS[config.warp](config.size, config.points) : null;
   return {
     ...config,
     encoderBody: parts.encoder_body,

@@ -61,7 +61,7 @@ function stage(scene, likelyOnly) {
       return scene.change("latents"); // redraw: the extent may change now
     }
     held ??= scene.u.slice();
-    const theta = dragged(model.warp, thetaOf(model, held), handle, target);
+    const theta = dragged(model, thetaOf(model, held), handle, target);
     scene.setU((likelyOnly() ? likelyU : uOf)(model, theta, held));
   };
   const hasHandles = ["affine", "tps"].includes(model.warp) && (straight || model.points === 3);

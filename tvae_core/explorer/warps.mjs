@@ -50,40 +50,49 @@ const alongEachAxis = (scalars) => [
 ];
 
 const TRANSLATION = alongEachAxis([() => 1]);
-const SIMILARITY = [(x, y) => [x, y], (x, y) => [-y, x], ...TRANSLATION];
+// A turn is one of pixels, so it depends on the shape of the image.
+const similarity = ([height, width]) => [
+  (x, y) => [x, y],
+  (x, y) => [(-y * height) / width, (x * width) / height],
+  ...TRANSLATION,
+];
 const AFFINE = alongEachAxis([(x) => x, (x, y) => y, () => 1]);
 
 /**
- * The warps by name. fieldsAt(points) returns a warp's displacement fields at any points.
+ * The warps by name, functions of the image's size and, for a spline, of n (n x n control points).
+ * fieldsAt(points) returns a warp's displacement fields at any points.
  * coefficients(theta) returns the coefficients of the fields, where they differ from theta.
  */
 export const WARPS = {
   translation: () => ({ fieldsAt: (points) => fieldsOf(TRANSLATION, points) }),
-  rotation: () => ({
-    fieldsAt: (points) => fieldsOf(SIMILARITY.slice(0, 2), points),
+  rotation: (size) => ({
+    fieldsAt: (points) => fieldsOf(similarity(size).slice(0, 2), points),
     coefficients: ([angle]) => [Math.cos(angle) - 1, Math.sin(angle)],
   }),
-  similarity: () => ({ fieldsAt: (points) => fieldsOf(SIMILARITY, points) }),
+  similarity: (size) => ({ fieldsAt: (points) => fieldsOf(similarity(size), points) }),
   affine: () => ({ fieldsAt: (points) => fieldsOf(AFFINE, points) }),
-  tps: (n) => ({ fieldsAt: (points) => splineFields(points, n) }),
+  tps: (size, n) => ({ fieldsAt: (points) => splineFields(points, size, n) }),
 };
 
-/** U(r) = r^2 log r^2 from a point to every centre, then 1, x, y. */
-function splineTerms(x, y, centres) {
+/** U(r) = r^2 log r^2 from a point to every centre, in the picture's proportions; then 1, x, y. */
+function splineTerms(x, y, centres, [height, width]) {
   const terms = [];
+  const side = Math.max(height, width);
   for (let i = 0; i < centres.length; i += 2) {
-    const squared = (x - centres[i]) ** 2 + (y - centres[i + 1]) ** 2;
+    const [dx, dy] = [(x - centres[i]) * (width / side), (y - centres[i + 1]) * (height / side)];
+    const squared = dx ** 2 + dy ** 2;
     terms.push(squared ? squared * Math.log(squared) : 0);
   }
   return [...terms, 1, x, y];
 }
 
 /** The fields of the thin-plate spline with n x n control points (Bookstein 1989). */
-function splineFields(points, n) {
+function splineFields(points, size, n) {
   const centres = controlPoints(n);
   const m = n * n;
+  const termsAt = (x, y) => splineTerms(x, y, centres, size);
   const system = [];
-  for (let i = 0; i < m; i++) system.push(splineTerms(centres[2 * i], centres[2 * i + 1], centres));
+  for (let i = 0; i < m; i++) system.push(termsAt(centres[2 * i], centres[2 * i + 1]));
   for (let p = 0; p < 3; p++) {
     system.push([...system.slice(0, m).map((row) => row[m + p]), 0, 0, 0]);
   }
@@ -94,7 +103,7 @@ function splineFields(points, n) {
     Array.from({ length: m }, (_, i) => unit(i)),
   );
   const influence = (spline) => (x, y) =>
-    splineTerms(x, y, centres).reduce((sum, term, i) => sum + term * spline[i], 0);
+    termsAt(x, y).reduce((sum, term, i) => sum + term * spline[i], 0);
   return fieldsOf(alongEachAxis(splines.map(influence)), points);
 }
 

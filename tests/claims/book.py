@@ -1,0 +1,227 @@
+"""What the README and the pages of book/ say of results, but for the page of results."""
+
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import torch
+from tables import base, validation
+
+from tvae_core import data, diagnostics, plots, warps
+from tvae_core.evaluation import ACTIVE
+from tvae_core.experiments import PROFILES, measure, results
+from tvae_core.experiments.configs import RUNS
+from tvae_core.experiments.reproduce import _parse
+
+from .page import Page, word
+from .sources import FIVE, by_ais, in_reader, mean
+
+
+def exhibits() -> str:
+    return word(len(re.findall(r"(?m)^## \d+\. ", Page("10_pitfalls").text)))
+
+
+def readme(page: Page) -> None:
+    page.says(f"{exhibits()} mistakes that train and print, and the laws that catch them")
+    page.leaves("by two other estimates", "Executed chapters lead from", "five draws.")
+    gains = {(m, o): mean(f"{m}-{o}") - mean(f"{m}-{o}-modern") for m, o in FIVE}
+    (epochs,) = {results.record_of(f"plain-iwae5{r}").config["epochs"] for r in ("", "-modern")}
+    warped = [(m, o) for m, o in FIVE if m != "plain"]
+    page.says(
+        f"Trained better for the same {epochs} epochs, the same networks gain several nats, and "
+        "the plain one gains most: near convergence nothing is left of the warp's lead.",
+        min(gains.values()) > 3.5,
+        all(gains["plain", o] > gains[m, o] for m, o in warped),
+        all(mean(f"{m}-{o}-long") > mean(f"plain-{o}-long") for m, o in warped),
+        all(by_ais(f"{m}-{o}-long")[0] > 0 for m, o in warped),
+    )
+
+
+def welcome(page: Page) -> None:
+    page.says(f"{exhibits()} mistakes that train and print, and the laws that catch them.")
+    page.leaves("by two other estimates")
+    page.says("a number belongs to the run with seed 0 and to 2,000 test images")
+
+
+def setup(page: Page) -> None:
+    seeds = word(len(_parse([]).seeds))
+    page.says(f"trains and measures every run, {seeds} seeds each")
+    reader = PROFILES["reader"]
+    page.says(
+        f"MNIST, {reader.n_train:,} | {reader.epochs[1]} | a laptop without a GPU: one to two minutes a model",
+        in_reader("plain-vae") > 0.7,
+        in_reader("affine-vae") < 2.5,
+    )
+    page.leaves(
+        "measures trained models more closely",
+        "1,000 of the bundled digits | 2 |",
+        "a few minutes",
+        "150 MB",
+        "about 2 GB",
+        "6 GB",
+    )
+
+
+def mutants(page: Page) -> None:
+    page.says(f"tells the stories of {exhibits()} more")
+    page.leaves("takes about ten minutes", "in place of many is right on average")
+
+
+def explorer(page: Page) -> None:
+    page.leaves(
+        "In the lower plots, a latent",
+        "IWAE bound, which rises with $k$",
+        "most log-weights lie around the ELBO",
+    )
+    page.leaves("few largest weights, as the effective")
+    ess = measure.columns(results.measured("nll", "affine-iwae5"))["ess"][
+        diagnostics.KS.index(5_000)
+    ]
+    page.says(
+        "out of thousands of draws it may leave a few dozen, or two.",
+        ess.min() < 2,
+        24 < ess.quantile(0.9) < 60,
+    )
+    pose = results.load_pretrained("affine-iwae5").model.cpu().decoder.pose
+    turn = torch.tensor([-1.0, 1, 0, -1, -1, 0])  # by a quarter, less the identity
+    u = torch.linalg.lstsq(pose.weight, (turn - pose.bias)[:, None]).solution
+    page.says("takes a $u$ that is many times longer than any draw from the prior", u.norm() > 100)
+
+
+def glossary(page: Page) -> None:
+    page.says(f"is above {results.INFORMATIVE} nats; the chapters also call it a latent *in use*.")
+    paper, ink = (data.from_tensor(torch.full((1, 1, 2, 2), gray)) for gray in (0.0, 1.0))
+    page.says(
+        "each pixel black with a probability equal to its gray value (0 is white paper, 1 is black ink)",
+        (data.binarize_fixed(paper).x.sum(), data.binarize_fixed(ink).x.sum()) == (0, 4),
+        [plt.get_cmap(plots.INK)(gray)[:3] for gray in (0.0, 1.0)] == [(1, 1, 1), (0, 0, 0)],
+    )
+    page.says(f"One nat is about {1 / math.log(2):.2f} bits.")
+    page.says(f"variance over images of its posterior mean exceeds {ACTIVE}.")
+    page.leaves("Evidence lower bound", "at most $\\log p(x)$", "At least the", "it rises with $K$")
+    page.leaves(
+        "only the noise of the gradient falls",
+        "a training run leaves behind",
+        "a weight below 1 on",
+        "raises it to 1",
+    )
+
+
+def ablations(page: Page) -> None:
+    rows = {
+        (what, model): base.paired_gap(f"{name}-{what}", f"{name}-modern", profile="validation")
+        for what, model in itertools.product(validation.CHOICES, ("plain", "affine"))
+        if f"{(name := f'{model}-iwae5')}-{what}" in RUNS
+    }
+    lost = {key: found.mean for key, found in rows.items()}
+    shows = {key: found.mean > 2 * found.se for key, found in rows.items()}
+    both, optimizers = ("plain", "affine"), ("adadelta", "constant-rate", "lower-peak")
+    assert all(found.mean > -2 * found.se for found in rows.values())  # no choice is a loss
+    page.leaves("of deviation 0.1")
+    page.says(
+        "The optimizer is worth most, apart from the luck of a large first warp.",
+        *(
+            max((of for of in lost if of[1] == m and of[0] != "large-pose"), key=lost.get)[0]
+            in optimizers
+            for m in both
+        ),
+    )
+    page.says(
+        "the same cycle with a peak of 0.001 loses more than a constant rate of 0.001 does",
+        *(lost["lower-peak", m] > lost["constant-rate", m] for m in both),
+        *(RUNS[f"plain-iwae5-{what}"].peak == 0.001 for what in ("lower-peak", "constant-rate")),
+    )
+    page.says(
+        "The warm-up is worth nats, and more for the plain model.",
+        lost["no-warm-up", "plain"] > lost["no-warm-up", "affine"] + 1 > 2,
+    )
+    page.says("Logits are worth more than a nat to the affine model.", lost["probs", "affine"] > 1)
+    large, modern = (results.validated(f"affine-iwae5-{n}").nll for n in ("large-pose", "modern"))
+    page.says(
+        f"one of its runs lost {word(max(large) - statistics.mean(modern))}.",
+        statistics.median(large) - statistics.mean(modern) < 4,
+    )
+    page.says(
+        "A first warp that is too large costs nats, and how many is luck",
+        lost["large-pose", "affine"] > 2,
+        statistics.stdev(large) > 2,
+    )
+    page.says(
+        "One that is ten times smaller makes no difference worth the name, and neither does the padding",
+        RUNS["affine-iwae5"].pose_std in (None, 0.1),
+        RUNS["affine-iwae5-small-pose"].pose_std == 0.01,
+        not shows["small-pose", "affine"],
+        not shows["border", "affine"],
+    )
+    zero, noisy = lost["zero-start", "plain"], lost["reparameterized", "plain"]
+    page.says(
+        "The less noisy gradient gives the plain model about half a nat, as in [chapter 8](../notebooks/08_gradients), and the first bias nearly as much.",
+        0.4 < noisy < 0.6,
+        0.7 * noisy < zero < noisy,
+    )
+    page.says(
+        f"To the affine model either gives too little for {word(len(modern))} runs to show.",
+        *(
+            shows[what, m] == (m == "plain")
+            for what in ("zero-start", "reparameterized")
+            for m in both
+        ),
+    )
+    page.says(
+        "The plain model loses more by the study's optimizer and by the missing warm-up than the affine one does.",
+        *(lost[w, "plain"] > lost[w, "affine"] + 1 for w in ("adadelta", "no-warm-up")),
+    )
+    settings = PROFILES["validation"]
+    page.says(
+        f"{settings.n_train:,} to train on, {settings.n_test:,} of the other {settings.held_out:,} to compare on."
+        " The test images had no part in it. A comparison takes "
+        f"{settings.epochs[5]} epochs"
+    )
+    page.says("In the first five epochs", RUNS["plain-iwae5-modern"].warm_up == 5)
+    page.says("Peaks above 0.003", RUNS["plain-iwae5-modern"].peak == 0.003)
+    edges(page)
+
+
+def edges(page: Page) -> None:
+    """An edge between ink and paper, looked at from everywhere between two pixel centres."""
+    steps = 28 * 28  # as many places as a grid has
+    where = torch.linspace(-1 / 28, 1 / 28, steps)  # from the centre of pixel 13 to that of 14
+    grid = torch.stack([where, torch.zeros(steps)], -1).view(1, 28, 28, 2)
+
+    def seen(ink: float, paper: float, warped: Callable[[torch.Tensor], torch.Tensor]):
+        image = torch.where(torch.arange(28) < 14, ink, paper).expand(1, 1, 28, 28)
+        return warps.sample(warped(image), grid).flatten()
+
+    def gray(p: torch.Tensor) -> str:
+        return f"{((p > 0.05) & (p < 0.95)).double().mean():.2f}"
+
+    halfway = slice(steps // 2 - 1, steps // 2 + 1)
+    probabilities, logits = (seen(13.8, -13.8, f) for f in (torch.sigmoid, lambda x: x))
+    page.says(
+        "halfway between logits of ±13.8 both means say 0.5.",
+        *(abs(p[halfway].mean() - 0.5) < 1e-3 for p in (probabilities, logits.sigmoid())),
+    )
+    page.says(
+        f"a mean of probabilities lies between 0.05 and 0.95 for {gray(probabilities)} of a pixel, "
+        f"a mean of these logits for {gray(logits.sigmoid())}."
+    )
+    # With unequal logits, the mean of probabilities is still gray halfway, that of logits is not.
+    page.says(
+        "and where ink and paper have logits of clearly unequal size, even the one halfway.",
+        abs(seen(5.0, -13.8, torch.sigmoid)[halfway].mean() - 0.5) < 0.01,
+        seen(5.0, -13.8, lambda x: x).sigmoid()[halfway].max() < 0.05,
+    )
+
+
+CLAIMS = {
+    "README": readme,
+    "welcome": welcome,
+    "setup": setup,
+    "mutants": mutants,
+    "explorer": explorer,
+    "glossary": glossary,
+    "ablations": ablations,
+}

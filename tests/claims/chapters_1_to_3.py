@@ -1,0 +1,221 @@
+"""What chapters 1 to 3 say of results. nbval holds what they print, so it may be read."""
+
+import itertools
+import math
+
+import torch
+
+from tvae_core.experiments import results
+from tvae_core.experiments.results import record_of
+from tvae_core.experiments.study import PRINTED
+
+from .literature import FLOOR
+from .page import Page, word
+from .sources import VAES, at, falls_and_flattens, paired, per_image, reproduced, time
+
+
+def chapter_1(page: Page) -> None:
+    time(page, "plain-vae")
+    record = record_of("plain-vae")
+    (mini,) = page.printed(r"the floor on these digits: #")
+    page.says(f'So about {math.floor(mini)} nats of every "reconstruction loss" on gray digits')
+    page.says(f"On MNIST's test set the floor is {FLOOR} nats.")
+    page.says(f"when you read that a model reaches {PRINTED['plain'].recon:.0f}.")
+    page.says(
+        f"has a floor of about {math.floor(mini)} nats that no model can pass",
+        record.recon.mean > mini,
+    )
+    page.leaves(
+        "the better the encoder",
+        "with more noise",
+        "The ELBO is a reconstruction term less a KL term",
+    )
+    page.leaves("Jensen's inequality gives a lower bound on the evidence")
+    page.says(
+        f"The bound rises for all {len(record.curves)} epochs: the study's model is not trained to convergence. "
+        f"The KL is worth about {record.kl_z.mean:.0f} nats.",
+        all(b["bound"] > a["bound"] for a, b in itertools.pairwise(record.curves)),
+    )
+    losses = [[-row["bound"] for row in record.curves], [row["recon"] for row in record.curves]]
+    page.says(
+        "the negative ELBO falls steeply at first and then slowly; in the middle, so does the reconstruction loss. Right, the KL rises and levels off.",
+        *map(falls_and_flattens, losses),
+        falls_and_flattens([-row["kl_z"] for row in record.curves]),
+    )
+    page.says(
+        "the estimate drops by several nats from one sample to a hundred, and by less than one from a thousand to five thousand.",
+        3 < at(record)[1] - at(record)[100] < 5,
+        0 < at(record)[1_000] - at(record)[5_000] < 1,
+    )
+    page.leaves("A falling curve that flattens")
+    page.says("The study's numbers are reached.", *reproduced("plain"))
+    page.says(f"from $e^{{-6}} = {math.exp(-6):.3f}$ to $e^{{6}} = {math.exp(6):.0f}$")
+    jumps = page.printed("changes the KL of this latent by #")
+    page.says("the loss leaps by more than 80,000 nats", 80_000 < jumps[0] < 90_000)
+    page.says("The $\\pm$ is the standard error over test images")
+    page.says("for the training run with seed 0")
+
+    config = record.config
+    page.says(
+        f"`paper` is the study's {config['epochs']} epochs on {record.data['train']['n']:,} images"
+    )
+    page.says(f"batches of {config['batch_size']} gray images", config["binarization"] == "none")
+
+
+def chapter_2(page: Page) -> None:
+    plain, _, tps = map(record_of, VAES)
+    between = plain.recon.mean - tps.recon.mean
+    page.leaves("trained, so all cells", "Nothing larger than six numbers")
+    empty, pixels = page.printed("forward warping leaves # of # pixels empty")
+    page.says("$1 - (2/3)^2 = 5/9$ of the output stays empty", abs(empty / pixels - 5 / 9) < 0.05)
+    page.says(f"such a pixel costs {-math.log(1e-6):.1f} nats.")
+    half, _ = page.printed("half a pixel: # nats; a whole pixel: #")
+    turns = page.printed("turned by # degrees and back: # nats")[1::2]
+    page.says(
+        "two readings of a digit cost more nats than separate the reconstruction losses of this book's plain and warped models",
+        min(half, *turns[:3]) > between,
+    )
+    page.says(
+        "Turns mix all offsets, so their cost hardly depends on the angle, but for quarter turns",
+        max(turns[:3]) < 1.1 * min(turns[:3]),
+        turns[3] == 0,
+    )
+    costs = page.printed("align_corners=(?:True|False) +# nats above floor")
+    (floor,) = Page("01_vae").printed("the floor on these digits: #")
+    page.says("Two of the four pairs are right and cost nothing.", sorted(costs)[:2] == [0, 0])
+    page.says(
+        f"The popular wrong pair costs about {word(costs[2])} nats an image on top of a floor of about {floor:.0f}: "
+        "more than separates the reconstruction losses of the plain VAE and the richest warp.",
+        costs[2] > between,
+    )
+    page.says(f"A mixture costs about {word(costs[2])} nats an image on these digits.")
+    page.says("(seed 0, 2,000 test images), from three models of nearly the same size")
+    page.says(
+        "Both warps do better than no warp, with the same number of latents",
+        *(record_of(w).nll.mean < plain.nll.mean - 1 for w in VAES[1:]),
+        *(record_of(w).recon.mean < plain.recon.mean - 2 for w in VAES[1:]),
+    )
+    outside, cut = page.printed("# of # pixels look outside")
+    page.says("More than half of its pixels look outside the cut-out.", outside > cut / 2)
+
+
+def chapter_3(page: Page) -> None:
+    time(page, "affine-vae")
+    plain, affine = (record_of(f"{model}-vae") for model in ("plain", "affine"))
+    page.says(
+        f"the plain VAE pays about {plain.kl_z.mean:.0f} nats for its 60.",
+        len(plain.kl_per_latent) == 60,
+    )
+    page.leaves(
+        "the KL falls into two parts",
+        "The model gains only where a number of $u$ says more per nat",
+        "would have to shrink",
+    )
+    page.leaves("Let us shrink every pose", "as a smaller $W$ would", "with a dead warp behind it")
+    page.leaves("after the other by the prior's mean, 0, and print by how much recon rises")
+    (small, *_) = page.printed("the grid is off by # pixels")
+    page.says(
+        f"At a small $W$ the grid is off by {word(small)} pixels. This still costs something, but a blur {word(small)} pixels off"
+    )
+    kl = {name: [row[name] for row in affine.curves] for name in ("kl_z", "kl_u", "recon", "bound")}
+    page.says(
+        "The pose latents are in use from the first epochs on, and their KL hardly changes after.",
+        max(kl["kl_u"]) < 1.1 * min(kl["kl_u"]),
+    )
+    page.says(
+        "the negative ELBO and the reconstruction loss fall, steeply at first; the KL of z and the KL of u, drawn apart, level off early, that of u well below that of z.",
+        falls_and_flattens([-x for x in kl["bound"]]),
+        falls_and_flattens(kl["recon"]),
+        kl["kl_z"][9] > 0.9 * kl["kl_z"][-1],
+        kl["kl_u"][-1] < kl["kl_z"][-1] - 2,
+    )
+    nats = page.printed(r"together #, the 54 numbers of z #")
+    page.says(
+        "A tenth of the latents take well over a third of the nats.",
+        6 / 60 == 0.1,
+        1 / 3 + 0.05 < nats[0] / sum(nats) < 0.5,
+    )
+    of_u = page.printed(r"KL of each u: \['#', '#', '#', '#', '#', '#'\]")
+    page.says(
+        "And not all six are in use. A latent that takes 0.0 nats tells nothing", min(of_u) == 0.0
+    )
+    W = results.load_pretrained("affine-vae").model.cpu().decoder.pose.weight.detach().abs()
+    rest = W.clone()
+    rest[:2, [0, 5]] = 0
+    page.says(
+        "The first and the last column hold the four largest entries, in the rows of width and slant; the rest of the map is near zero.",
+        W[:2, [0, 5]].min() > 2 * rest.max(),
+        rest.max() < 0.11,
+    )
+    page.says(
+        "Width and slant, and smaller shifts. Hardly anything turns, and hardly anything changes its height.",
+        W[:2].norm(dim=1).min() > 2.5 * W[2:].norm(dim=1).max(),
+    )
+    (tall, _), (wide, spread) = (
+        page.printed(f"{what} of the ink: +# pixels, spread #") for what in ("height", "width")
+    )
+    page.says("Most digits are taller than wide", tall > wide + 3, spread < tall)
+    rises = sorted(page.printed(r"u_\d: KL [\d.]+ nats, recon rises by #"))
+    page.says("The pose latents found slant and width,", rises[-2] > 5 * rises[-3])
+    page.says("and do little else.", rises[-3] <= 10)
+    (within,) = page.printed(r"in all 5 that are in use: #%")
+    page.says("So most prior draws have some $u_i$ where no image can have its mean.", within < 50)
+    recon, nll = (getattr(plain, f).mean - getattr(affine, f).mean for f in ("recon", "nll"))
+    page.says("Recon falls, and so does the NLL, though by less", recon > nll > 0)
+    page.says(
+        "a part of the gain is paid back in KL",
+        affine.kl_z.mean + affine.kl_u.mean > plain.kl_z.mean,
+    )
+    gap, error = paired("affine-vae", "plain-vae")
+    unpaired = math.hypot(plain.nll.se, affine.nll.se)
+    page.says("that of the difference would be about half of the gap.", 0.4 < unpaired / -gap < 0.6)
+    page.says("a standard error several times smaller", 3 < unpaired / error < 7)
+    page.says("The standard error of the difference is then several times smaller.")
+    both = torch.stack([per_image("plain-vae"), per_image("affine-vae")])
+    page.says(
+        "hugging the diagonal over a range of more than a hundred nats.",
+        both.amax() - both.amin() > 150,
+        torch.corrcoef(both)[0, 1] > 0.95,
+    )
+    change = both[0] - both[1]
+    page.says("Most images change by a few nats, up or down.", 2 < change.abs().median() < 5)
+    page.says(
+        "The mean gain comes from the tail",
+        change.median() < 0.25 * change.mean(),
+        change.sort().values[-len(change) // 20 :].sum() > 0.4 * change.sum(),
+    )
+    page.says(
+        "The affine model's estimate falls further and flattens later.",
+        at(affine)[1] - at(affine)[5_000] > at(plain)[1] - at(plain)[5_000],
+        at(affine)[500] - at(affine)[5_000] > at(plain)[500] - at(plain)[5_000],
+    )
+    right, _ = page.printed("batch 16, k = 5: right #, mixed up #")
+    page.says("where the right one is a little over 80.", 80 < right < 85)
+    scaled = page.printed(r"(?m)^[01]\.\d\d # #$")
+    page.says(
+        "In the right order every step towards the mean pose costs. Mixed up, every step gains",
+        scaled[::2] == sorted(scaled[::2]),
+        scaled[1::2] == sorted(scaled[1::2], reverse=True),
+    )
+    page.says("The book's records of both models (seed 0, 2,000 test images)")
+    spread = page.printed(r"digits' u under the posterior: \['#', '#', '#', '#', '#', '#'\]")
+    page.says(
+        "The used $u_i$ of real digits are spread less widely than the prior's, whose spread is 1",
+        *(s < 0.8 for s, nats in zip(spread, of_u, strict=True) if nats > 0.1),
+    )
+    page.says(
+        "Two falling curves that start close together. The affine model's falls more steeply, and has not quite levelled off at 5,000 samples.",
+        abs(at(affine)[1] - at(plain)[1]) < 1,
+        at(affine)[1_000] - at(affine)[5_000] > 0.4,
+    )
+    own, copies = page.printed("# of # copies meet their own pose")
+    page.says("nearly every canonical image meets the pose of another digit:", own / copies <= 0.1)
+    weights = 256 * 6
+    size = page.printed("(?:plain  |affine )#(?:,|$|\n)")[:2]
+    page.says(
+        "six columns of 256 weights fewer at the entrance of the decoder, 42 numbers more in the map.",
+        size[0] - size[1] == weights - 42,
+    )
+
+
+CLAIMS = {"01_vae": chapter_1, "02_spatial_transformers": chapter_2, "03_affine_tvae": chapter_3}

@@ -1,0 +1,404 @@
+"""What chapters 8 to 10 say of results. nbval holds what they print, so it may be read."""
+
+import itertools
+import math
+import re
+import statistics
+
+import torch
+
+from tvae_core import diagnostics
+from tvae_core.evaluation import ACTIVE, mean_se
+from tvae_core.experiments import measure, results
+from tvae_core.experiments.configs import DECODERS, RUNS
+from tvae_core.experiments.results import record_of
+
+from .literature import RAINFORTH
+from .page import Page, word
+
+
+def snr(model: str, estimator: str, block: str, kind: str = "snr") -> dict[int, float]:
+    """Signal to noise of a block as one vector, for each number of draws."""
+    parts = results.measured(kind, f"{model}-iwae5")["parts"]
+    return {p["k"]: p["snr"][block]["whole"] for p in parts if p["estimator"] == estimator}
+
+
+def dreg_over_iwae(model: str, block: str) -> tuple[list[float], float, float]:
+    """DReG's ratio over the IWAE's for each k, their geometric mean and its error."""
+    base, ours = (snr(model, name, block) for name in ("iwae", "iwae, dreg"))
+    factors = [ours[k] / base[k] for k in ours if k > 1]
+    logs = [math.log(factor) for factor in factors]
+    gain = math.exp(statistics.mean(logs))
+    return factors, gain, gain * statistics.stdev(logs) / math.sqrt(len(logs))
+
+
+def chapter_8(page: Page) -> None:
+    page.leaves(
+        "A budget of 64 draws in M groups of 64/M.",
+        "M = 1 is the IWAE, M = 64 the ELBO.",
+        "100 copies each, their median and the middle 80%",
+        "rises from near zero to that of the ELBO",
+    )
+    worse = page.asserted(
+        r'spread\["K = #"\] > # \* spread\["K = #"\] > # \* spread\["K = #, DReG"\]'
+    )
+    page.says(
+        f"The {worse[0]:.0f} draws cost {worse[0]:.0f} times as much and gave a *worse* encoder. With DReG the same {worse[4]:.0f} draws give the best of the three.",
+        worse[1] > 1 == worse[2],
+        worse[3] > 1,
+    )
+    (limit,) = page.printed(r"encoder # / sqrt\(K\)")
+    page.says(
+        "down to half a hundredth at ten thousand draws.",
+        abs(limit / math.sqrt(10_000) - 0.005) < 0.0005,
+    )
+    (eight,) = page.asserted(r"of_groups\[-1, 1\] > # \* of_groups\[0, 1\]")
+    page.says(f"the encoder's curve rises more than {word(eight)}fold from one group to sixty-four")
+    (power,) = page.printed(r" 1 latents: E r\^2 = #")
+    page.says(f"$\\operatorname{{Var}} r = \\mathbb E\\, r^2 - 1$ is about {power - 1:.1f}.")
+    page.says(f"is the $d$-th power of {power}.")
+    gaps = page.printed(r"(?:meant|swapped): +gap # nats, encoder's ratio #")
+    page.says(
+        "the encoder's gradients are many times clearer. Only the bound is worse.",
+        gaps[3] > 6 * gaps[1],
+        gaps[2] > 4 * gaps[0],
+    )
+    start = {
+        (n, b): snr("plain", n, b, "start")
+        for n in ("iwae", "iwae, dreg")
+        for b in ("encoder z", "decoder")
+    }
+    rise = {key: curve[64] / curve[1] for key, curve in start.items()}
+    page.says(
+        "Before training the IWAE's encoder loses what its decoder gains.",
+        rise["iwae", "encoder z"] < 1 / 4 < 4 < rise["iwae", "decoder"],
+    )
+    page.says(
+        "Encoder: before training the reparameterized curve falls steeply and DReG's stays far above it; after training the reparameterized curve is nearly level. "
+        "Decoder: before training both curves rise steeply together, after training the curve rises slowly.",
+        start["iwae, dreg", "encoder z"][64] > 5 * start["iwae", "encoder z"][64],
+        snr("plain", "iwae", "encoder z")[64] / snr("plain", "iwae", "encoder z")[1] > 0.6,
+        rise["iwae, dreg", "decoder"] > 4,
+        1 < snr("plain", "iwae", "decoder")[64] / snr("plain", "iwae", "decoder")[1] < 2,
+    )
+    both = ("plain", "affine")
+    grew = {
+        (m, name, block): snr(m, name, block)[64] / snr(m, name, block)[1]
+        for m, name, block in itertools.product(both, ("elbo", "iwae"), ("encoder", "decoder"))
+    }
+    page.says(
+        "From one draw to 64, theory has the decoder's ratio rise by $\\sqrt{64} = 8$ and the encoder's fall by as much. The ELBO does rise like that, on both sides. "
+        "The IWAE does neither: its decoder gains less, its encoder loses less.",
+        *(6 < factor < 11 for (_, name, _), factor in grew.items() if name == "elbo"),
+        *(
+            1 < grew[m, "iwae", "decoder"] < 3 and 1 / 3 < grew[m, "iwae", "encoder"] < 1
+            for m in both
+        ),
+    )
+    page.says(
+        "For the same 64 draws the ELBO's encoder gradient has about $\\sqrt{64} = 8$ times the clarity of one draw.",
+        *(6 < grew[m, "elbo", "encoder"] < 11 for m in both),
+    )
+    shown = ("elbo", "iwae", "iwae, dreg", "miwae8", "ciwae")
+    last = {
+        b: {n: snr("affine", n, b)[64] for n in shown}
+        for b in ("encoder z", "encoder u", "decoder")
+    }
+    page.says(
+        "In every panel the ELBO's curve rises most, and the reparameterized IWAE's lies lowest or nearly so at the right.",
+        *(max(at_64, key=at_64.get) == "elbo" for at_64 in last.values()),
+        *(at_64["iwae"] < 1.05 * min(at_64.values()) for at_64 in last.values()),
+    )
+    page.says(
+        "At 64 draws each of them shows the encoder a clearer direction than the reparameterized IWAE does.",
+        *(
+            snr(m, n, "encoder")[64] > snr(m, "iwae", "encoder")[64]
+            for m in both
+            for n in shown
+            if n != "iwae"
+        ),
+    )
+    in_z = [dreg_over_iwae(m, "encoder z") for m in both]
+    page.says(
+        "In $z$ DReG is ahead at every number of draws, by a factor of {:.1f} on average for the plain model and of {:.1f} for the affine one, ".format(
+            *(x[1] for x in in_z)
+        )
+        + "with errors of at most a sixth of that gain.",
+        *(min(factors) > 1 and error < (gain - 1) / 6 for factors, gain, error in in_z),
+    )
+    factors, gain, error = dreg_over_iwae("affine", "encoder u")
+    page.says(
+        f"the factor lies between {min(factors):.1f} and {max(factors):.1f}, its mean is {gain:.1f}, and its error is as large as its distance from 1.",
+        error > abs(gain - 1),
+    )
+    plain, affine = (dreg_over_iwae(m, "decoder")[0] for m in both)
+    page.says(
+        f"In the plain model they are 1 to within two per cent, in the affine one they lie anywhere between {min(affine):.1f} and {max(affine):.1f}: presumably a few draws of a pose",
+        max(abs(factor - 1) for factor in plain) < 0.025,
+    )
+    others = [
+        snr("affine", name, "encoder u")[k] / snr("affine", "iwae", "encoder u")[k]
+        for name in ("miwae8", "miwae8, dreg", "ciwae", "elbo, stl")
+        for k in (8, 16, 32, 64)
+    ]
+    page.says("in $u$ by factors of 1.5 and more from 8 draws on", min(others) > 1.45)
+    ways = (
+        "iwae16-dreg",
+        "miwae16-reparameterized",
+        "ciwae16-reparameterized",
+        "piwae16-reparameterized",
+        "multi16-stl",
+    )
+    runs = {(m, way): results.validated(f"{m}-{way}") for m in ("plain", "affine") for way in ways}
+    (seeds,) = {len(run.nll) for run in runs.values()}
+    page.says(
+        f"{word(1 + len(ways)).capitalize()} ways to spend {RUNS['plain-iwae16-dreg'].k} draws for each image, {word(seeds)} seeds each",
+        all(RUNS[f"{m}-{way}"].k == 16 for m, way in runs),
+    )
+    page.leaves(
+        "The second is the NLL less that of the reparameterized IWAE on the same images; negative is better."
+    )
+    page.says(
+        f"With {word(seeds)} seeds the error is itself uncertain, so a gap of little more than two is a hint and no more."
+    )
+    page.leaves(
+        "with the same 16 draws (dotted line); left is better. Bars are two standard errors",
+        "NLL on held-out images, less that of the",
+    )
+    gap = {key: run.gap for key, run in runs.items()}
+    dreg = [gap[m, "iwae16-dreg"][0] for m in ("plain", "affine")]
+    page.says(
+        "so its gap is what the noise costs: about half a nat, with and without a warp.",
+        *(-0.6 < x < -0.4 for x in dreg),
+    )
+    page.says(
+        "- On digits, in short runs, the noise of the reparameterized IWAE costs half a nat.",
+        *(-0.6 < x < -0.4 for x in dreg),
+    )
+    quiet = ("iwae16-dreg", "miwae16-reparameterized", "piwae16-reparameterized")
+    page.says(
+        "DReG, MIWAE and PIWAE win it back; the ELBO, clearest of all, ends last.",
+        *(gap[m, way][0] < -2 * gap[m, way][1] for m in ("plain", "affine") for way in quiet),
+        *(gap[m, "multi16-stl"][0] > 2 * gap[m, "multi16-stl"][1] for m in ("plain", "affine")),
+    )
+    page.says(
+        "PIWAE for the encoder alone, and gain as much or more.",
+        *(
+            gap[m, way][0] < gap[m, "iwae16-dreg"][0] + 0.05
+            for m in ("plain", "affine")
+            for way in quiet[1:]
+        ),
+    )
+    ciwae = "ciwae16-reparameterized"
+    page.says(
+        "*CIWAE*, half of which is the ELBO, gains less, and with a warp nothing.",
+        all(gap["plain", way][0] < gap["plain", ciwae][0] < 0 for way in quiet),
+        abs(gap["affine", ciwae][0]) < gap["affine", ciwae][1],
+        RUNS[f"plain-{ciwae}"].objective == "ciwae-0.5",
+    )
+    page.says(
+        "It ends last: here tightness weighs more, and most where there is a pose",
+        gap["affine", "multi16-stl"][0] > gap["plain", "multi16-stl"][0] > 0,
+    )
+    quoted = ", ".join(f"{nll} for {name}" for name, nll in [*RAINFORTH.items()][:-1])
+    page.says(
+        f"Trained to convergence with a budget of 64 draws, Rainforth et al. 2018 report an NLL of {quoted} and {RAINFORTH['the VAE']} for the VAE"
+    )
+    page.says(
+        "the encoder's clarity is worth a little, the bound's tightness more.",
+        RAINFORTH["PIWAE(8, 8)"] < RAINFORTH["IWAE"] < RAINFORTH["MIWAE(8, 8)"],
+    )
+
+
+def chapter_9(page: Page) -> None:
+    s = page.asserted(r"D, s, K = 60, #, 5_000")[0]
+    narrow = f"{1 - s:.0%} too narrow"
+    page.says(
+        f"with $s = {s}$: the right place, the right shape, and {narrow} in each of $D = 60$ dimensions"
+    )
+    page.says(f"a $q$ that is {narrow}.")
+    page.leaves(
+        "the true NLL is **0 nats**",
+        "how far the estimate still has to fall",
+        "The truth is 0 nats again.",
+        "the truth (the line at 0)",
+    )
+    page.says(f"The NLL is $\\log 2 = {math.log(2):.3f}$: wrong by a whole lost mode.")
+    page.says("trained with the importance-weighted bound of five draws, seed 0.")
+    tested = {m: measure.columns(results.measured("ais", f"{m}-iwae5")) for m in DECODERS}
+    curves = {m: measure.columns(results.measured("nll", f"{m}-iwae5"))["nll"] for m in DECODERS}
+    off = {m: c["is_nll"] - c["ais_nll"] for m, c in tested.items()}
+    ks = diagnostics.KS
+    page.leaves(
+        "Right: how many nats a warped model is ahead of the plain one, at each K; bands are one standard error"
+    )
+    page.says(f"For each image, {ks[-1]:,} draws of $q$ were made")
+    page.says(
+        "The more draws, the better the warped models look beside the plain one.",
+        *(
+            (curves["plain"] - curves[m]).mean(1).diff()[ks.index(100) :].min() > 0
+            for m in ("affine", "tps")
+        ),
+    )
+    drops = {m: (c[0] - c[-1]).mean() for m, c in curves.items()}
+    page.says(
+        "the plain model's curve is lowest for few draws, and falls least.",
+        min(curves, key=lambda m: curves[m][:3].mean()) == "plain",
+        min(drops, key=drops.get) == "plain",
+    )
+    needed = page.printed("from # to # draws are needed")
+    page.says(
+        "So 5,000 draws are at the lower end of what is needed.", needed[0] < 5_000 < 2 * needed[0]
+    )
+    exceed = page.printed(r"all u within -1 to 1 +true u # deviations from q's mean, true z #")
+    page.says("the encoder is too sure of itself, as its numbers exceed 1.", min(exceed) > 1)
+    page.says(
+        "No model uses all of its 60 latents.",
+        *(
+            sum(nats > results.INFORMATIVE for nats in record_of(f"{m}-{o}").kl_per_latent) < 20
+            for m in DECODERS
+            for o in ("vae", "iwae5")
+        ),
+    )
+    page.says(f"its variance over images exceeds {ACTIVE}")
+    page.says(
+        "At $K = 1$, where NLL($K$) is minus the ELBO, the plain model is ahead of both.",
+        *(curves["plain"][0].mean() < curves[m][0].mean() for m in ("affine", "tps")),
+    )
+    above = {m: int((values < 0).sum()) for m, values in off.items()}
+    most = max(-values.min().item() for values in off.values())
+    page.says(
+        "On {}, {} and {} of the 100 images (plain, affine, spline) it is the higher of the two, ".format(
+            *above.values()
+        )
+        + f"by up to {most:.1f} nats.",
+        all(len(values) == 100 for values in off.values()),
+    )
+    noise = {m: (c["is_se"] ** 2 + c["ais_se"] ** 2).sqrt() for m, c in tested.items()}
+    page.says(
+        "Each time the two agree within two standard errors, since there a few heavy draws carry the estimate of importance sampling; over all 100 images these cases come to less than a tenth of a nat.",
+        *(not (off[m] < -2 * noise[m]).any() for m in DECODERS),
+        *(-off[m].clamp(max=0).mean() < 0.1 for m in DECODERS),
+    )
+    page.says(f"The curves above go to {ks[-1]:,}, on {curves['plain'].shape[1]} test images.")
+    page.says(f"these {len(off['plain'])} digits are among the {curves['plain'].shape[1]}")
+    gained = {
+        m: ((c[ks.index(5_000)] - c[-1]).mean() / off[m].mean()).item() for m, c in curves.items()
+    }
+    page.says(
+        "Ten times the draws bring two fifths of what AIS brings for the plain model, and a fifth with a warp.",
+        0.35 < gained["plain"] < 0.45,
+        all(0.18 < gained[m] < 0.24 for m in ("affine", "tps")),
+        ks[-1] == 50_000,
+    )
+    page.says(
+        "**The NLL from 5,000 draws is too high for every model, and not by the same amount: the bias favours the plain one.",
+        all(values.mean() > 0.5 for values in off.values()),
+        off["plain"].mean() < min(off["affine"].mean(), off["tps"].mean()),
+    )
+    page.leaves("so a small error in the pose costs many nats", "Gray: within 0.1 nat")
+    by_is, by_ais = (
+        {m: mean_se(tested["plain"][key] - tested[m][key]) for m in ("affine", "tps")}
+        for key in ("is_nll", "ais_nll")
+    )
+    page.says(
+        "By importance sampling neither warp is ahead of the plain model by more than two standard errors, by AIS both are.",
+        *(nats < 2 * error for nats, error in by_is.values()),
+        *(nats > 2 * error for nats, error in by_ais.values()),
+    )
+    page.says(
+        "it hides most of what the warp gains.", *(by_is[m][0] < by_ais[m][0] / 2 for m in by_ais)
+    )
+    own = {m: measure.columns(results.measured("bdmc", f"{m}-iwae5")) for m in DECODERS}
+    wrong = {m: own[m]["is_nll"] - own[m]["lower_nll"] for m in ("affine", "tps")}
+    page.says(
+        "importance sampling serves the warped models *worse* than on digits, and the worst image is off by many nats.",
+        *(wrong[m].mean() > off[m].mean() for m in wrong),
+        *(wrong[m].max() > 100 for m in wrong),
+    )
+    page.says(
+        "Their gap is what AIS may be wrong by on such images; it is smaller than what importance sampling is wrong by.",
+        *(
+            (c["lower_nll"] - c["upper_nll"]).mean() < (c["is_nll"] - c["lower_nll"]).mean()
+            for c in own.values()
+        ),
+    )
+    page.leaves("If it falls by many nats", "to compare two that are of different things")
+    (fall,), (within,) = (
+        page.printed(r"largest fall # nats"),
+        page.printed("with u within the range of the tanh # nats"),
+    )
+    page.says(
+        f"With poses inside the tanh's range the largest fall shrinks from {fall:.0f} nats to {within:.0f}."
+    )
+    outside = 2 * (1 - torch.distributions.Normal(0, 1).cdf(torch.tensor(1.0)))
+    page.says("The prior puts a third of its mass, in each dimension of $u$", 0.3 < outside < 0.35)
+    page.says("So a comparison of models to a tenth of a nat needs one fixed test set")
+    (moved,) = page.printed("so over 10,000 images the mean moves by about #")
+    assert 0.05 < moved < 0.15
+    behind = {
+        k: page.printed(rf"{k} +trained on binary is ahead by # \+- # nats")
+        for k in ("gray", "density", "fixed")
+    }
+    page.says(
+        f"By the density it is behind, by {-behind['density'][0]:.0f} nats. By cross-entropy, gray or binary, the two are level within two standard errors.",
+        *(abs(behind[k][0]) < 2 * behind[k][1] for k in ("gray", "fixed")),
+    )
+    page.says(
+        "NLL(5,000) of the book's models is off by more than 0.1 nat, and off by more where there is a warp.",
+        all(values.mean() > 0.1 for values in off.values()),
+        min(off["affine"].mean(), off["tps"].mean()) > off["plain"].mean(),
+    )
+    page.leaves("5,000 draws are off by about 0.1 nat")
+    page.says(
+        "All this is one training run of each model",
+        all(record_of(f"{m}-iwae5").seed == 0 for m in DECODERS),
+    )
+    too_low = page.printed(r"move first # \+- #")[::2]
+    page.says("Too **low**: the model looks better than it is.", max(too_low) < 0)
+
+
+def chapter_10(page: Page) -> None:
+    exhibits = len(re.findall(r"(?m)^## \d+\. ", page.text))
+    page.says(f"**You will** plant {word(exhibits)} mistakes")
+    page.says(f"## Break it on purpose, {word(exhibits)} times")
+    page.leaves("A schedule that runs ahead", "starts below 1")
+    price = page.printed(r"KL +[\d.]+ +-> +# nats")[0]
+    page.says(f"at a price of {round(price, -3):,.0f} nats.")
+    page.says(
+        "The floor of the reconstruction loss on gray digits is about 45 nats.",
+        45 <= Page("01_vae").printed("the floor on these digits: #")[0] < 46,
+    )
+    broken, mended = page.printed(r"(?:broken|mended): reconstruction loss #")
+    nine = word(broken - mended)
+    page.says(
+        f"About {nine} nats, before any warp has done anything. A transformer VAE with this mistake starts {nine} nats behind"
+    )
+    axes = page.printed(r"MIWAE\( *\d+, +\d+\): broken #, mended #")
+    page.says(
+        "Its number is the worse one for $m < k$, and the better one for $m > k$: at $(32, 2)$ by nearly four nats.",
+        axes[2] < axes[3],
+        axes[4] > axes[5],
+        3.5 < axes[4] - axes[5] < 4,
+    )
+    wrong, right = page.printed("KL weight 0.5: # nats, KL weight 1: # nats")
+    (few,) = page.printed("1,000 samples in place of 5,000: # nats")
+    page.says(
+        "The first part of the mistake makes the model look better by nearly nine nats.",
+        8.5 < right - wrong < 9,
+    )
+    page.says("The second makes it look a little worse.", 0 < few < 1)
+    surrogate = page.printed(r"too high by +#")
+    lottery = page.printed(r"printed # nats against the truth")
+    alive = page.printed("mean over those #, over all images # nats")
+    page.says(
+        "- Four of them flatter: the mean over survivors (3), the KL weight kept in the NLL (7), the surrogate's value (8), the lottery (12). "
+        "A fifth, the wrong axis (5), flatters when there are more groups than draws in each.",
+        alive[0] > alive[1],
+        wrong < right,
+        surrogate[0] > 0,
+        lottery[0] < -1 < lottery[1],
+    )
+
+
+CLAIMS = {"08_gradients": chapter_8, "09_nll": chapter_9, "10_pitfalls": chapter_10}

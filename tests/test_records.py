@@ -18,7 +18,7 @@ from tvae_core import data, evaluation, experiments, models, training
 from tvae_core.evaluation import Estimate
 from tvae_core.experiments import PROFILES, Profile, results, runner, stacking
 from tvae_core.experiments.acceleration import fast_arithmetic
-from tvae_core.experiments.configs import ESTIMATORS, RUNS, RunName
+from tvae_core.experiments.configs import ENCODERS, ESTIMATORS, RUNS, RunName
 from tvae_core.experiments.records import Machine, RunRecord, load_record
 from tvae_core.runtime import seeded
 
@@ -409,9 +409,11 @@ def test_an_unknown_run_is_refused_with_a_list_of_the_known_runs(digits):
 def test_every_run_starts_to_train_as_its_name_says():
     images = data.from_tensor(torch.rand(3, 1, 4, 6))
     for name, config in RUNS.items():
-        decoder, objective, _ = RunName.of(name)
+        model_name, objective, _ = RunName.of(name)
+        decoder, options = ENCODERS.get(model_name, (model_name, {}))
         draws = objective.removeprefix(config.objective.partition("-")[0])
         assert (config.model, config.k) == (decoder, int(draws or 1)), name
+        assert options.items() <= config.settings().items(), name
         assert all(config.k in profile.epochs for profile in PROFILES.values()), name
         model = runner.untrained(config, images, 0)
         assert model.dim_z + model.dim_u == 60

@@ -68,6 +68,10 @@ def planted(copy: Path, right: str, wrong: str, *tests: str) -> str:
         assert copies.get_nowait() == copy
 
 
+needs_fork = pytest.mark.skipif(not mutants.FORKS, reason="needs processes that fork")
+
+
+@needs_fork
 def test_a_planted_mistake_is_undone_and_the_first_test_that_fails_is_named(copy, monkeypatch):
     both = ("test_zero.py", "test_two.py")
     assert mutants.first_failure(copy, both) == mutants.NOTHING

@@ -32,8 +32,8 @@ LIMIT = 600  # seconds for the tests of one mistake; one that makes them hang ha
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "_build", "*.egg-info")
 FAILED = re.compile(r"^(?:FAILED|ERROR) tests/([^\s\[]+)", re.MULTILINE)  # without parameters
 # Each run of tests is a fork of a process that has imported what takes long, but nothing of ours.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "scipy.stats", "matplotlib.pyplot", "pandas", "pytest"])
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+PROCESSES = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 
 
 class Mutant(NamedTuple):
@@ -71,6 +71,7 @@ def main() -> None:
     given = parser.parse_args()
 
     os.environ["OMP_NUM_THREADS"] = "1"
+    PROCESSES.set_forkserver_preload(["torch", "scipy.stats", "matplotlib.pyplot", "pandas"])
     chosen = [mutant for mutant in mutants if mutant.room in given.only]
     found = {row[:3]: row[3] for row in table()}  # of the rooms that are left out
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(given.workers) as pool:
@@ -139,11 +140,9 @@ def run_tests(copy: Path, tests: tuple[str, ...], bytecode: bool, log: str) -> N
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), stream)
     os.chdir(copy)
-    ours = (ROOT, ROOT / "tools")
-    sys.path[:] = [str(copy), *(path for path in sys.path if Path(path) not in ours)]
+    sys.path[:] = [str(copy), *(p for p in sys.path if Path(p) not in (ROOT, ROOT / "tools"))]
     sys.dont_write_bytecode = not bytecode
     os.environ["PYTHONPATH"] = str(copy)  # for the processes that tests start
-    os.environ["CI"] = "1"  # tests that need a browser fail without one, in place of being skipped
     options = ["-o", "addopts=", "-x", "-q", "-rfE", "-p", "no:cacheprovider"]
     sys.exit(pytest.main([*options, *(f"tests/{name}" for name in tests)]))
 

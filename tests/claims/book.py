@@ -67,7 +67,7 @@ def setup(page: Page) -> None:
 
 def mutants(page: Page) -> None:
     page.says(f"tells the stories of {exhibits()} more")
-    page.leaves("takes about an hour on two cores")
+    page.leaves("takes about half an hour on two cores")
 
 
 def explorer(page: Page) -> None:

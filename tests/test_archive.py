@@ -145,7 +145,7 @@ def test_the_archive_is_plain_json_and_parquet(tmp_path):
     import pandas as pd
 
     archive.write(RECORDS, tmp_path)
-    runs = json.loads((tmp_path / "runs.json").read_text())
+    runs = json.loads((tmp_path / "runs.json").read_bytes())
     images = pd.read_parquet(tmp_path / "per_image.parquet")
     lowest = pd.read_parquet(tmp_path / "lowest.parquet")
     for index, run in enumerate(runs):

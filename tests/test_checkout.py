@@ -24,7 +24,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("sums", SUMS)
 def test_files_with_a_stored_sum_are_whole_in_a_clone_made_on_windows(clone, sums):
-    lines = (clone / sums).read_text().splitlines()
+    lines = (clone / sums).read_text(encoding="utf-8").splitlines()
     assert len(lines) >= 5
     for digest, name in map(str.split, lines):
         content = (clone / sums).with_name(name).read_bytes()

@@ -48,7 +48,9 @@ def test_the_settings_that_pages_name_are_those_of_the_records():
 def bibliography() -> dict[str, tuple[str, str, str]]:
     """The key, the first author's surname and the year behind each link of references.bib."""
     found = {}
-    for entry in f"\n{(ROOT / 'book' / 'references.bib').read_text()}".split("\n@")[1:]:
+    for entry in f"\n{(ROOT / 'book' / 'references.bib').read_text(encoding='utf-8')}".split("\n@")[
+        1:
+    ]:
         field = dict(re.findall(r"(\w+) = \{(.*)\},?\n", entry))
         link = field.get("url") or f"https://doi.org/{field['doi']}"
         surname = field["author"].split(",")[0].strip("{}")
@@ -101,7 +103,7 @@ NOTEBOOKS = [name for name in FILES if re.match(r"\d\d_", name)]
 def test_outputs_that_nbval_ignores_are_those_of_the_records(subtests):
     trained = 0
     for name in NOTEBOOKS:
-        for cell in json.loads(FILES[name].read_text())["cells"]:
+        for cell in json.loads(FILES[name].read_text(encoding="utf-8"))["cells"]:
             ignored = "nbval-ignore-output" in cell["metadata"].get("tags", [])
             if not ignored or not (lines := logged(cell)):
                 continue
@@ -124,7 +126,10 @@ def test_outputs_that_nbval_ignores_are_those_of_the_records(subtests):
 
 def handmade(lines: list[str], chapter: str, cell: str) -> None:
     """Chapter 1's own model has no record: its three epochs, run again, come out within a nat."""
-    cells = {c["id"]: "".join(c["source"]) for c in json.loads(FILES[chapter].read_text())["cells"]}
+    cells = {
+        c["id"]: "".join(c["source"])
+        for c in json.loads(FILES[chapter].read_text(encoding="utf-8"))["cells"]
+    }
     again = io.StringIO()
     with contextlib.redirect_stdout(again):
         exec("\n".join(cells[name] for name in ("c02", "c08", cell)), {})

@@ -215,7 +215,7 @@ class Source:
         return files
 
     def download(self, dataset) -> None:
-        with self.log.open("a") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             log.write("asked\n")
         time.sleep(self.seconds)
         raw = Path(dataset.raw_folder)
@@ -228,7 +228,7 @@ class Source:
 
     @property
     def asked(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+        return len(self.log.read_text(encoding="utf-8").splitlines()) if self.log.exists() else 0
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ data.load("mnist", "test")
 
 
 def test_torchvision_is_needed_for_downloads_alone(tmp_path):
-    project = (Path(data.__file__).parents[1] / "pyproject.toml").read_text()
+    project = (Path(data.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     required = project.partition("\ndependencies = [")[2].partition("\n]")[0]
     assert '"torch>=' in required
     assert "torchvision" not in required

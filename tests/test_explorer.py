@@ -107,17 +107,19 @@ def test_a_page_with_one_model_loads_less_than_1500_kb(files):
 
 
 def test_file_names_change_exactly_when_their_contents_do(files, tmp_path):
-    (tmp_path / "affine-vae.00000000.js").write_text("from an earlier build")
+    (tmp_path / "affine-vae.00000000.js").write_text("from an earlier build", encoding="utf-8")
     export.write_page_files(tmp_path, ["affine-vae"])
     (script,) = tmp_path.glob("affine-vae.*.js")
     assert (files / script.name).read_bytes() == script.read_bytes()
-    other = re.search(r'"affine-iwae5": "([^"]+)"', (files / "explorer.js").read_text())
+    other = re.search(
+        r'"affine-iwae5": "([^"]+)"', (files / "explorer.js").read_text(encoding="utf-8")
+    )
     assert (files / other[1]).read_bytes() != script.read_bytes()
 
 
 def test_a_model_script_holds_the_shipped_model(files):
     (script,) = files.glob("tps-iwae5.*.js")
-    content = json.loads(script.read_text().split(" = ", 1)[1].rstrip(";\n"))
+    content = json.loads(script.read_text(encoding="utf-8").split(" = ", 1)[1].rstrip(";\n"))
     model, _ = tvae_core.load_pretrained("tps-iwae5")
     config, weights = export.describe(model, export.some_digits(), binarized=True)
     assert content == {**config, "packed": export.pack(weights)}
@@ -152,14 +154,16 @@ def test_page_and_notebook_run_the_same_modules():
     folder = Path(export.__file__).parent
     entries = {"page.mjs": page, "notebook.mjs": widget}
     for path in folder.glob("*.mjs"):
-        first_line = path.read_text().splitlines()[0]
+        first_line = path.read_text(encoding="utf-8").splitlines()[0]
         for entry, script in entries.items():
             assert script.count(first_line) == (path.name == entry or path.name not in entries)
 
 
 def write_modules(folder, **sources):
     for name, lines in sources.items():
-        (folder / f"{name}.mjs").write_text("".join(f"{line}\n" for line in lines))
+        (folder / f"{name}.mjs").write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8"
+        )
 
 
 def test_modules_are_joined_after_what_they_import(tmp_path):

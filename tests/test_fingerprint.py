@@ -78,7 +78,7 @@ def test_the_fingerprint_of_a_measurement_is_repeatable(kind):
 @pytest.mark.parametrize("kind", measure.KINDS)
 def test_the_measurements_that_ship_were_made_by_code_that_behaves_like_todays(kind):
     today = measure.fingerprint(kind)
-    records = [json.loads(p.read_text()) for p in results.MEASURED.glob(f"{kind}-*.json")]
+    records = [json.loads(p.read_bytes()) for p in results.MEASURED.glob(f"{kind}-*.json")]
     assert records
     assert {record["fingerprint"] for record in records} == {today}
 

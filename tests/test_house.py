@@ -1,6 +1,7 @@
 """The size of the house: a small core, short files, and a training step that stands in its loop."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,11 +19,11 @@ def tracked() -> list[Path]:
 
 
 def lines(path: Path) -> int:
-    return len(path.read_text().splitlines())
+    return len(path.read_text(encoding="utf-8").splitlines())
 
 
 def definition(module: str, name: str) -> ast.AST:
-    tree = ast.parse((ROOT / "tvae_core" / f"{module}.py").read_text())
+    tree = ast.parse((ROOT / "tvae_core" / f"{module}.py").read_text(encoding="utf-8"))
     (node,) = (node for node in tree.body if getattr(node, "name", "") == name)
     return node
 
@@ -32,6 +33,22 @@ def test_no_source_file_is_long():
     long = {str(path): lines(path) for path in ours if lines(path) > 600}
     assert len(ours) > 50
     assert not long
+
+
+def test_text_is_read_and_written_in_utf8():
+    """Python on Windows would take another encoding."""
+    calls = [
+        (f"{path}:{node.lineno}", ast.unparse(node))
+        for path in tracked()
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call)
+    ]
+    text = [
+        c for c in calls if re.match(r"(?!Image|tarfile)(.*\.)?(read_text|write_text|open)\(", c[1])
+    ]
+    assert len(text) > 50
+    assert not [place for place, call in text if "encoding=" not in call]
 
 
 def test_the_core_is_small():

@@ -49,7 +49,7 @@ def test_imports_run_downwards(subtests):
 
 def check_imports(path: Path, room: str) -> None:
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -71,7 +71,9 @@ def test_the_core_runs_without_its_wings():
 
 
 def test_the_package_has_its_version_and_the_name_of_its_door_and_no_others():
-    assert f'version = "{tvae_core.__version__}"\n' in (ROOT.parent / "pyproject.toml").read_text()
+    assert f'version = "{tvae_core.__version__}"\n' in (ROOT.parent / "pyproject.toml").read_text(
+        encoding="utf-8"
+    )
     assert tvae_core.load_pretrained("plain-vae").record.name == "plain-vae"
     with pytest.raises(AttributeError, match="no attribute 'load_trained'"):
         _ = tvae_core.load_trained

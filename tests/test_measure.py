@@ -34,7 +34,7 @@ def test_a_record_is_complete_and_lists_what_it_depends_on(kind, images, tmp_pat
     record = measure.measure(kind, MODEL, images, TINY, tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.name == f"{kind}-{MODEL}.json"
-    assert json.loads(path.read_text()) == record
+    assert json.loads(path.read_bytes()) == record
     assert set(record["options"]) == set(KINDS[kind].options)
     assert record["data"]["n"] == 4
     assert record["seconds"] > 0
@@ -81,7 +81,7 @@ def test_an_interrupted_measurement_resumes_to_the_same_record(kind, images, tmp
     with pytest.raises(KeyboardInterrupt):
         measure.measure(kind, MODEL, images, TINY, tmp_path)
     monkeypatch.setattr(measure, "write_atomically", write)
-    begun = json.loads((tmp_path / f"{kind}-{MODEL}.json").read_text())
+    begun = json.loads((tmp_path / f"{kind}-{MODEL}.json").read_bytes())
     assert len(begun["parts"]) == 1
     resumed = measure.measure(kind, MODEL, images, TINY, tmp_path)
     assert resumed["parts"] == whole["parts"]
@@ -99,18 +99,18 @@ def test_a_finished_record_is_not_measured_again(images, tmp_path, monkeypatch):
 def test_a_record_with_other_settings_is_refused_and_kept(what, images, tmp_path):
     measure.measure("units", MODEL, images, TINY, tmp_path)
     path = tmp_path / f"units-{MODEL}.json"
-    other = {**json.loads(path.read_text()), what: "other"}
-    path.write_text(json.dumps(other))
+    other = {**json.loads(path.read_bytes()), what: "other"}
+    path.write_text(json.dumps(other), encoding="utf-8")
     with pytest.raises(ValueError, match=f"measured with other {what}; delete it, or choose"):
         measure.measure("units", MODEL, images, TINY, tmp_path)
-    assert json.loads(path.read_text()) == other
+    assert json.loads(path.read_bytes()) == other
 
 
 def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, images, tmp_path):
     path = tmp_path / f"units-{MODEL}.json"
     for text in ("", "{", "[]", "{}", '{"kind": "units"}', "\x00"):
         with subtests.test(text=text):
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             with pytest.raises(ValueError, match=f"units-{MODEL}.json is not a complete record"):
                 measure.measure("units", MODEL, images, TINY, tmp_path)
 
@@ -174,7 +174,7 @@ def test_a_run_whose_weights_do_not_ship_is_trained_first(images, tmp_path, monk
 def test_shipped_measurements_were_made_with_the_shipped_weights(subtests):
     for path in sorted(results.MEASURED.glob("*.json")):
         with subtests.test(path.stem):
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_bytes())
             kind, model = record["kind"], record["model"]
             assert path.stem == f"{kind}-{model}"
             assert results.measured(kind, model) == record

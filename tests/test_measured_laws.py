@@ -182,7 +182,7 @@ def broken(record: Record) -> str:
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    return [json.loads(path.read_text()) for path in sorted(results.MEASURED.glob("*.json"))]
+    return [json.loads(path.read_bytes()) for path in sorted(results.MEASURED.glob("*.json"))]
 
 
 def test_every_measurement_obeys_the_laws_of_its_kind(records):

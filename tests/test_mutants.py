@@ -15,7 +15,10 @@ EMPTY = ("__init__.py", "__main__.py", "measure.py", "reproduce.py")
 
 
 def test_the_code_that_a_mistake_replaces_occurs_exactly_once():
-    text = {file: (ROOT / file).read_text() for file in {mutant.file for mutant in LISTED}}
+    text = {
+        file: (ROOT / file).read_text(encoding="utf-8")
+        for file in {mutant.file for mutant in LISTED}
+    }
     assert not [m.key for m in LISTED if text[m.file].count(m.right) != 1]
     assert not [m.key for m in LISTED if m.right == m.wrong]
     assert len({mutant.key for mutant in LISTED}) == len(LISTED)
@@ -29,7 +32,7 @@ def test_every_mistake_is_caught_by_a_test_that_exists():
     for *_, what, caught in mutants.table():
         found = re.fullmatch(r"`([\w/]+\.py)::(\w+)`", caught)
         assert found, f"{what}: {caught}"
-        assert f"def {found[2]}(" in (TESTS / found[1]).read_text(), caught
+        assert f"def {found[2]}(" in (TESTS / found[1]).read_text(encoding="utf-8"), caught
 
 
 def test_at_least_five_mistakes_are_planted_in_every_module():
@@ -51,9 +54,9 @@ TEST = "import code_of\n\ndef test_{}():\n    assert code_of.half({}) == {}\n"
 def copy(tmp_path):
     """A repository of one function and two tests, of which only the second can tell 2 from 4."""
     (tmp_path / "tests").mkdir()
-    (tmp_path / "code_of.py").write_text(CODE)
-    (tmp_path / "tests" / "test_zero.py").write_text(TEST.format("zero", 0, 0))
-    (tmp_path / "tests" / "test_two.py").write_text(TEST.format("two", 2, 1))
+    (tmp_path / "code_of.py").write_text(CODE, encoding="utf-8")
+    (tmp_path / "tests" / "test_zero.py").write_text(TEST.format("zero", 0, 0), encoding="utf-8")
+    (tmp_path / "tests" / "test_two.py").write_text(TEST.format("two", 2, 1), encoding="utf-8")
     return tmp_path
 
 
@@ -64,7 +67,7 @@ def planted(copy: Path, right: str, wrong: str, *tests: str) -> str:
     try:
         return mutants.caught_by(copies, mistake)
     finally:
-        assert (copy / "code_of.py").read_text() == CODE
+        assert (copy / "code_of.py").read_text(encoding="utf-8") == CODE
         assert copies.get_nowait() == copy
 
 

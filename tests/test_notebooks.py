@@ -36,7 +36,7 @@ def notebooks():
 
 
 def test_the_book_has_all_chapters_in_order():
-    listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "_toc.yml").read_text())
+    listed = re.findall(r"file: notebooks/(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     assert listed == [path.stem for path in NOTEBOOKS]
 
 
@@ -44,7 +44,9 @@ def test_every_test_named_in_a_chapter_exists(notebooks):
     for chapter, notebook in notebooks.items():
         text = "".join(cell.source for cell in notebook.cells)
         for file, name in re.findall(r"`(tests/\w+\.py)::(\w+)`", text):
-            assert f"def {name}(" in (ROOT / file).read_text(), f"{chapter}: {file} has no {name}"
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), (
+                f"{chapter}: {file} has no {name}"
+            )
 
 
 def test_a_chapter_is_a_valid_and_small_file(subtests, notebooks):
@@ -74,7 +76,8 @@ def test_a_chapter_has_no_error_no_warning_and_no_widget_state(subtests, noteboo
 def test_a_chapter_contains_no_path_of_a_particular_machine():
     for path in NOTEBOOKS:
         found = re.findall(
-            r"/(?:home|root|work|tmp|Users|usr|private|opt)/[\w.-]+|[A-Z]:\\\\", path.read_text()
+            r"/(?:home|root|work|tmp|Users|usr|private|opt)/[\w.-]+|[A-Z]:\\\\",
+            path.read_text(encoding="utf-8"),
         )
         assert not found, path.stem
 

@@ -62,7 +62,7 @@ def test_a_saved_record_loads_unchanged(path):
 
 
 def test_a_record_is_plain_json(path):
-    assert json.loads(path.read_text()) == json.loads(json.dumps(dataclasses.asdict(RECORD)))
+    assert json.loads(path.read_bytes()) == json.loads(json.dumps(dataclasses.asdict(RECORD)))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
@@ -104,11 +104,11 @@ DAMAGE = {
 
 
 def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, path):
-    whole = path.read_text()
+    whole = path.read_text(encoding="utf-8")
     message = r"record\.json is not a complete run record \(.*delete it"
     for name, damage in DAMAGE.items():
         with subtests.test(name):
-            path.write_text(damage(whole))
+            path.write_text(damage(whole), encoding="utf-8")
             with pytest.raises(ValueError, match=message):
                 load_record(path)
 
@@ -363,7 +363,7 @@ def test_missing_weights_are_refused_and_the_message_names_the_file(kept, digits
 
 @pytest.mark.usefixtures("untrained")
 def test_a_run_with_a_damaged_record_is_refused_and_the_message_names_the_file(kept, digits):
-    record_in(kept).write_text("{")
+    record_in(kept).write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"record-\w+\.json is not a complete run record"):
         experiments.run("affine-vae", *digits, profile=TINY)
 
@@ -372,7 +372,7 @@ def test_a_run_with_a_damaged_record_is_refused_and_the_message_names_the_file(k
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\0"])
 def test_a_damaged_history_is_refused_and_the_message_names_the_file(kept, digits, content):
     record_in(kept).unlink()
-    (kept / "training.json").write_text(content)
+    (kept / "training.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"training\.json is not complete .*; delete the folder"):
         experiments.run("affine-vae", *digits, profile=TINY)
 
@@ -458,7 +458,7 @@ def package(kept, tmp_path, monkeypatch) -> Path:
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
         for path in folder.iterdir()
     ]
-    (folder / "SHA256SUMS").write_text("".join(sums))
+    (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     monkeypatch.setattr(results, "FOLDER", folder)
     return folder
 
@@ -559,7 +559,7 @@ def test_the_error_of_a_gap_comes_from_the_spread_over_seeds(monkeypatch, tmp_pa
     monkeypatch.setattr(results, "SEEDS", tmp_path / "seeds.json")
     nll = {"plain-vae": [100, 102, 104], "tps-vae": [90, 91, 92], "affine-vae": [91, 92]}
     summary = {name: {"nll": values, "recon": []} for name, values in nll.items()}
-    results.SEEDS.write_text(json.dumps(summary))
+    results.SEEDS.write_text(json.dumps(summary), encoding="utf-8")
     gap = results.gap_over_seeds("tps-vae", "plain-vae")
     assert gap[:2] == (-11, pytest.approx((4 / 3 + 1 / 3) ** 0.5))
     # Welch's degrees of freedom: (4/3 + 1/3)^2 / ((4/3)^2 / 2 + (1/3)^2 / 2) = 2.94, for which

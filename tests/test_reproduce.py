@@ -24,7 +24,7 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 def finished(runs: Path) -> list[tuple[str, int]]:
     """The names and seeds of the finished runs."""
-    records = [json.loads(path.read_text()) for path in runs.glob("*/record-*.json")]
+    records = [json.loads(path.read_bytes()) for path in runs.glob("*/record-*.json")]
     return sorted((record["name"], record["seed"]) for record in records)
 
 
@@ -232,7 +232,7 @@ def test_the_first_seed_is_also_evaluated_on_all_test_images(runs, monkeypatch):
     few = Profile("paper", "mini", 100, {1: 1, 5: 1, 50: 1}, 20, 10)
     monkeypatch.setattr(runner, "current_profile", lambda: few)
     reproduce.main(["--only", "plain-vae", "--seeds", "2"])
-    records = [json.loads(path.read_text()) for path in runs.glob("*/record-*.json")]
+    records = [json.loads(path.read_bytes()) for path in runs.glob("*/record-*.json")]
     assert sorted((r["seed"], r["data"]["test"]["n"]) for r in records) == [
         (0, 20),
         (0, 1000),

@@ -104,6 +104,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, halfway, fail
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_failed_write_closes_its_file_before_it_deletes_it(path, halfway, monkeypatch):
+    """Windows cannot delete an open file."""
+    opened, delete = [], Path.unlink
+
+    def fail(descriptor: int) -> None:
+        opened.append(descriptor)
+        raise ValueError
+
+    def delete_closed(file: Path, **options) -> None:
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(opened[0])
+        delete(file, **options)
+
+    halfway(fail)
+    monkeypatch.setattr(Path, "unlink", delete_closed)
+    with pytest.raises(ValueError, match=r"^$"):
+        write_atomically(path, b"new")
+    assert opened
+
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 

@@ -148,9 +148,9 @@ def recorded(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(training, "MEASURED", tmp_path)
     monkeypatch.setattr(speed, "benchmark", BENCHES.__getitem__)
     monkeypatch.setattr(planted, "RESULTS", tmp_path)
-    (tmp_path / "mutants.csv").write_text(MUTANTS)
+    (tmp_path / "mutants.csv").write_text(MUTANTS, encoding="utf-8")
     for name in annealed_runs():
-        (tmp_path / f"ais-{name}.json").write_text(json.dumps(measured(name)))
+        (tmp_path / f"ais-{name}.json").write_text(json.dumps(measured(name)), encoding="utf-8")
 
 
 # The tables, as they should be.

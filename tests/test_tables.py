@@ -176,7 +176,7 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
         recorded(f"{model}-iwae5", torch.tensor([nll]))
         parts = [{"is_nll": [a], "ais_nll": [b]} for a, b in zip(by_sampling, by_ais, strict=True)]
         record = {"kind": "ais", "data": {"n": 2}, "parts": parts}
-        (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record))
+        (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record), encoding="utf-8")
     table = training.annealed_table()
     assert table.rows[1] == ["`plain-iwae5`", "91.50", "0.50 ± 0.00", "91.00", ""]
     # The gap is 0.5 on four images, and importance sampling overstates it by 2.5.

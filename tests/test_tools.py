@@ -86,37 +86,40 @@ def test_tables_fill_their_blocks_on_each_page_and_check_compares_them(monkeypat
     (tmp_path / "book").mkdir()
     pages = [tmp_path / "README.md", tmp_path / "book" / "page.md"]
     for page in pages:
-        page.write_text("<!-- ours -->\nold\n<!-- /ours -->\n<!-- not -->\nold\n<!-- /not -->\n")
-    before = [page.read_text() for page in pages]
+        page.write_text(
+            "<!-- ours -->\nold\n<!-- /ours -->\n<!-- not -->\nold\n<!-- /not -->\n",
+            encoding="utf-8",
+        )
+    before = [page.read_text(encoding="utf-8") for page in pages]
     with pytest.raises(SystemExit, match="make tables"):
         call(monkeypatch, write.main, "--check")
-    assert [page.read_text() for page in pages] == before
+    assert [page.read_text(encoding="utf-8") for page in pages] == before
     assert not (tmp_path / "results").exists()
     call(monkeypatch, write.main)
     call(monkeypatch, write.main, "--check")
-    readme, book = (page.read_text() for page in pages)
+    readme, book = (page.read_text(encoding="utf-8") for page in pages)
     for text in (readme, book):
         assert text.count("old") == 1  # the other block is no table's
         assert "A caption." in text
     assert "| a | 1.5 |" in readme
     assert ":file: ../results/ours.csv" in book
-    assert (tmp_path / "results" / "ours.csv").read_text() == "run,nats\na,1.5\n"
-    assert (tmp_path / "SEEDS.json").read_text() == "seeds\n"
+    assert (tmp_path / "results" / "ours.csv").read_text(encoding="utf-8") == "run,nats\na,1.5\n"
+    assert (tmp_path / "SEEDS.json").read_text(encoding="utf-8") == "seeds\n"
 
 
 def test_addresses_are_written_once_into_notebooks_and_readme(monkeypatch, tmp_path):
     monkeypatch.setattr(setup_cells, "ROOT", tmp_path)
     config = "repository:\n  url: https://github.com/{}/book\n  branch: main\n"
-    (tmp_path / "_config.yml").write_text(config.format("someone"))
+    (tmp_path / "_config.yml").write_text(config.format("someone"), encoding="utf-8")
     readme, path = tmp_path / "README.md", tmp_path / "notebooks" / "09_x.ipynb"
-    readme.write_text("above\n<!-- badges -->\n<!-- /badges -->\nbelow\n")
+    readme.write_text("above\n<!-- badges -->\n<!-- /badges -->\nbelow\n", encoding="utf-8")
     path.parent.mkdir()
     cells = [nbformat.v4.new_markdown_cell("# A title\nText."), nbformat.v4.new_code_cell("1 + 1")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     with pytest.raises(SystemExit, match="make setup-cells"):
         call(monkeypatch, setup_cells.main, "--check")
     for owner in ("someone", "another"):  # the second address replaces the first
-        (tmp_path / "_config.yml").write_text(config.format(owner))
+        (tmp_path / "_config.yml").write_text(config.format(owner), encoding="utf-8")
         call(monkeypatch, setup_cells.main)
         call(monkeypatch, setup_cells.main, "--check")
         setup, title, rest = nbformat.read(path, as_version=4).cells
@@ -124,8 +127,8 @@ def test_addresses_are_written_once_into_notebooks_and_readme(monkeypatch, tmp_p
         first, link, last = title.source.split("\n")
         assert (first, last, rest.source) == ("# A title", "Text.", "1 + 1")
         assert link.endswith(f"/{owner}/book/blob/main/notebooks/09_x.ipynb)")
-        assert readme.read_text().count(f"{owner}.github.io/book") == 1
-        assert readme.read_text().endswith("below\n")
+        assert readme.read_text(encoding="utf-8").count(f"{owner}.github.io/book") == 1
+        assert readme.read_text(encoding="utf-8").endswith("below\n")
 
 
 # Executing notebooks.

@@ -327,14 +327,18 @@ def growth_at_peak(way: str, k: int) -> float:
         NLL_WAYS[way]("plain", 1, k)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="utf-8"
+    )  # Linux: the peak counts from here
     NLL_WAYS[way]("plain", 1, k)
     return resident("VmHWM") - before
 
 
 def resident(field: str) -> float:
     """MB of memory that this process has now (VmRSS), or had at its peak (VmHWM)."""
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if field in x)
+    (line,) = (
+        x for x in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if field in x
+    )
     return int(line.split()[1]) * 1024 / 1e6
 
 
@@ -396,7 +400,7 @@ def measure_on_each_core(repeats: int, cores: int) -> dict[str, list[dict[str, A
 def cpu_name() -> str:
     """What the CPU's maker calls it, if the system knows; otherwise its family, such as x86_64."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
 

@@ -55,7 +55,9 @@ def listed() -> list[Mutant]:
     """All mistakes, in the order of the list."""
     return [
         Mutant(part["room"], file, **mistake, tests=tuple(part["tests"]))
-        for file, part in yaml.safe_load((ROOT / "tools" / "mutants.yaml").read_text()).items()
+        for file, part in yaml.safe_load(
+            (ROOT / "tools" / "mutants.yaml").read_text(encoding="utf-8")
+        ).items()
         for mistake in part["mistakes"]
     ]
 
@@ -90,7 +92,7 @@ def main() -> None:
             found[mutant.key] = caught
             print(*mutant.key, caught, sep=" | ", flush=True)
     rows = [(*mutant.key, found.get(mutant.key, NOTHING)) for mutant in mutants]
-    with TABLE.open("w", newline="") as file:
+    with TABLE.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
     if missed := [" | ".join(row) for row in rows if row[3].startswith(NOTHING)]:
         sys.exit("\n".join([f"\n{len(missed)} of {len(rows)} mistakes went unnoticed:", *missed]))
@@ -98,7 +100,7 @@ def main() -> None:
 
 def table() -> list[tuple[str, ...]]:
     """The rows of results/mutants.csv, without its head."""
-    with TABLE.open(newline="") as file:
+    with TABLE.open(newline="", encoding="utf-8") as file:
         return [tuple(row) for row in csv.reader(file)][1:]
 
 
@@ -106,14 +108,14 @@ def caught_by(copies: queue.SimpleQueue[Path], mutant: Mutant) -> str:
     """The first test that fails with the mistake in a free copy, where it is then undone."""
     copy = copies.get()
     path = copy / mutant.file
-    right, made = path.read_text(), path.stat().st_mtime_ns
+    right, made = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
     try:
         if (found := right.count(mutant.right)) != 1:
             return f"{NOTHING}: the right code occurs {found} times"
-        path.write_text(right.replace(mutant.right, mutant.wrong))
+        path.write_text(right.replace(mutant.right, mutant.wrong), encoding="utf-8")
         return first_failure(copy, mutant.tests)
     finally:
-        path.write_text(right)
+        path.write_text(right, encoding="utf-8")
         os.utime(path, ns=(made, made))  # as old as its bytecode says
         copies.put(copy)
 
@@ -137,8 +139,9 @@ def first_failure(copy: Path, tests: tuple[str, ...], bytecode: bool = False) ->
 
 def run_tests(copy: Path, tests: tuple[str, ...], bytecode: bool, log: str) -> None:
     """Run tests in this process until one fails; the exit code is 0 if none does."""
-    for stream in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), stream)
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     os.chdir(copy)
     sys.path[:] = [str(copy), *(p for p in sys.path if Path(p) not in (ROOT, ROOT / "tools"))]
     sys.dont_write_bytecode = not bytecode

@@ -34,7 +34,7 @@ def execute(path: Path) -> None:
     notebook.metadata.language_info = {"name": "python"}
 
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(nbformat.writes(notebook) + "\n")
+    unfinished.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 
 

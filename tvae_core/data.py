@@ -169,7 +169,7 @@ def _complaint(raw: Path, name: str) -> str:
     try:
         sums = MNIST_SHA256 if name == "mnist" else None
         if sums is None and (raw / file).exists():
-            kept = json.loads((raw / file).read_text())
+            kept = json.loads((raw / file).read_bytes())
             sums = {name: kept[name] for name in RAW_FILES}
         counts = []
         for file in RAW_FILES:

@@ -22,7 +22,7 @@ from tvae_core.checks import check_known
 
 # Display names of decoders and objectives, and the thresholds above which a latent is active or
 # informative. The explorer's JavaScript gets the same ones.
-NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_text())
+NAMES: dict[str, Any] = json.loads((resources.files("tvae_core") / "names.json").read_bytes())
 
 
 @contextlib.contextmanager
@@ -120,6 +120,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
+                file.close()  # Windows deletes no open file
                 temporary.unlink(missing_ok=True)
                 raise
         temporary.chmod(0o644)  # NamedTemporaryFile makes it private

@@ -33,7 +33,7 @@ def visit(browser, folder):
 
     def open_page(*elements, width=900, ready=True, failing=False, **options):
         tags = [f"<tvae-explorer {each}><img alt='still'></tvae-explorer>" for each in elements]
-        (folder / "page.html").write_text(PAGE.format(elements="\n".join(tags)))
+        (folder / "page.html").write_text(PAGE.format(elements="\n".join(tags)), encoding="utf-8")
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -486,7 +486,7 @@ def render(browser, monkeypatch):
     monkeypatch.setattr(explorer, "is_live", lambda: True)
     context, errors = browser.new_context(), []
     folder = Path(export.__file__).parent
-    contents = {path.name: path.read_text() for path in folder.glob("*.mjs")}
+    contents = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.mjs")}
 
     def serve(route):
         name = route.request.url.rsplit("/", 1)[1]

@@ -62,7 +62,7 @@ def test_a_chapters_colab_links_name_its_notebook(look, http_root, name):
     tracked = subprocess.run(
         ["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
     colab = "https://colab.research.google.com/github/"
     expected = (
         f"{repository['url'].replace('https://github.com/', colab)}"

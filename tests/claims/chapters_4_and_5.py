@@ -243,7 +243,8 @@ def chapter_5(page: Page) -> None:
         toy[-1] - toy[-2] < 0.1,
     )
     page.says(
-        "the effective sample size over 500 digits.", "binary[:500].x" in page.path.read_text()
+        "the effective sample size over 500 digits.",
+        "binary[:500].x" in page.path.read_text(encoding="utf-8"),
     )
     effective = page.printed(r"mean effective sample size of 5: \[#, #\]")
     page.says(

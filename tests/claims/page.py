@@ -48,11 +48,11 @@ _UNREAD = (
 
 def _text(path: Path) -> str:
     if path.suffix == ".md":
-        text = path.read_text().replace("```{glossary}", "")
+        text = path.read_text(encoding="utf-8").replace("```{glossary}", "")
         text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", text, flags=re.DOTALL)
         return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     parts = []
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "markdown":
             parts.append("".join(cell["source"]))
         for words in cell["metadata"].get("mystnb", {}).values():
@@ -112,7 +112,7 @@ class Page:
 
     @cached_property
     def _cells(self) -> list[dict]:
-        cells = json.loads(self.path.read_text())["cells"]
+        cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
         return [cell for cell in cells if cell["cell_type"] == "code"]
 
 

@@ -186,7 +186,7 @@ COMPILERS = {
 @pytest.mark.parametrize("script", COMPILERS.values(), ids=COMPILERS)
 def test_with_a_compiler_that_cannot_compile_the_step_is_the_plain_one(tmp_path, environ, script):
     compiler = tmp_path / "g++"
-    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     compiler.chmod(0o755)
     assert_falls_back({**environ, "CXX": str(compiler)})
 

@@ -94,13 +94,13 @@ def unedited(tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize(("file", "old", "new", "noticed"), EDITS)
 def test_what_notices_an_edit(source, unedited, file, old, new, noticed):
     (path,) = source.rglob(file) if file != "measure.py" else (source / "experiments" / file,)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
     if "estimators." in new:
         text = text.replace(
             "from tvae_core import data,", "from tvae_core import estimators, data,"
         )
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
     found = fingerprints(source)
     assert {name for name in found if found[name] != unedited[name]} == noticed
 
@@ -108,7 +108,9 @@ def test_what_notices_an_edit(source, unedited, file, old, new, noticed):
 def test_moving_a_file_changes_nothing(source, unedited):
     (source / "warps.py").rename(source / "geometry.py")
     for path in source.rglob("*.py"):
-        text = path.read_text()
-        text = text.replace("tvae_core.warps", "tvae_core.geometry")
-        path.write_text(text.replace('"warps"', '"geometry"'))  # in __init__.py
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("tvae_core.warps", "tvae_core.geometry").replace(
+            '"warps"', '"geometry"'
+        )
+        path.write_text(text, encoding="utf-8")  # the second is in __init__.py
     assert fingerprints(source) == unedited

@@ -9,7 +9,7 @@ NOBODY = "nothing"  # as tools/mutants.py writes it
 
 def planted_table() -> Table:
     """For each room: how many mistakes were planted and caught, and by how many tests."""
-    with (RESULTS / "mutants.csv").open(newline="") as file:
+    with (RESULTS / "mutants.csv").open(newline="", encoding="utf-8") as file:
         planted = list(csv.DictReader(file))
     rooms = dict.fromkeys(row["room"] for row in planted)
     rows = [["room", "planted", "caught", "by so many tests"]]

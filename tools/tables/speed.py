@@ -21,7 +21,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 def benchmark(name: str) -> dict[str, Any]:
     """A record written by `make bench`."""
-    record: dict[str, Any] = json.loads((RESULTS / "bench" / f"{name}.json").read_text())
+    record: dict[str, Any] = json.loads((RESULTS / "bench" / f"{name}.json").read_bytes())
     return record
 
 

@@ -183,7 +183,7 @@ def annealed_table() -> Table:
             if not path.exists() or seeds is None:
                 continue
             runs.append(name)
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_bytes())
             images.add(record["data"]["n"])
             by = columns(record)
             excess = by["is_nll"] - by["ais_nll"]

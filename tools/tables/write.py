@@ -127,7 +127,7 @@ def outputs() -> dict[Path, str]:
             text = as_markdown(made[name]) if readme else as_directive(name, made[name])
             return f"{match[1]}{text}\n{match[3]}"
 
-        texts[page] = BLOCK.sub(block, page.read_text())
+        texts[page] = BLOCK.sub(block, page.read_text(encoding="utf-8"))
     return texts
 
 
@@ -140,11 +140,13 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     check = parser.parse_args().check
     texts = outputs()
-    stale = [p for p, text in texts.items() if not p.exists() or p.read_text() != text]
+    stale = [
+        p for p, text in texts.items() if not p.exists() or p.read_text(encoding="utf-8") != text
+    ]
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'differs from the records' if check else 'written'}")
         if not check:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(texts[path])
+            path.write_text(texts[path], encoding="utf-8")
     if check and stale:
         sys.exit("run: make tables")

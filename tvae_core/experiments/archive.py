@@ -154,7 +154,7 @@ def write_sums(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def read_sums(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file that a folder's SHA256SUMS lists."""
-    lines = (folder / SUMS).read_text().splitlines()
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     return {file: digest for digest, file in (line.split() for line in lines)}
 
 

@@ -394,7 +394,7 @@ def _json(record: dict[str, Any]) -> str:
 
 def _resumed(path: Path, fixed: dict[str, Any]) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_bytes())
         differs = [name for name, value in fixed.items() if record[name] != value]
         if not isinstance(record["parts"], list) or not isinstance(record["seconds"], float):
             raise TypeError("no parts")

@@ -133,7 +133,7 @@ def load_record(path: Path) -> RunRecord:
         ValueError: not a complete record; the message names the file and the problem.
     """
     try:
-        return RunRecord.of(json.loads(path.read_text()))
+        return RunRecord.of(json.loads(path.read_bytes()))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a complete run record ({error}); delete it and run again"

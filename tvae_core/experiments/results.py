@@ -129,7 +129,7 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
     Raises:
         ValueError: an unknown name (the known ones are listed).
     """
-    summary = json.loads(SEEDS.read_text())
+    summary = json.loads(SEEDS.read_bytes())
     check_known("run", name, summary)
     values: list[float] = summary[name][field]
     return values
@@ -196,7 +196,7 @@ def validated(name: str) -> Validation:
     Raises:
         ValueError: an unknown name (the known ones are listed).
     """
-    summary = json.loads(VALIDATION.read_text())
+    summary = json.loads(VALIDATION.read_bytes())
     check_known("run on held-out images", name, summary)
     return Validation(**summary[name])
 
@@ -211,7 +211,7 @@ def measured(kind: str, model: str) -> dict[str, Any]:
     """
     name = f"{kind}-{model}"
     check_known("measurement", name, sorted(path.stem for path in MEASURED.glob("*.json")))
-    record: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_text())
+    record: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_bytes())
     return record
 
 

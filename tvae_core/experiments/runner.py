@@ -362,7 +362,7 @@ class Job:
 
 def _load_training(path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_bytes())
         return {**kept, "seconds": {**kept["seconds"]}}
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ValueError(

@@ -59,7 +59,7 @@ def _collect(
         raise ValueError(f"a circle of imports: {' -> '.join([*importers, module])}")
     if module in sources:
         return
-    source = (folder / module).read_text("utf-8")
+    source = (folder / module).read_text(encoding="utf-8")
     for _, imported in IMPORT.findall(source):
         _collect(folder, imported, sources, (*importers, module))
     sources[module] = source

@@ -109,12 +109,17 @@ def test_tables_fill_their_blocks_on_each_page_and_check_compares_them(monkeypat
 
 def test_addresses_are_written_once_into_notebooks_and_readme(monkeypatch, tmp_path):
     monkeypatch.setattr(setup_cells, "ROOT", tmp_path)
-    config = "repository:\n  url: https://github.com/{}/book\n  branch: main\n"
+    config = "repository:\n  url: https://github.com/{}/book\n  branch: v0.1.0\n"
     (tmp_path / "_config.yml").write_text(config.format("someone"), encoding="utf-8")
     readme, path = tmp_path / "README.md", tmp_path / "notebooks" / "09_x.ipynb"
     readme.write_text("above\n<!-- badges -->\n<!-- /badges -->\nbelow\n", encoding="utf-8")
     path.parent.mkdir()
-    cells = [nbformat.v4.new_markdown_cell("# A title\nText."), nbformat.v4.new_code_cell("1 + 1")]
+    cells = [
+        nbformat.v4.new_markdown_cell(
+            "# A title\n**Time:** 5 minutes of reading. Less to run.\n\nText."
+        ),
+        nbformat.v4.new_code_cell("1 + 1"),
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     with pytest.raises(SystemExit, match="make setup-cells"):
         call(monkeypatch, setup_cells.main, "--check")
@@ -124,9 +129,9 @@ def test_addresses_are_written_once_into_notebooks_and_readme(monkeypatch, tmp_p
         call(monkeypatch, setup_cells.main, "--check")
         setup, title, rest = nbformat.read(path, as_version=4).cells
         assert f"github.com/{owner}/book" in setup.source
-        first, link, last = title.source.split("\n")
+        first, link, *_, last = title.source.split("\n")
         assert (first, last, rest.source) == ("# A title", "Text.", "1 + 1")
-        assert link.endswith(f"/{owner}/book/blob/main/notebooks/09_x.ipynb)")
+        assert link.endswith(f"/{owner}/book/blob/v0.1.0/notebooks/09_x.ipynb)")
         assert readme.read_text(encoding="utf-8").count(f"{owner}.github.io/book") == 1
         assert readme.read_text(encoding="utf-8").endswith("below\n")
 

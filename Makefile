@@ -81,8 +81,9 @@ measure: $(READY) ## measure the trained models in more detail (hours; ARGS=--he
 bench: $(READY) ## time tvae_core against tutorial-style code (half an hour, on an idle machine)
 	$(BIN)/python tools/bench.py
 
-mutants: $(READY) ## plant mistakes in a copy of tvae_core; the tests should catch each (minutes)
+mutants: $(READY) ## plant mistakes in copies of the repository; the tests should catch each (half an hour)
 	$(BIN)/python tools/mutants.py
+	$(BIN)/python -m tools.tables
 
 tables: $(READY) ## write the book's tables from the run records
 	$(BIN)/python -m tools.tables

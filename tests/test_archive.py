@@ -102,6 +102,9 @@ def test_frames_hold_every_value():
     assert list(runs.nll_se) == [0.5] * 4
     assert set(runs.config_model) == {"plain"}
     assert set(runs.machine_threads) == {1}
+    assert set(runs.train_sha256) == {BASE.data["train"]["sha256"]}
+    assert list(runs.test_sha256) == [f"{n:064x}" for n in runs.images]
+    counted = {"per_image": "image", "per_latent": "latent", "nll_at": "k"}
     for table, field, column in (
         ("per_image", "nll_per_image", "nll"),
         ("per_image", "recon_per_image", "recon"),
@@ -116,7 +119,10 @@ def test_frames_hold_every_value():
                 & (frame.seed == one.seed)
                 & (frame.images == one.data["test"]["n"])
             ]
-            assert list(mine[column]) == getattr(one, field), (table, column, key_of(one))
+            values = getattr(one, field)
+            assert list(mine[column]) == values, (table, column, key_of(one))
+            counts = one.nll_ks if table == "nll_at" else list(range(len(values)))
+            assert list(mine[counted[table]]) == counts
     curves = results.frame("curves")
     assert list(curves[curves.run == "tps-vae"].bound) == [
         row["bound"] for row in RECORDS[3].curves

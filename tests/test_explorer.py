@@ -136,6 +136,15 @@ def test_uninformative_latents_are_marked(model):
     assert config["informative"][:3] == [False, False, True]
 
 
+def test_latents_are_sorted_by_their_kl_on_the_pixels_that_the_model_saw_in_training(model):
+    digits = export.some_digits(1)
+    for binarized, seen in ((False, digits), (True, data.binarize_fixed(digits))):
+        config, _ = export.describe(model, digits, binarized)
+        q = model.posterior(seen.x)
+        kl = (q.mean.square() + q.stddev.square() - 1) / 2 - q.stddev.log()
+        assert config["mean_kl"] == pytest.approx(kl.mean(0).tolist(), abs=6e-5)
+
+
 def test_page_and_notebook_run_the_same_modules():
     page, widget = export.source(module=False), export.source(module=True)
     for script in (page, widget):
@@ -241,9 +250,11 @@ def test_menus_call_a_model_what_it_was_trained_as():
         assert NAMES["objectives"][objective] == trained_as
 
 
-def test_some_digits_has_every_class():
+def test_some_digits_has_every_class_and_none_that_models_were_trained_on():
     digits = export.some_digits(2)
     assert digits.labels.tolist() == 2 * list(range(10))
+    held_out = data.load("mini", "test").pixels
+    assert all((held_out == pixels).flatten(1).all(1).any() for pixels in digits.pixels)
 
 
 @pytest.mark.parametrize("view", export.VIEWS)

@@ -138,6 +138,15 @@ def test_every_kind_of_decoder_agrees_with_pytorch(subtests):
             compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
 
 
+def test_a_runaway_log_sigma_is_clamped():
+    with seeded(2), torch.no_grad():
+        model = models.build("plain", (4, 6), dim_z=3, hidden=(5,))
+        model.encoder.log_sigma.bias.copy_(torch.tensor([-30.0, 0.5, 30.0]))
+        x = torch.rand(1, 1, 4, 6)
+        (answer,) = javascript(["encode", "model", f32(x)], model=model)
+        close(torch.tensor(answer["sigma"]).log().tolist(), model.posterior(x).stddev.log(), 1e-4)
+
+
 @pytest.mark.parametrize("decoder", ["plain", "affine", "tps"])
 def test_half_precision_costs_little(decoder):
     """The float32 model here becomes the shipped one when its weights are rounded to float16."""

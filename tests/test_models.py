@@ -324,6 +324,29 @@ def test_at_theta_zero_a_warped_decoder_shows_its_canonical_image(subtests):
             torch.testing.assert_close(shown, model.canonical(latents), rtol=1e-4, atol=1e-5)
 
 
+def test_half_a_pixel_away_is_the_mean_of_two_probabilities_or_of_two_logits():
+    for resample in models.RESAMPLED:
+        model = models.build("translation", (1, 2), resample=resample, pose_std=0)
+        with torch.no_grad():
+            model.decoder.canonical.logits.weight.zero_()
+            model.decoder.canonical.logits.bias.copy_(torch.tensor([-1.0, 3.0]))
+            model.decoder.pose.bias.copy_(torch.tensor([0.5, 0.0]))  # half a pixel to the right
+            shown = model.decoder(model.sample_latents(1)).logits[0, 0, 0, 0]
+        if resample == "logits":
+            assert shown.item() == pytest.approx(1.0, abs=1e-4)
+        else:
+            p = torch.tensor([-1.0, 3.0]).sigmoid().mean()
+            assert shown.sigmoid().item() == pytest.approx(p.item(), abs=1e-4)
+
+
+def test_the_first_pose_is_as_far_from_the_identity_as_it_is_asked_to_be():
+    for std in (0.02, 0.5):
+        with seeded(0):
+            pose = models.build("affine", dim_u=2_000, pose_std=std).decoder.pose
+        assert pose.weight.std().item() == pytest.approx(std, rel=0.05)
+        assert not pose.bias.any()
+
+
 @pytest.mark.parametrize("resample", models.RESAMPLED)
 def test_outside_the_frame_zeros_give_blank_paper_and_border_repeats_the_edge(resample):
     for padding, expected in (("zeros", 0.0), ("border", 0.9)):

@@ -88,6 +88,13 @@ def test_the_old_file_can_be_read_until_the_new_one_is_complete(path, halfway):
     assert seen == [b"old"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace a file that is open")
+def test_who_has_opened_the_old_file_reads_it_to_its_end(path):
+    with path.open(encoding="utf-8") as old:
+        write_atomically(path, b"new")
+        assert old.read() == "old"
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, halfway, failure):
     halfway(raising(failure()))

@@ -69,6 +69,20 @@ def test_angles_are_compared_on_the_circle():
     score = scores.moves(identity(n), after, true)["degrees"]
     assert score.error == pytest.approx(2, abs=1e-2)
     assert score.correlation == pytest.approx(1, abs=1e-3)
+    true, after = (
+        by_hand({"degrees": [angle] * n, **flat, "shear": [0.0] * n}) for angle in (179.0, 181.0)
+    )
+    assert scores.moves(identity(n), after, true)["degrees"].error == pytest.approx(2, abs=1e-2)
+
+
+def test_errors_of_scales_are_in_logarithms():
+    """Twice as large is as far off as half as large."""
+    n, right = 4, {"degrees": [0.0] * 4, "shift_x": [0.0] * 4, "shift_y": [0.0] * 4}
+    for factor in (0.5, 2.0):
+        scaled = {"scale_x": [factor] * n, "scale_y": [1.0] * n, "shear": [0.0] * n}
+        score = scores.moves(identity(n), by_hand({**right, **scaled}), identity(n))
+        assert score["scale_x"].error == pytest.approx(math.log(2), abs=1e-5)
+        assert score["scale_y"].error < 1e-6
 
 
 def test_the_gauge_of_a_model_cancels():
@@ -174,6 +188,7 @@ def test_features_are_the_means_of_q(subtests):
     model = model_of(drawn(5, 0))
     found = scores.features(model, images)
     assert set(found) == {"pixels", "z", "u", "canonical"}
+    assert torch.equal(found["pixels"], images.x.flatten(1))
     mean = model.posterior(images.x).mean
     torch.testing.assert_close(torch.cat([found["z"], found["u"]], 1), mean)
     torch.testing.assert_close(found["canonical"], model.canonical(mean).flatten(1).detach())

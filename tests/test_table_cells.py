@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from tables import base, speed, training, write
+from tables import base, planted, speed, training, write
 from tables.base import Seeds
 
 from tvae_core.evaluation import Estimate
@@ -147,6 +147,8 @@ def recorded(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(base, "records", RECORDS.__getitem__)
     monkeypatch.setattr(training, "MEASURED", tmp_path)
     monkeypatch.setattr(speed, "benchmark", BENCHES.__getitem__)
+    monkeypatch.setattr(planted, "RESULTS", tmp_path)
+    (tmp_path / "mutants.csv").write_text(MUTANTS, encoding="utf-8")
     for name in annealed_runs():
         (tmp_path / f"ais-{name}.json").write_text(json.dumps(measured(name)), encoding="utf-8")
 
@@ -400,6 +402,20 @@ def bench(processor: str) -> dict:
 BENCHES = {name: bench(name) for name in ("avx2", "avx512", "gpu")}
 
 
+MUTANTS = """room,file,the mistake,caught by
+warps,warps.py,one,`a.py::test_a`
+warps,warps.py,another,`a.py::test_a`
+warps,warps.py,a third,nothing
+data,data.py,one,`a.py::test_a`
+data,data.py,another,`b.py::test_b`
+"""
+
+
+def mistakes() -> list[list[str]]:
+    head = ["room", "planted", "caught", "by so many tests"]
+    return [head, ["warps", "3", "2", "1"], ["data", "2", "2", "2"], ["all", "5", "4", "2"]]
+
+
 def two_digits(x: float) -> float:
     return round(x) if x >= 100 else float(f"{x:.1e}")
 
@@ -419,6 +435,7 @@ TABLES = {
     "whole": whole,
     "runs": runs,
     "protocol": protocol,
+    "planted": mistakes,
 }
 
 

@@ -68,6 +68,16 @@ def test_active_and_informative_latents_are_counted_for_each_seed(recorded):
     assert (summary["active"], summary["informative"]) == ([2, 1], [2, 3])
 
 
+def test_the_seeds_of_a_run_are_in_order_whatever_the_order_of_the_records(monkeypatch):
+    forwards = results.all_records()
+    for order in (forwards, forwards[::-1]):
+        monkeypatch.setattr(results, "all_records", lambda order=order: order)
+        for sizes in base.records.__wrapped__("paper").values():
+            for group in sizes.values():
+                seeds = [record.seed for record in group.records]
+                assert seeds == sorted(seeds)
+
+
 def test_a_single_seed_has_no_standard_deviation(recorded):
     recorded("plain-vae", torch.tensor([[99.0, 101.0]]))
     assert mean_sd_over_seeds("plain-vae") == "100.00"
@@ -165,7 +175,7 @@ def test_ais_on_a_few_images_corrects_the_gap_on_many(recorded, monkeypatch, tmp
     ):
         recorded(f"{model}-iwae5", torch.tensor([nll]))
         parts = [{"is_nll": [a], "ais_nll": [b]} for a, b in zip(by_sampling, by_ais, strict=True)]
-        record = {"data": {"n": 2}, "parts": parts}
+        record = {"kind": "ais", "data": {"n": 2}, "parts": parts}
         (tmp_path / f"ais-{model}-iwae5.json").write_text(json.dumps(record), encoding="utf-8")
     table = training.annealed_table()
     assert table.rows[1] == ["`plain-iwae5`", "91.50", "0.50 ± 0.00", "91.00", ""]

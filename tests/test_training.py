@@ -281,6 +281,7 @@ def test_the_history_logs_the_bound_that_is_trained():
         # The study's: (1 - epoch / 50)^0.9, so 1, 0.98^0.9, ..., 0.5^0.9, ..., 0.02^0.9.
         (training.adadelta, {1: 1.0, 2: 0.98198, 26: 0.53589, 50: 0.029575}),
         (training.adam, {1: 1e-3, 2: 1e-3, 26: 1e-3, 50: 1e-3}),
+        (functools.partial(training.adam, peak=3e-3), {1: 3e-3, 50: 3e-3}),
     ],
 )
 def test_every_step_of_an_epoch_has_the_learning_rate_of_the_recipe(optimizer, rates):
@@ -305,13 +306,14 @@ def watch(optimizer):
     return used, watched
 
 
-def test_one_cycle_rises_for_a_tenth_of_the_steps_and_then_falls_to_almost_zero():
-    used, watched = watch(training.adam_one_cycle)
+@pytest.mark.parametrize("highest", [2e-3, 7e-3])
+def test_one_cycle_rises_for_a_tenth_of_the_steps_and_then_falls_to_almost_zero(highest):
+    used, watched = watch(functools.partial(training.adam_one_cycle, peak=highest))
     train(epochs=10, optimizer=watched)
     assert len(used) == 10 * BATCHES
     peak = used.index(max(used))
     assert abs(peak - len(used) / 10) <= 1
-    assert used[peak] == pytest.approx(2e-3, rel=1e-2)
+    assert used[peak] == pytest.approx(highest, rel=1e-2)
     assert used[: peak + 1] == sorted(used[: peak + 1])
     assert used[peak:] == sorted(used[peak:], reverse=True)
     assert 0 < used[-1] < 0.01 * used[peak]

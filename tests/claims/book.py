@@ -68,7 +68,7 @@ def setup(page: Page) -> None:
 
 def mutants(page: Page) -> None:
     page.says(f"tells the stories of {exhibits()} more")
-    page.leaves("takes about ten minutes", "in place of many is right on average")
+    page.leaves("takes about half an hour on two cores")
 
 
 def explorer(page: Page) -> None:

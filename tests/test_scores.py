@@ -120,11 +120,11 @@ def classes(n: int, distance: float, k: int = 4) -> tuple[torch.Tensor, torch.Te
     return x, labels
 
 
-def test_classes_far_apart_are_told_without_error():
+def test_distant_classes_are_predicted_without_error():
     assert scores.probes(*classes(400, 20.0)) == (1, 1, 1)
 
 
-def test_two_normals_are_told_as_well_as_can_be():
+def test_two_normals_are_separated_as_well_as_possible():
     """The best rule for two classes at distance d is right with probability Phi(d / 2)."""
     x, labels = classes(4_000, 2.0, k=2)
     found = scores.probes(x, labels)
@@ -170,7 +170,7 @@ def test_dci_of_latents_that_are_the_factors_and_of_mixed_ones():
     assert max(mixed.disentanglement, mixed.completeness) < 0.05
     assert mixed.informativeness > 0.95
     assert scores.dci(noise, factors).informativeness < 0.02
-    # One factor in two latents: complete no more, but each latent still speaks of one factor.
+    # One factor in two latents: no longer complete, but each latent still describes one factor.
     doubled = scores.dci(torch.cat([factors[:, :2], factors[:, :2]], 1), factors[:, :2])
     assert doubled.disentanglement > 0.95 > doubled.completeness + 0.2
     with pytest.raises(ValueError, match="at least two latents and two factors, got 3 and 1"):

@@ -21,6 +21,7 @@ WORDS = {  # what an argument must be, by its name or its type
     "optimizer": "a function such as training.adam, which makes an optimizer and its schedule",
     "int": "a whole number of at least {}",
     "NoneType": "None",
+    "Tensor": "a tensor of images; data.Batches makes batches of them, a DataLoader may make lists",
     "log_w": "a tensor of log-weights; estimators.reparameterized makes a bound an estimator",
     "Images": "data.Images with at least one image, which data.from_tensor makes",
     "Estimator": "an estimator, such as estimators.reparameterized(bounds.iwae)",

@@ -40,7 +40,7 @@ class MoveScore(NamedTuple):
 
 
 class Probes(NamedTuple):
-    """How well a class can be told from features: shares of images that are classified correctly.
+    """How well a class can be predicted from features: shares of images that are classified right.
 
     `neighbours` is the vote of the 5 nearest images, `linear` a logistic regression, both on images
     that the probe was not fitted to (5 folds). `clusters` is Ward's clustering into as many
@@ -122,7 +122,7 @@ def features(model: VAE, images: Images) -> dict[str, Float[Tensor, "N D"]]:
 
 
 def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -> Probes:
-    """How well the class can be told from these features.
+    """How well the class can be predicted from these features.
 
     Ward's clustering needs memory for all pairs of images: use at most about 10,000.
 

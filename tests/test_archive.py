@@ -155,3 +155,15 @@ def test_the_archive_is_plain_json_and_parquet(tmp_path):
         nll = (mine.above_lowest.to_numpy() + low) / 1000
         assert nll.tolist() == whole.nll_per_image
         assert math.isclose(run["nll"][0], whole.nll.mean)
+
+
+def test_all_records_are_the_shipped_ones_and_those_of_the_archive():
+    every, shipped = results.all_records(), results.recorded()
+    assert len(every) == len(archive.read(results.ARCHIVE)) + len(shipped)
+    assert {record.name for record in every[: len(shipped)]} == {*shipped}
+
+
+def test_values_over_seeds_are_those_of_their_field():
+    record = results.record_of("plain-vae")
+    for field in ("recon", "nll"):
+        assert results.over_seeds("plain-vae", field)[0] == getattr(record, field).mean

@@ -36,8 +36,9 @@ def __getattr__(name: str) -> Any:
 
 
 # Whoever imports a module of the core imports this file before it, and gets it with its checks.
+# Only plots adds its checks itself, so that nothing else waits for matplotlib.
 for _room in (
     *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
-    *("models", "moved", "plots", "poses", "runtime", "scores", "training", "warps"),
+    *("models", "moved", "poses", "runtime", "scores", "training", "warps"),
 ):
     hold(importlib.import_module(f"tvae_core.{_room}"))

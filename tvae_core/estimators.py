@@ -19,6 +19,7 @@ from torch.distributions import Normal
 
 from tvae_core import bounds
 from tvae_core.particles import Particles
+from tvae_core.posteriors import fixed
 
 Bound = Callable[[Tensor], Tensor]
 Weight = Tensor | float
@@ -174,7 +175,7 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
             log_prior=particles.log_prior.detach(),
             log_q=particles.log_q.detach(),
             kl=particles.kl.detach(),
-            q=Normal(q.loc.detach(), q.scale.detach(), validate_args=False),
+            q=fixed(q),
         )
         value = decoder(encoder_held, kl_weight)
         if not (torch.is_grad_enabled() and particles.latents.requires_grad):

@@ -3,6 +3,7 @@ colour blindness. Every function returns the Axes that it drew on."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from torch import Tensor
+
+from tvae_core.checks import hold
 
 # Okabe & Ito's palette, distinguishable with colour blindness and in gray; most legible first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -189,3 +192,6 @@ def against_draws(ax: Axes, curves: Mapping[str, Mapping[int, float]], title: st
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set(title=title, xlabel="draws k")
     return ax
+
+
+hold(sys.modules[__name__])

@@ -118,14 +118,16 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
     """
     origin = mean_map(model, images if reference is None else reference)
     decoder, straightened, canonical = _decoder(model), [], []
+    warp = decoder.warp
+    frame = _apply(origin, warp.identity)
     for x in images.x.split(evaluation.ROWS):
         latents = model.posterior(x).mean
-        back = decoder.warp.inverse_grid(decoder.pose(model.split(latents)[1]), refine=4)
-        frame = _apply(origin, decoder.warp.identity)
-        grid = sample(back.movedim(-1, -3), frame, "border").movedim(-3, -1)
-        if not decoder.warp.bends:  # exact, also where the frame leaves the canonical image
-            maps, _ = _maps(model, x, model.split(latents)[1])
-            grid = _apply(compose(inverse(maps), origin), decoder.warp.identity)
+        u = model.split(latents)[1]
+        if warp.bends:
+            back = warp.inverse_grid(decoder.pose(u), refine=4)
+            grid = sample(back.movedim(-1, -3), frame, "border").movedim(-3, -1)
+        else:  # exact, also where the frame leaves the canonical image
+            grid = _apply(compose(inverse(_maps(model, x, u)[0]), origin), warp.identity)
         straightened.append(sample(x, grid))
         canonical.append(sample(model.canonical(latents), frame))
     return Aligned(torch.cat(straightened), torch.cat(canonical))
@@ -171,21 +173,15 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
     Raises:
         TypeError: a model without a warp.
     """
-    origin = mean_map(model, images if reference is None else reference)
-    parts = []
-    for x in images.x.split(evaluation.ROWS):
-        found, _ = _maps(model, x, _pose_posterior(model, x).mean)
-        parts.append(relative(found, origin, model.size))
-    return torch.cat(parts).cpu()
+    found = _mean_maps(model, images)
+    origin = found.mean(0) if reference is None else mean_map(model, reference)
+    return relative(found, origin, model.size).cpu()
 
 
 @torch.no_grad()
 def mean_map(model: VAE, reference: Images) -> Float[Tensor, "2 3"]:
     """G_mean: the mean over the reference images of their affine maps, at the mean of q."""
-    parts = []
-    for x in reference.x.split(evaluation.ROWS):
-        parts.append(_maps(model, x, _pose_posterior(model, x).mean)[0])
-    return torch.cat(parts).mean(0)
+    return _mean_maps(model, reference).mean(0)
 
 
 def relative(
@@ -241,6 +237,12 @@ def _pose_posterior(model: VAE, x: Float[Tensor, "B 1 H W"]) -> Normal:
     if isinstance(q, Ordered):
         return q.u
     return Normal(model.split(q.mean)[1], model.split(q.stddev)[1], validate_args=False)
+
+
+def _mean_maps(model: VAE, images: Images) -> Float[Tensor, "N 2 3"]:
+    """G of each image at the mean of q."""
+    batches = images.x.split(evaluation.ROWS)
+    return torch.cat([_maps(model, x, _pose_posterior(model, x).mean)[0] for x in batches])
 
 
 def _maps(

@@ -31,14 +31,19 @@ def digits(n: int, split: str = "train") -> Images:
 
 @contextlib.contextmanager
 def in_double_precision() -> Iterator[None]:
-    """A seeded block that computes in float64 and prints nothing."""
-    before = torch.get_default_dtype()
+    """A seeded block that computes in float64 on one thread and prints nothing.
+
+    On so small a case several threads mostly wait for each other.
+    """
+    before, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
     try:
         with seeded(0), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         torch.set_default_dtype(before)
+        torch.set_num_threads(threads)
 
 
 def digest(numbers: Any) -> str:

@@ -223,7 +223,7 @@ def test_a_checkpoint_without_settings_is_refused_because_it_could_be_from_any_r
 
 
 def test_equal_settings_have_equal_descriptions_in_every_process():
-    """Nothing that a process makes anew, such as an address, is a part of them."""
+    """They contain nothing that changes from process to process, such as an address."""
     settings = [*configs.ESTIMATORS.values(), *OPTIMIZERS.values(), peak, object(), Disturbed]
     described = [training._described(value) for value in settings]
     assert len({*described}) == len(described)

@@ -399,7 +399,7 @@ def test_each_refinement_brings_a_splines_inverse_closer():
     torch.manual_seed(1)
     params = 0.12 * torch.randn(50, 18, dtype=torch.float64)
     errors = [forward_of_inverse(warp, params, refine).mean().item() for refine in range(4)]
-    # The grid of -theta, which is also right to first order, but for the affine part as well.
+    # The grid of -theta, which is right to first order only, in the affine part too.
     minus = sample(
         warp.grid(params).movedim(-1, -3),
         warp.grid(-params).movedim(-1, -3).movedim(-3, -1),

@@ -1,4 +1,4 @@
-"""What the README and the pages of book/ say of results, but for the page of results."""
+"""What the README and the pages of book/ say of results, except on the page of results."""
 
 import itertools
 import math
@@ -96,7 +96,7 @@ def glossary(page: Page) -> None:
     page.says(f"is above {results.INFORMATIVE} nats; the chapters also call it a latent *in use*.")
     paper, ink = (data.from_tensor(torch.full((1, 1, 2, 2), gray)) for gray in (0.0, 1.0))
     page.says(
-        "each pixel black with a probability equal to its gray value (0 is white paper, 1 is black ink)",
+        "each pixel becomes black with a probability equal to its gray value (0 is white paper, 1 is black ink)",
         (data.binarize_fixed(paper).x.sum(), data.binarize_fixed(ink).x.sum()) == (0, 4),
         [plt.get_cmap(plots.INK)(gray)[:3] for gray in (0.0, 1.0)] == [(1, 1, 1), (0, 0, 0)],
     )
@@ -151,7 +151,7 @@ def ablations(page: Page) -> None:
         statistics.stdev(large) > 2,
     )
     page.says(
-        "One that is ten times smaller makes no difference worth the name, and neither does the padding",
+        "One that is ten times smaller makes hardly any difference, and neither does the padding",
         RUNS["affine-iwae5"].pose_std in (None, 0.1),
         RUNS["affine-iwae5-small-pose"].pose_std == 0.01,
         not shows["small-pose", "affine"],

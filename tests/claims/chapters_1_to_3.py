@@ -76,7 +76,7 @@ def chapter_2(page: Page) -> None:
         min(half, *turns[:3]) > between,
     )
     page.says(
-        "Turns mix all offsets, so their cost hardly depends on the angle, but for quarter turns",
+        "Turns mix all offsets, so their cost hardly depends on the angle, except for quarter turns",
         max(turns[:3]) < 1.1 * min(turns[:3]),
         turns[3] == 0,
     )

@@ -149,7 +149,7 @@ def settings_table() -> Table:
         values = (default if value is None else value for value in given)
         rows.append([words, *(SAID.get(value, str(value)) for value in values)])
     return Table(
-        "The two recipes as run here, on binary pixels that are drawn anew each time.", rows, []
+        "The two recipes as run here, on binary pixels that are redrawn each time.", rows, []
     )
 
 

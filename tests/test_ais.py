@@ -294,3 +294,45 @@ def test_an_empty_batch_and_a_wrong_number_of_latents_are_refused():
 def test_an_unknown_start_is_refused():
     with pytest.raises(ValueError, match="unknown start 'posterior'; known: prior, q"):
         ais.ais(LinearGaussian(), path_image(), start="posterior")
+
+
+@starts
+def test_draws_follow_the_posterior(start):
+    model = LinearGaussian(shift=0.7, widen=1.4)
+    with seeded(11):
+        x, _ = ais.simulate(model, 3)
+        drawn = ais.posterior_draws(model, x, 400, 20, chains=30, start=start, leapfrog=3)
+    assert drawn.shape == (400, 30, 3, 3)
+    exact = LinearGaussian(s=model.s).posterior(x)
+    # Each chain's mean is one of 30 independent values, however its draws depend on each other.
+    error = drawn.mean(0).std(0) / math.sqrt(30)
+    assert ((drawn.mean((0, 1)) - exact.mean).abs() < 4.5 * error).all()
+    assert (error < 0.1 * exact.stddev).all()
+    torch.testing.assert_close(drawn.flatten(0, 1).std(0), exact.stddev, rtol=0.05, atol=0)
+
+
+def test_chains_are_resampled_by_their_weights():
+    """Two modes, the second with a weight of 9 in 10: the start finds each half of the time."""
+
+    def log_mode(centre: float, share: float, z: torch.Tensor) -> torch.Tensor:
+        return Normal(centre, 0.3, validate_args=False).log_prob(z).sum(-1) + math.log(share)
+
+    class Modes(LinearGaussian):
+        def decoder(self, latents):
+            """A likelihood under which the joint density is that of the two modes."""
+            modes = [log_mode(-4.0, 0.1, latents), log_mode(4.0, 0.9, latents)]
+            joint = torch.stack(modes).logsumexp(0)
+            pixels = super().decoder(latents)
+            pixels.log_prob = lambda x: joint - self.prior.log_prob(latents).sum(-1)
+            return pixels
+
+        def posterior(self, x):
+            """Draws from it lie about as often on either side."""
+            return Normal(torch.zeros(len(x), 1).double(), torch.full((len(x), 1), 3.0).double())
+
+    model = Modes(dim_z=1, dim_u=0)
+    x = torch.zeros(1, 1, 2, 3, dtype=torch.float64)
+    with seeded(12):
+        drawn = ais.posterior_draws(model, x, 5, 5, chains=4_000, start="q", leapfrog=2)
+    right = (drawn[-1] > 0).double().mean().item()
+    assert abs(right - 0.9) < 0.03

@@ -49,6 +49,7 @@ def calls() -> dict[str, dict]:
     s = some()
     model, images = {"model": s.model}, {"model": s.model, "images": s.images}
     chains = {"n_distributions": 3, "chains": 2, "start": "q", "leapfrog": 1, "rows": 10}
+    draws = {name: value for name, value in chains.items() if name != "rows"}
     log_w, particles = {"log_w": s.particles.log_w.detach()}, {"particles": s.particles}
     weighted = particles | {"kl_weight": 0.5}
     bound, size, schedule = {"bound": bounds.iwae}, {"size": SIZE}, {"epochs": 2, "batches": 3}
@@ -66,6 +67,7 @@ def calls() -> dict[str, dict]:
         "ais.bdmc": {**model, "x": s.x, "latents": s.latents, **chains},
         "ais.simulate": {**model, "n": 2},
         "ais.schedule": {"n": 2},
+        "ais.posterior_draws": {**model, "x": s.x, "n": 2, **draws},
         "bounds.elbo": log_w,
         "bounds.iwae": log_w,
         "bounds.miwae": {**log_w, "m": 2},
@@ -80,6 +82,15 @@ def calls() -> dict[str, dict]:
         "diagnostics.log_weights": {**images, "n": 3, "rows": 10},
         "diagnostics.with_gray_density": model,
         "diagnostics.Mixture": {**model, "encoders": [s.model.encoder]},
+        "diagnostics.fit_proposal": {
+            **model,
+            "x": s.x,
+            "steps": 1,
+            "k": 2,
+            "batch": 2,
+            "rate": 0.1,
+        },
+        "diagnostics.mutual_information": {"z": torch.randn(9, 2, 3), "u": torch.randn(9, 2, 2)},
         "diagnostics.pareto_k": {"log_w": torch.randn(30, 2)},
         "estimators.log_weights": weighted,
         "estimators.path_log_weights": weighted,

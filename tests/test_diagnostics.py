@@ -8,7 +8,7 @@ import torch
 from linear_gaussian import LinearGaussian
 from test_evaluation import Table
 
-from tvae_core import data, diagnostics, evaluation
+from tvae_core import data, diagnostics, evaluation, models
 from tvae_core.data import Images
 from tvae_core.networks import PixelBernoulli, PixelContinuousBernoulli
 from tvae_core.runtime import seeded
@@ -256,3 +256,65 @@ def test_pareto_k_finds_the_shape_of_a_known_tail(subtests):
 def test_pareto_k_needs_a_tail():
     with pytest.raises(ValueError, match="at least 25 draws, got 24"):
         diagnostics.pareto_k(torch.zeros(24, 1))
+
+
+def test_a_fitted_proposal_covers_what_the_encoder_misses():
+    """A trained decoder's posterior is wider than this encoder: the fitted one finds its width."""
+    with seeded(6):
+        model = models.build("affine", (4, 6), dim_z=2, dim_u=1, hidden=(16,), pose_std=0.4)
+        model.encoder.log_sigma.bias.data -= 2.5  # far too narrow
+        images = data.binarize_fixed(data.from_tensor(torch.rand(60, 1, 4, 6)))
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        fitted = diagnostics.fit_proposal(model, images.x, steps=300, k=30, rate=1e-2)
+        mixture = diagnostics.Mixture(model, [model.encoder, fitted])
+        own, mixed = (evaluation.nll(m, images, 2_000) for m in (model, mixture))
+        exact = evaluation.nll(diagnostics.Mixture(model, [_wide]), images, 50_000)
+    assert fitted(images.x).stddev.mean() > 3 * model.posterior(images.x).stddev.mean()
+    assert mixed.ess.median() > 5 * own.ess.median()
+    assert (mixed.nll - exact.nll).abs().max() < 0.2
+    assert (own.nll - exact.nll).mean() > 0.5
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def _wide(x: torch.Tensor) -> torch.distributions.Normal:
+    """The prior, for two or three latents a proposal that misses nothing."""
+    return torch.distributions.Normal(torch.zeros(len(x), 3), torch.ones(len(x), 3))
+
+
+def test_the_learning_rate_of_a_proposal_falls_to_zero():
+    with seeded(7):
+        model = models.build("plain", (4, 6), dim_z=2, hidden=(4,))
+        x = torch.rand(5, 1, 4, 6).round()
+        fitted = diagnostics.fit_proposal(model, x, steps=1, k=4, batch=5, rate=0.01)
+    change = (fitted.mu_z.bias - model.encoder.mu_z.bias).abs()
+    torch.testing.assert_close(change, torch.full((2,), 0.01), rtol=1e-3, atol=0)
+
+
+def test_mutual_information_of_normals_with_known_correlations():
+    """z = (a, b, c), u = (d, e): pairs (a, d) and (b, e) correlate, and mixing each part by an
+    invertible matrix changes nothing."""
+    rho = torch.tensor([0.9, 0.5], dtype=torch.float64)
+    with seeded(8):
+        z = torch.randn(100_000, 4, 3, dtype=torch.float64)
+        noise = torch.randn(100_000, 4, 2, dtype=torch.float64)
+        u = rho * z[..., :2] + (1 - rho**2).sqrt() * noise
+        mix_z, mix_u = torch.randn(3, 3).double(), torch.randn(2, 2).double()
+    expected = -torch.log1p(-(rho**2)).sum() / 2
+    found = diagnostics.mutual_information(z, u)
+    assert found.shape == (4,)
+    torch.testing.assert_close(found, expected.expand(4), rtol=0, atol=0.02)
+    moved = diagnostics.mutual_information(z @ mix_z + 3, u @ mix_u - 1)
+    torch.testing.assert_close(found, moved)
+
+
+def test_mutual_information_of_independent_draws_is_as_high_as_said():
+    with seeded(9):
+        z, u = torch.randn(500, 300, 10), torch.randn(500, 300, 4)
+    assert abs(diagnostics.mutual_information(z, u).mean() - 10 * 4 / (2 * 500)) < 0.004
+
+
+def test_mutual_information_needs_more_draws_than_latents():
+    with pytest.raises(ValueError, match="5 latents need more draws, got 5"):
+        diagnostics.mutual_information(torch.randn(5, 3), torch.randn(5, 2))

@@ -3,15 +3,17 @@
 The draws are the same, because both start from the same seed and draw in the same order.
 """
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
 from torch import Tensor
 from torch.distributions import Bernoulli, ContinuousBernoulli, Normal
 
-from tvae_core import ais, data
+from tvae_core import ais, data, diagnostics
 from tvae_core.data import Images
 from tvae_core.experiments import measure
 from tvae_core.experiments.measure import SNR_ESTIMATORS, Options
@@ -19,7 +21,7 @@ from tvae_core.models import VAE
 from tvae_core.runtime import seeded
 
 OPTIONS = Options(
-    draws=12, distributions=4, chains=3, leapfrog=2, start="prior", repeats=5, rows=400
+    draws=12, distributions=4, chains=3, leapfrog=2, start="prior", repeats=5, steps=3, rows=400
 )
 SAMPLES = 7  # for importance sampling beside AIS
 
@@ -133,6 +135,65 @@ def test_bdmc_brackets_the_nll_of_images_of_the_model_itself(tiny):
     check(found["is_se"], sampled["se"])
     q = model.posterior(x)
     check(found["reach"], ((latents - q.mean) / q.stddev).abs().max(-1).values)
+
+
+def test_three_bounds_come_from_the_same_draws(tiny):
+    model, images = tiny
+    for kind in ("on-test", "on-train"):
+        found = measured(kind, model, images, slice(1, 4))
+        with seeded(0):
+            log_w = log_weights(model, images.x[1:4], SAMPLES)
+        assert set(found) == {"elbo", "iwae5", "nll"}
+        check(found["elbo"], -log_w.mean(0))
+        check(found["iwae5"], summed_up(log_w[:5])["nll"])
+        check(found["nll"], summed_up(log_w)["nll"])
+    assert measure.KINDS["on-train"].split == "train"
+    assert {how.split for name, how in measure.KINDS.items() if name != "on-train"} == {"test"}
+
+
+def test_a_mixture_is_scored_beside_the_encoder_that_it_helps(tiny, monkeypatch):
+    monkeypatch.setattr(measure, "IS_SAMPLES", 40)
+    model, images = tiny
+    images = data.binarize_fixed(images)
+    found, x = measured("mixture", model, images, slice(1, 4)), images.x[1:4]
+    with seeded(0):
+        fitted = diagnostics.fit_proposal(model, x, OPTIONS.steps)
+        own = log_weights(model, x, 40)
+        qs = [model.posterior(x), fitted(x)]
+        z = torch.cat([q.rsample((20,)) for q in qs])
+    joint = Normal(0, 1).log_prob(z).sum(-1) + model.decoder(z).log_prob(x)
+    log_q = torch.stack([q.log_prob(z).sum(-1) for q in qs]).logsumexp(0) - math.log(2)
+    for name, log_w in {"own": own, "mixed": joint - log_q}.items():
+        check(found[f"{name}_nll"], summed_up(log_w.detach())["nll"])
+        check(found[f"{name}_ess"], summed_up(log_w.detach())["ess"])
+        check(found[f"{name}_pareto"], diagnostics.pareto_k(log_w.detach()))
+
+
+def test_coupling_is_that_of_chains_and_of_draws_from_q(tiny):
+    model, images = tiny
+    options, x = dataclasses.replace(OPTIONS, draws=40), images.x[1:3]
+    with seeded(0):
+        found = measure.measure_coupling(model, images, slice(1, 3), options)
+    with seeded(0):
+        drawn = ais.posterior_draws(model, x, 40, 4, chains=3, start="prior", leapfrog=2)
+        of_q = model.posterior(x).rsample((120,))
+
+    def correlated(z: Tensor, u: Tensor) -> Tensor:
+        """By numpy, one image at a time."""
+        values = []
+        for i in range(2):
+            both = np.corrcoef(np.concatenate([z[:, i], u[:, i]], 1).T.astype(float))
+            parts = (both, both[:3, :3], both[3:, 3:])
+            whole, of_z, of_u = (np.linalg.slogdet(part)[1] for part in parts)
+            values.append((of_z + of_u - whole) / 2)
+        return torch.tensor(values)
+
+    shifted = torch.cat([drawn[..., :3], drawn[:, [2, 0, 1], :, 3:]], -1)
+    for name, draws in {"posterior": drawn, "mismatched": shifted}.items():
+        flat = draws.flatten(0, 1).detach().numpy()
+        check(found[name], correlated(flat[..., :3], flat[..., 3:]))
+    of_q = of_q.detach().numpy()
+    check(found["q"], correlated(of_q[..., :3], of_q[..., 3:]))
 
 
 def test_units_are_the_variance_of_the_means_and_the_kl_of_each_latent(tiny):

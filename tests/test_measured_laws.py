@@ -15,12 +15,12 @@ from tvae_core import diagnostics, models
 from tvae_core.evaluation import NLL_SAMPLES
 from tvae_core.experiments import results
 from tvae_core.experiments.configs import RUNS
-from tvae_core.experiments.measure import KINDS, Options, columns
+from tvae_core.experiments.measure import KINDS, Options, columns, image_blocks
 from tvae_core.gradients import blocks
 
 Record = dict[str, Any]
 record_of = functools.cache(results.record_of)
-BLOCKWISE = ("nll", "ais", "bdmc", "pixels")
+BLOCKWISE = [name for name, kind in KINDS.items() if kind.parts is image_blocks]
 
 
 def agree(a: Tensor, b: Tensor) -> bool:
@@ -75,6 +75,56 @@ def ais_begins_at_the_nll_of_the_run(r: Record) -> bool:
     of_run = torch.tensor(record_of(r["model"]).nll_per_image)[::20].double()
     off = columns(r)["is_nll"] - of_run
     return bool(off.mean().abs() < 6 * off.std() / 10 and off.std() < of_run.std() / 2)
+
+
+def agrees_with_the_run(nll: Tensor, r: Record) -> bool:
+    """On evenly spaced test images, which the run's 2,000 contain."""
+    of_run = torch.tensor(record_of(r["model"]).nll_per_image).double()[:: 2_000 // len(nll)]
+    off = nll - of_run
+    error = off.std() / math.sqrt(len(off))
+    # Another binarization, and perhaps another training of the same run.
+    return bool(abs(off.mean()) < 6 * error + 0.3 and off.std() < of_run.std() / 2)
+
+
+def more_draws_lower_the_nll(r: Record) -> bool:
+    by = columns(r)
+    means = [by[name].mean() for name in ("elbo", "iwae5", "nll")]
+    # Seen images are no harder than new ones; these have not been in the run's record.
+    there = r["kind"] == "on-test" and agrees_with_the_run(by["nll"], r)
+    seen = (
+        r["kind"] == "on-train" and 0.8 < by["nll"].mean() / record_of(r["model"]).nll.mean < 1.02
+    )
+    return means[0] > means[1] + 1 > means[2] + 2 and (there or seen)
+
+
+def a_mixture_is_a_better_proposal(r: Record) -> bool:
+    by = columns(r)
+    mean, median = (
+        {n: getattr(v, how)().item() for n, v in by.items()} for how in ("mean", "median")
+    )
+    return (
+        0 < mean["own_nll"] - mean["mixed_nll"] < 3
+        and median["own_ess"] < median["mixed_ess"]
+        and median["own_pareto"] > median["mixed_pareto"]
+        and within(1, by["own_ess"], NLL_SAMPLES)
+        and within(1, by["mixed_ess"], NLL_SAMPLES)
+        and within(-1, by["own_pareto"], 10)
+        and agrees_with_the_run(by["own_nll"], r)
+    )
+
+
+def z_and_u_are_coupled(r: Record) -> bool:
+    """More than chance would have it; in q, only if its encoder looks at u."""
+    by, looks = columns(r), RUNS[r["model"]].look is not None
+    posterior, mismatched, q = (by[name].mean() for name in ("posterior", "mismatched", "q"))
+    # 3,200 independent draws of 54 and 6 latents; chains have fewer that are independent.
+    chance = 54 * 6 / (2 * 3_200)
+    return (
+        within(0, torch.stack([*by.values()]), 100)
+        and posterior > mismatched + 0.5
+        and mismatched > 2 * chance
+        and bool(abs(q - chance) < 0.01 if not looks else q > 0.2)
+    )
 
 
 def the_bounds_enclose_log_p(r: Record) -> bool:
@@ -166,6 +216,10 @@ def signal_and_noise_make_the_ratio(r: Record) -> bool:
 LAWS: dict[str, list[Callable[[Record], bool]]] = {
     "nll": [more_draws_lower_the_nll_and_raise_the_ess],
     "ais": [ais_is_below_importance_sampling, ais_begins_at_the_nll_of_the_run],
+    "on-test": [more_draws_lower_the_nll],
+    "on-train": [more_draws_lower_the_nll],
+    "mixture": [a_mixture_is_a_better_proposal],
+    "coupling": [z_and_u_are_coupled],
     "bdmc": [the_bounds_enclose_log_p],
     "units": [the_latents_are_those_of_the_run],
     "pixels": [gray_pixels_and_binary_ones_have_their_places],
@@ -226,6 +280,23 @@ EDITS: dict[str, list[Callable[[Record], None]]] = {
         exchanged("ais_se", "ais_ess"),
         *(scaled(name, 1.2) for name in ("ais_se", "is_ess", "ais_acceptance", "is_nll")),
         lambda part: part["is_nll"].reverse(),
+    ],
+    "on-test": [
+        *(exchanged("elbo", other) for other in ("iwae5", "nll")),
+        exchanged("iwae5", "nll"),
+        scaled("nll", 0.9),
+        lambda part: part["nll"].reverse(),
+    ],
+    "on-train": [exchanged("elbo", "nll"), exchanged("iwae5", "nll"), scaled("nll", 1.1)],
+    "mixture": [
+        *(exchanged(f"own_{name}", f"mixed_{name}") for name in ("nll", "ess", "pareto")),
+        exchanged("own_ess", "own_pareto"),
+        scaled("own_nll", 1.05),
+    ],
+    "coupling": [
+        *(exchanged("posterior", other) for other in ("mismatched", "q")),
+        exchanged("mismatched", "q"),
+        scaled("q", 2.0),
     ],
     "bdmc": [
         *(exchanged(f"lower_{name}", f"upper_{name}") for name in ("nll", "se", "ess")),

@@ -116,6 +116,37 @@ def simulate(model: VAE, n: int) -> tuple[Float[Tensor, "N 1 H W"], Float[Tensor
     return model.decoder(latents).sample(), latents
 
 
+def posterior_draws(
+    model: VAE,
+    x: Float[Tensor, "N 1 H W"],
+    n: int = 200,
+    n_distributions: int = 200,
+    chains: int = 16,
+    start: str = "q",
+    leapfrog: int = 10,
+) -> Float[Tensor, "n C N D"]:
+    """n draws of the latents by each of C chains, from p(z, u | x) of each image.
+
+    The chains are annealed as in `ais`, resampled by their weights, so that each mode is met about
+    as often as it deserves, and then make n transitions. Draws of one chain depend on each other.
+    """
+    check_known("start", start, STARTS)
+    path, betas = Path.of(model, x, start), schedule(n_distributions)
+    steps = tune(path, betas, chains, leapfrog)
+    point = path.at(path.start.sample((chains,)))
+    log_w = torch.zeros_like(point.joint)
+    for t in range(1, len(betas)):
+        log_w = log_w + float(betas[t] - betas[t - 1]) * (point.joint - point.start)
+        point, _ = transition(path, point, float(betas[t]), steps[t], leapfrog)
+    chosen = log_w.T.softmax(-1).multinomial(chains, replacement=True).T
+    point = path.at(point.latents.take_along_dim(chosen.unsqueeze(-1), 0))
+    drawn = []
+    for _ in range(n):
+        point, _ = transition(path, point, 1.0, steps[-1], leapfrog)
+        drawn.append(point.latents)
+    return torch.stack(drawn)
+
+
 def _annealed(
     model: VAE,
     x: Tensor,

@@ -49,6 +49,8 @@ from tvae_core.runtime import pick_device, seeded, write_atomically
 MODELS = names_of("iwae5")
 CONVERGED = names_of("iwae5", variant="long")
 MULTI = names_of("multi5")
+# The encoders that chapter 11 compares, all with the modern recipe.
+LOOKS = [f"{name}-iwae5-modern" for name in ("plain", "affine", "affine-pose", "affine-straight")]
 VAES = names_of("vae")
 # The estimators of the gradient lab, each with k draws in total. Those named miwae8 have 8 groups,
 # and are skipped unless 8 divides k.
@@ -82,6 +84,7 @@ class Options:
     leapfrog: int = 10
     start: str = "q"
     repeats: int = 200
+    steps: int = 600
     rows: int = 1_000
 
 
@@ -96,6 +99,7 @@ class Kind(NamedTuple):
     models: list[str] = MODELS
     untrained: bool = False  # measures the model before training
     binarizes: bool = False  # gets gray images and binarizes them itself
+    split: str = "test"
 
 
 def image_blocks(options: Options) -> list[slice]:
@@ -113,6 +117,58 @@ def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> di
     curve = diagnostics.nll_curve(model, images[part], ks, options.rows)
     rows = {name: getattr(curve, name) for name in curve._fields[1:]}
     return {name: numbers(row) for name, row in rows.items()}
+
+
+def measure_on_test(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """The negative ELBO, IWAE bound (k = 5) and NLL of each image, all from the same draws."""
+    with torch.no_grad():
+        weights = diagnostics.log_weights(model, images[part], IS_SAMPLES, options.rows)
+        nll = diagnostics.curve_of(torch.cat(list(weights), 1), [1, 5, IS_SAMPLES]).nll
+    return dict(zip(("elbo", "iwae5", "nll"), map(numbers, nll), strict=True))
+
+
+def measure_on_train(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """The same as on-test, of training images."""
+    return measure_on_test(model, images, part, options)
+
+
+def measure_mixture(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """NLL, ESS and Pareto k of draws from the model's own encoder, and from it and a fitted one.
+
+    The second encoder is fitted to the images of the part: see `diagnostics.fit_proposal`.
+    """
+    own, few = model.encoder, images[part]
+    fitted = diagnostics.fit_proposal(model, few.x, options.steps)
+    fields = {}
+    for name, encoders in {"own": [own], "mixed": [own, fitted]}.items():
+        mixture = diagnostics.Mixture(model, encoders)
+        with torch.no_grad():
+            weights = diagnostics.log_weights(mixture, few, IS_SAMPLES, options.rows)
+            log_w = torch.cat(list(weights), 1)
+        curve = diagnostics.curve_of(log_w, [IS_SAMPLES])
+        fields[f"{name}_nll"], fields[f"{name}_ess"] = numbers(curve.nll[0]), numbers(curve.ess[0])
+        fields[f"{name}_pareto"] = numbers(diagnostics.pareto_k(log_w))
+    return fields
+
+
+def measure_coupling(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
+    """Mutual information of z and u over HMC draws from each posterior, and over draws from q.
+
+    "mismatched" pairs z of one chain with u of the next, and shows how far from 0 this many draws
+    of independent z and u would come out.
+    """
+    how = (options.draws, options.distributions, options.chains, options.start, options.leapfrog)
+    x = images[part].x
+    z, u = model.split(ais.posterior_draws(model, x, *how))
+    with torch.no_grad():
+        of_q = model.split(model.posterior(x).rsample((options.draws * options.chains,)))
+    pairs = {"posterior": (z, u), "mismatched": (z, u.roll(1, 1))}
+    found = {
+        name: diagnostics.mutual_information(*(v.flatten(0, 1) for v in pair))
+        for name, pair in pairs.items()
+    }
+    found["q"] = diagnostics.mutual_information(*of_q)
+    return {name: numbers(value) for name, value in found.items()}
 
 
 def measure_ais(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
@@ -274,6 +330,7 @@ SNR = Kind(
     {"images": 20},
     ["plain-iwae5", "affine-iwae5"],
 )
+ON_TEST = Kind(image_blocks, measure_on_test, means, ("block",), {"images": 1_000}, LOOKS)
 KINDS = {
     "nll": Kind(image_blocks, measure_nll, means, ("block", "draws"), {"images": 500}),
     "ais": Kind(
@@ -282,7 +339,25 @@ KINDS = {
         means,
         ("block", *CHAINS),
         {},
-        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long")],
+        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), LOOKS[-1]],
+    ),
+    "on-test": ON_TEST,
+    "on-train": ON_TEST._replace(measure=measure_on_train, split="train"),
+    "mixture": Kind(
+        image_blocks,
+        measure_mixture,
+        means,
+        ("block", "steps"),
+        {"images": 1_000, "block": 500},
+        [name for name in LOOKS if "pose" not in name],
+    ),
+    "coupling": Kind(
+        image_blocks,
+        measure_coupling,
+        means,
+        ("block", "draws", *CHAINS),
+        {"draws": 200, "distributions": 200},
+        [name for name in LOOKS if not name.startswith("plain")],
     ),
     "bdmc": Kind(image_blocks, measure_bdmc, means, ("block", *CHAINS), {}),
     "units": Kind(one_part, measure_units, units_summary, (), {"images": 10_000}, [*VAES, *MODELS]),
@@ -300,7 +375,15 @@ KINDS = {
 }
 # The case for which the fingerprint of each kind is computed.
 TINY = Options(
-    images=2, block=1, draws=20, distributions=3, chains=2, leapfrog=2, repeats=3, rows=30
+    images=2,
+    block=1,
+    draws=20,
+    distributions=3,
+    chains=2,
+    leapfrog=2,
+    repeats=3,
+    steps=2,
+    rows=30,
 )
 
 
@@ -446,8 +529,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parse(arguments)
     given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
     options = Options(**{**KINDS[chosen.kind].defaults, **given})
-    test = data.load("mnist", "test", fallback="mini").to(pick_device())
-    images = runner.spread(test, options.images)
+    split = data.load("mnist", KINDS[chosen.kind].split, fallback="mini").to(pick_device())
+    images = runner.spread(split, options.images)
     for name in chosen.models or KINDS[chosen.kind].models:
         record = measure(chosen.kind, name, images, options, chosen.folder)
         print(summary(record))
@@ -493,12 +576,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 NUMBERS = {
-    "images": "number of images, spread evenly over the test set (default: see the kinds)",
+    "images": "number of images, spread evenly over the split (default: see the kinds)",
     "block": f"images per part of the record (default: {Options.block})",
     "draws": f"draws from q per image (default: {Options.draws}; for pixels {IS_SAMPLES})",
     "distributions": f"annealing steps of AIS (default: {Options.distributions})",
     "chains": f"AIS chains per image (default: {Options.chains})",
     "leapfrog": f"leapfrog steps per AIS transition (default: {Options.leapfrog})",
+    "steps": f"steps that fit the second encoder of a mixture (default: {Options.steps})",
     "repeats": f"gradients whose mean and variance are computed (default: {Options.repeats})",
     "rows": f"latents decoded at once; use more on a GPU (default: {Options.rows})",
 }

@@ -49,6 +49,11 @@ from tvae_core.runtime import pick_device, seeded, write_atomically
 MODELS = names_of("iwae5")
 CONVERGED = names_of("iwae5", variant="long")
 MULTI = names_of("multi5")
+STRAIGHT = [
+    f"{model}-straight-iwae5-{recipe}"
+    for model in ("affine", "tps")
+    for recipe in ("modern", "long")
+]
 # The encoders that chapter 11 compares, all with the modern recipe.
 LOOKS = [f"{name}-iwae5-modern" for name in ("plain", "affine", "affine-pose", "affine-straight")]
 VAES = names_of("vae")

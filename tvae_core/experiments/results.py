@@ -231,8 +231,9 @@ def report(*names: str) -> str:
     record's number of importance samples. Then the standard deviation of the NLL over seeds, and
     the number of seeds.
     """
+    width = max(20, *map(len, names))
     lines = [
-        f"{'run':20} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
+        f"{'run':{width}} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
         f"{'study: recon, NLL':>18}"
     ]
     for name in names:
@@ -245,7 +246,7 @@ def report(*names: str) -> str:
         values = over_seeds(name)
         spread = f"{statistics.stdev(values):.2f} ({len(values)})" if len(values) > 1 else "-"
         lines.append(
-            f"{name:20} {record.recon.mean:7.2f} +- {record.recon.se:.2f} {record.kl_z.mean:6.2f} "
+            f"{name:{width}} {record.recon.mean:7.2f} +- {record.recon.se:.2f} {record.kl_z.mean:6.2f} "
             f"{record.kl_u.mean:6.2f} {record.nll.mean:8.2f} +- {record.nll.se:.2f} {spread:>10} "
             f"{printed:>18}"
         )

@@ -223,7 +223,7 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
     assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
     assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
         **{"nll": 500, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500},
-        **{"on-test": 1_000, "on-train": 1_000, "mixture": 1_000, "coupling": 100},
+        **{"on-test": 1_000, "on-train": 1_000, "mixture": 500, "coupling": 50},
         **{"snr": 20, "start": 20},
     }
     assert [name for _, name, _, _ in asked[len(KINDS) :]] == KINDS["nll"].models

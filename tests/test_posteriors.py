@@ -303,3 +303,17 @@ def test_a_paired_estimator_says_that_it_needs_one_normal():
     pair = estimators.paired(estimators.stl, estimators.dreg)
     with pytest.raises(TypeError, match="draws z after u, so train it with one estimator"):
         pair(make("straight").particles(images(2), 3))
+
+
+@pytest.mark.parametrize("look", models.LOOKS)
+def test_the_probabilities_of_all_images_sum_to_one(look):
+    """All 64 images of 2 x 3 binary pixels. A score of the straightened image has no such sum."""
+    torch.manual_seed(7)
+    model = models.build("affine", (2, 3), dim_z=2, dim_u=2, hidden=(8,), look=look, pose_std=0.5)
+    everything = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6).view(64, 1, 2, 3)
+    found = evaluation.nll(model, from_tensor(everything), 20_000)
+    p = found.nll.neg().exp()
+    error = (p * found.se).square().sum().sqrt()
+    assert error < 0.01
+    assert abs(p.sum() - 1) < 4.5 * error
+    assert p.max() > 2 * p.min()

@@ -149,7 +149,7 @@ def recorded(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(speed, "benchmark", BENCHES.__getitem__)
     monkeypatch.setattr(planted, "RESULTS", tmp_path)
     (tmp_path / "mutants.csv").write_text(MUTANTS, encoding="utf-8")
-    for name in annealed_runs():
+    for name in {*annealed_runs(), *RECIPES["looks"]}:
         (tmp_path / f"ais-{name}.json").write_text(json.dumps(measured(name)), encoding="utf-8")
 
 
@@ -279,6 +279,31 @@ def annealed_gaps() -> list[list[str]]:
             both = (sampling**2 + more.var(ddof=1) / AIS_IMAGES) ** 0.5
             row[-1] = f"{nats - more.mean():+.2f} ± {both:.2f}"
         rows.append(row)
+    return rows
+
+
+def looks() -> list[list[str]]:
+    rows = [["run", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
+    kinds = ("straight", "straight-mean", "pose")
+    others = [f"{d}-{kind}" for kind in kinds for d in ("affine", "tps")] + ["plain-wide"]
+    longer = ("affine-straight", "tps-straight", "plain-wide")
+    for recipe in ("modern", "long"):
+        for model in (*DECODERS, *others):
+            if recipe == "long" and model not in (*DECODERS, *longer):
+                continue
+            name, decoder = f"{model}-iwae5-{recipe}", model.partition("-")[0]
+            plain, once = f"plain-iwae5-{recipe}", f"{decoder}-iwae5-{recipe}"
+            excess = annealed(name, "is_nll") - annealed(name, "ais_nll")
+            error = excess.std(ddof=1) / AIS_IMAGES**0.5
+            rows.append(
+                [
+                    f"`{name}`",
+                    pm(of(name)),
+                    "" if name == plain else gap(name, plain),
+                    "" if model in DECODERS or decoder == "plain" else gap(name, once),
+                    f"{excess.mean():.2f} ± {error:.2f}",
+                ]
+            )
     return rows
 
 
@@ -429,6 +454,7 @@ TABLES = {
     "recipes": recipes,
     "better_gaps": better_gaps,
     "annealed": annealed_gaps,
+    "looks": looks,
     "ablation": ablation,
     "gradients": gradients,
     "draws": draws,

@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "recipes": training.recipes_table,
     "better_gaps": training.better_gaps_table,
     "annealed": training.annealed_table,
+    "looks": training.looks_table,
     "ablation": validation.ablation_table,
     "gradients": validation.gradients_table,
     "draws": training.draws_table,

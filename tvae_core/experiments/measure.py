@@ -353,7 +353,7 @@ KINDS = {
         measure_mixture,
         means,
         ("block", "steps"),
-        {"images": 1_000, "block": 500},
+        {"images": 500, "block": 500},
         [name for name in LOOKS if "pose" not in name],
     ),
     "coupling": Kind(
@@ -361,7 +361,7 @@ KINDS = {
         measure_coupling,
         means,
         ("block", "draws", *CHAINS),
-        {"draws": 200, "distributions": 200},
+        {"images": 50, "draws": 200, "distributions": 200},
         [name for name in LOOKS if not name.startswith("plain")],
     ),
     "bdmc": Kind(image_blocks, measure_bdmc, means, ("block", *CHAINS), {}),

@@ -192,11 +192,11 @@ def test_after_a_second_look_the_kl_of_z_is_a_mean_over_the_draws_of_u():
     assert hints[1:3] == ["KL(q(z | x, u) || p(z)), mean of 200 draws of u", "KL(q(u | x) || p(u))"]
 
 
-SECOND_LOOKS = [(STRAIGHTENED, None), *((None, look) for look in models.LOOKS)]
+EVERY_LOOK = [(STRAIGHTENED, None), *((None, look) for look in models.LOOKS)]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "look"), SECOND_LOOKS)
+@pytest.mark.parametrize(("name", "look"), EVERY_LOOK)
 def test_the_straightened_image_stands_between_x_and_the_canonical_image(name, look):
     """If there is one. It is that of the mean of u, and follows the image and not the grid."""
     if name:

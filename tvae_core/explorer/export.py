@@ -31,8 +31,8 @@ from tvae_core.runtime import NAMES, seeded, write_atomically
 from tvae_core.warps import LEAST_DET, WARPS, Warp, make_warp
 
 STRAIGHTENED = "affine-straight-iwae5-modern"  # the model whose encoder straightens the image
-# The models that a page can show: the study's, and that one.
-# "vae-binarized" is left out because its weights are shipped for the plain decoder only.
+# The models that a page can show: the study's, and that one. "vae-binarized" is left out because
+# its weights are shipped for the plain decoder only.
 SHOWN = (
     *(
         str(RunName(decoder, objective))
@@ -172,11 +172,7 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
         for stale in folder.glob(f"{name}.*.js"):
             stale.unlink()
         write_atomically(folder / files[name], script.encode())
-    page = {
-        "files": files,
-        "names": MENUS,
-        "loaded": {},
-    }
+    page = {"files": files, "names": MENUS, "loaded": {}}
     script = f"globalThis.tvaeExplorer = {json.dumps(page)};\n{source(module=False)}"
     write_atomically(folder / "explorer.js", script.encode())
     return folder / "explorer.js"

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import torch
-from test_explorer_model import EXPLORER, NODE, javascript
+from test_explorer_model import EXPLORER, NODE, drawn, javascript
+from torch.distributions import kl_divergence
 
 import tvae_core
 from tvae_core import data
@@ -59,15 +60,15 @@ def numbers(text):
 
 @torch.no_grad()
 def draws_of(model, x, digit, n):
-    """log p(x | z, u) and log w of the page's own n draws for a digit, computed by PyTorch.
+    """log p(x | z, u), log w and KLs of the page's own n draws for a digit, computed by PyTorch.
 
-    Only the noise comes from the page.
+    Only the noise comes from the page. The KLs are those of the normals that the draws come from.
     """
     latents = model.dim_z + model.dim_u
     (noise,) = javascript(["someNormals", 1 + 7919 * digit, n * latents])
     q = model.posterior(x)
-    noise = torch.tensor(noise).view(n, latents)
-    draws = q.mean + q.stddev * noise
+    draws, normal = drawn(q, torch.tensor(noise).view(n, latents))
     log_lik = model.decoder(draws).log_prob(x).double()
     log_q = q.log_prob(draws).double().sum(-1)
-    return log_lik, log_lik + model.prior.log_prob(draws).double().sum(-1) - log_q
+    log_w = log_lik + model.prior.log_prob(draws).double().sum(-1) - log_q
+    return log_lik, log_w, kl_divergence(normal, model.prior).double()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from explorer_page import informative, on_page, shipped
 from test_explorer_model import NODE, close, f32, javascript
+from test_explorer_views import GRAY
 
 from tvae_core.explorer import export
 from tvae_core.runtime import seeded
@@ -164,6 +165,36 @@ def test_only_the_first_finger_or_the_main_button_draws():
     model, _, binary = shipped("affine-iwae5")
     seen = on_page(model, "encode", act, binarized=binary, given=POINTERS)
     assert seen == [1, 1, 1, 1, 2, True]
+
+
+@torch.no_grad()
+def test_a_crooked_drawing_is_straightened_read_and_drawn_again():
+    act = SHEET + """
+      sheet.fire("pointerdown", { clientX: 70, clientY: 20 });
+      for (let y = 20; y < 80; y++) sheet.fire("pointermove", { clientX: 90 - y, clientY: y });
+      lift();
+      await settle();
+      const names = ["the image", "the image, straightened", "canonical image",
+        "output of the decoder"];
+      return [scene.index, scene.x, ...names.map((name) => pictures(name)[0])];
+    """  # fmt: skip
+    model, _, binary = shipped(export.STRAIGHTENED)
+    index, x, *seen = on_page(model, "encode", act, digit=5, binarized=binary)
+    assert index is None
+    x = torch.tensor(x).float().view(1, 1, 28, 28)
+    q = model.posterior(x)
+    straightened = model.encoder.straightened(x, q.u.mean)
+    expected = [x, straightened, model.canonical(q.mean), model.decoder(q.mean).mean]
+    for picture, right in zip(seen, expected, strict=True):
+        close(picture, right, GRAY)
+    assert slant(straightened) < 0.5 * slant(x)
+
+
+def slant(x):
+    """How far the columns of the ink move to the left, from one row to the next below it."""
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    row, column = (x * rows).sum() / x.sum(), (x * columns).sum() / x.sum()
+    return -(x * (rows - row) * (columns - column)).sum() / (x * (rows - row) ** 2).sum()
 
 
 def test_no_number_stands_beside_another_image():

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import tvae_core
 from tvae_core import bounds, data, evaluation, models, warps
 from tvae_core.explorer import export
+from tvae_core.posteriors import Ordered
 from tvae_core.runtime import seeded
 
 EXPLORER = Path(tvae_core.__file__).parent / "explorer"
@@ -54,6 +55,14 @@ def close(js, torch_value, atol):
     )
 
 
+def drawn(q, noise):
+    """Latents drawn from q with this noise, u before z, and the normal that they come from."""
+    if not isinstance(q, Ordered):
+        return q.mean + q.stddev * noise, q
+    normal = q.at(q.u.mean + q.u.stddev * noise[..., -q.u.mean.shape[-1] :])
+    return normal.mean + normal.stddev * noise, normal
+
+
 @pytest.fixture(scope="module", params=export.SHOWN)
 def shipped(request):
     model, _ = tvae_core.load_pretrained(request.param)
@@ -67,7 +76,8 @@ def compare(model, images, noise, packed, pixel, posterior, nats):
     `pixel`, `posterior` and `nats` are the differences allowed.
     """
     q = model.posterior(images)
-    latents = q.mean + q.stddev * noise
+    latents, normal = drawn(q, noise)
+    straightens = isinstance(q, Ordered) and model.encoder.look != "pose"
     answers = iter(
         javascript(
             *(["encode", "model", f32(x)] for x in images),
@@ -80,10 +90,14 @@ def compare(model, images, noise, packed, pixel, posterior, nats):
             packed=packed,
         )
     )
-    for mean, sigma in zip(q.mean, q.stddev, strict=True):
+    for x, mean, sigma in zip(images, q.mean, q.stddev, strict=True):
         answer = next(answers)
         close(answer["mean"], mean, posterior)
         close(answer["sigma"], sigma, posterior)
+        assert bool(answer.get("straightened")) == straightens
+        if straightens:
+            u = mean[model.dim_z :]
+            close(answer["straightened"], model.encoder.straightened(x, u), pixel)
     for latent in latents:
         answer = next(answers)
         close(answer["image"], model.decoder(latent).mean, pixel)
@@ -96,6 +110,9 @@ def compare(model, images, noise, packed, pixel, posterior, nats):
     log_prior = model.prior.log_prob(latents).sum(-1)
     log_q = q.log_prob(latents).sum(-1)
     answers = list(answers)
+    close([answer["latents"] for answer in answers], latents, posterior)
+    close([answer["normal"]["mean"] for answer in answers], normal.mean, posterior)
+    close([answer["normal"]["sigma"] for answer in answers], normal.stddev, posterior)
     close([answer["logPrior"] for answer in answers], log_prior, nats)
     close([answer["logQ"] for answer in answers], log_q, nats)
     close([answer["logW"] for answer in answers], log_lik + log_prior - log_q, nats)
@@ -138,6 +155,65 @@ def test_every_kind_of_decoder_agrees_with_pytorch(subtests):
             compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
 
 
+LOOKS = [
+    (look, warp, refine)
+    for look in models.LOOKS[1:]
+    for warp in ("affine", "tps")
+    for refine in (0, 2)
+]
+
+
+@pytest.mark.parametrize("shift", [0.0, -0.95])
+def test_every_second_look_agrees_with_pytorch(shift, subtests):
+    """The shift puts the affine grids near one point, where their inverse is kept small."""
+    size = (10, 13)
+    for look, warp, refine in LOOKS:
+        with subtests.test(look=look, warp=warp, refine=refine), seeded(1):
+            options = {"hidden": (9, 7), "look": look, "refine": refine}
+            model = models.build(warp, size, dim_z=5, dim_u=4, resample="logits", **options)
+            for parameter in model.parameters():
+                parameter.data += 0.3 * torch.randn_like(parameter)
+            pose = model.decoder.pose
+            pose.weight.data *= 0.3
+            if warp == "affine":
+                pose.bias.data *= 0.1
+                pose.bias.data[[0, 4]] += shift
+            images, noise = torch.rand(3, 1, *size), torch.randn(3, model.dim_z + model.dim_u)
+            compare(model, images, noise, packed=False, pixel=1e-4, posterior=1e-4, nats=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("look", models.LOOKS[1:])
+def test_z_is_read_given_the_u_that_was_drawn(look):
+    """Also for a u far from the mean. Only "straight" then sees another image."""
+    with seeded(4):
+        model = models.build("affine", (10, 13), dim_z=5, hidden=(9, 7), pose_std=0.3, look=look)
+        x, us = torch.rand(1, 1, 10, 13), 2 * torch.randn(4, 6)
+        q = model.posterior(x)
+    answers = javascript(*(["given", "model", f32(x), f32(u)] for u in us), model=model)
+    for answer, u in zip(answers, us, strict=True):
+        expected = q.at(u.unsqueeze(0))
+        close(answer["mean"], expected.mean, 1e-4)
+        close(answer["sigma"], expected.stddev, 1e-4)
+
+
+def test_inverse_grids_agree_with_the_warps(subtests):
+    """Also where the affine part turns the picture over or almost flattens it."""
+    size, flat = (6, 9), [[-0.97, 0.0, 0.1, 0.0, -0.2, 0.3], [-1.03, 0.1, 0.0, 0.0, -0.1, 0.2]]
+    for name in ("translation", "rotation", "similarity", "affine", "tps"):
+        warp = warps.make_warp(name, size)
+        with seeded(3):
+            thetas = [*0.3 * torch.randn(4, warp.n_params)]
+        if name == "affine":
+            thetas += [*torch.tensor([*flat, [-2.0, 0.0, 0.0, 0.2, 0.0, 0.0]])]
+        for refine in (0, 3):
+            options = {"refine": refine, "least_det": warps.LEAST_DET}
+            calls = [["inverse", name, size, 3, theta.tolist(), options] for theta in thetas]
+            for theta, grid in zip(thetas, javascript(*calls), strict=True):
+                with subtests.test(name, refine=refine, theta=theta.tolist()):
+                    close(grid, warp.inverse_grid(theta, refine), 2e-5)
+
+
 def test_a_runaway_log_sigma_is_clamped():
     with seeded(2), torch.no_grad():
         model = models.build("plain", (4, 6), dim_z=3, hidden=(5,))
@@ -147,10 +223,10 @@ def test_a_runaway_log_sigma_is_clamped():
         close(torch.tensor(answer["sigma"]).log().tolist(), model.posterior(x).stddev.log(), 1e-4)
 
 
-@pytest.mark.parametrize("decoder", ["plain", "affine", "tps"])
-def test_half_precision_costs_little(decoder):
+@pytest.mark.parametrize("name", ["plain-vae", "affine-vae", "tps-vae", export.STRAIGHTENED])
+def test_half_precision_costs_little(name):
     """The float32 model here becomes the shipped one when its weights are rounded to float16."""
-    model, _ = tvae_core.load_pretrained(f"{decoder}-vae")
+    model, _ = tvae_core.load_pretrained(name)
     model = model.cpu()
     with seeded(2), torch.no_grad():
         for parameter in model.parameters():
@@ -246,7 +322,7 @@ def test_bounds_of_log_weights():
             assert answer["se"] is None
 
 
-@pytest.mark.parametrize("name", ["plain-iwae5", "affine-iwae5"])
+@pytest.mark.parametrize("name", ["plain-iwae5", "affine-iwae5", export.STRAIGHTENED])
 def test_the_estimate_of_log_p_agrees_with_python(name):
     """Both use 3,000 draws and agree within their Monte-Carlo errors."""
     model, _ = tvae_core.load_pretrained(name)

@@ -8,8 +8,11 @@ import pytest
 import torch
 from explorer_page import ENCODED, MINUS, draws_of, informative, numbers, on_page, shipped
 from test_explorer_model import NODE, close
+from torch.distributions import kl_divergence
 
-from tvae_core import bounds, data, evaluation
+from tvae_core import bounds, data, evaluation, models
+from tvae_core.explorer import export
+from tvae_core.explorer.export import STRAIGHTENED
 from tvae_core.runtime import seeded
 
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node to run the explorer's JavaScript")
@@ -52,7 +55,7 @@ FIVE_HUNDRED = """
 """
 
 
-@pytest.fixture(scope="module", params=["plain-multi5", "affine-iwae5", "tps-vae"])
+@pytest.fixture(scope="module", params=["plain-multi5", "affine-iwae5", "tps-vae", STRAIGHTENED])
 def five_hundred(request):
     """The bounds view after 500 draws for one digit, and PyTorch's log-weights of these draws."""
     model, digits, binary = shipped(request.param)
@@ -167,6 +170,69 @@ def test_the_terms_of_the_elbo_are_pythons(name):
         assert numbers(text) == pytest.approx(values, abs=0.0051 + 2e-3)
 
 
+@torch.no_grad()
+def test_after_a_second_look_the_kl_of_z_is_a_mean_over_the_draws_of_u():
+    """That of u stays exact, and so do the words for it."""
+    model, digits, binary = shipped(STRAIGHTENED)
+    act = (
+        ENCODED
+        + "return [cells(), page.all((e) => e.classes.includes('numbers'))[0]"
+        + (".all((e) => e.tag === 'figcaption')[0].textContent, marks('th', null, 'title').flat()]")
+    )
+    cells, caption, hints = on_page(model, "encode", act, digit=4, binarized=binary)
+    q = model.posterior(digits[4:5].x)
+    log_lik, _, kls = draws_of(model, digits[4:5].x, 4, 200)
+    of_z, of_u = (kl.sum(-1) for kl in model.split(kls))
+    exact = kl_divergence(q.u, model.prior).sum().item()
+    expected = [mean_se(-log_lik), mean_se(of_z), (exact, 0), mean_se(of_z + of_u - log_lik)]
+    assert of_z.std() > 0.1
+    for text, values in zip(cells, expected, strict=True):
+        assert numbers(text) == pytest.approx(values, abs=0.0051 + 2e-3)
+    assert "The KL of u is exact. That of z depends on u, and is a mean over the draws" in caption
+    assert hints[1:3] == ["KL(q(z | x, u) || p(z)), mean of 200 draws of u", "KL(q(u | x) || p(u))"]
+
+
+EVERY_LOOK = [(STRAIGHTENED, None), *((None, look) for look in models.LOOKS)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "look"), EVERY_LOOK)
+def test_the_straightened_image_stands_between_x_and_the_canonical_image(name, look):
+    """If there is one. It is that of the mean of u, and follows the image and not the grid."""
+    if name:
+        model, digits, binary = shipped(name)
+    else:
+        with seeded(5):
+            model = models.build("affine", dim_z=4, hidden=(16,), look=look, pose_std=0.5)
+        digits, binary = export.some_digits(), False
+    act = """
+      const seen = [];
+      for (const digit of given) {
+        scene.choose(digit);
+        scene.setU(scene.u.map((u) => u + 1));
+        await settle();
+        const [row] = page.all((e) => e.classes.includes("pictures"));
+        const canvases = row.all((e) => e.tag === "canvas");
+        const captions = row.all((e) => e.tag === "figcaption").map((e) => e.textContent);
+        seen.push([canvases.map((e) => [e.attributes["aria-label"], e.gray]), captions]);
+      }
+      return seen;
+    """
+    chosen = [5, 14, 7]
+    seen = on_page(model, "encode", act, digit=0, binarized=binary, given=chosen)
+    straightens = look not in ("once", "pose")
+    for x, (canvases, captions) in zip(digits[torch.tensor(chosen)].x, seen, strict=True):
+        names, (first, *between) = zip(*canvases[:-2], strict=True)
+        close(first, x, GRAY)
+        assert names == ("the image", "the image, straightened")[: 1 + straightens]
+        assert ("x, straightened" in captions) == straightens
+        for shown in between:
+            u = model.posterior(x.unsqueeze(0)).u.mean
+            straightened = model.encoder.straightened(x, u)
+            assert (straightened - x).abs().max() > 0.3
+            close(shown, straightened, GRAY)
+
+
 def test_the_reconstruction_loss_is_unbiased():
     """Each of 36 is within the errors of Python's and the page's, and all are right on average."""
     act = """
@@ -193,9 +259,10 @@ def test_the_reconstruction_loss_is_unbiased():
 
 
 @torch.no_grad()
-def test_swaps_are_pythons():
+@pytest.mark.parametrize("name", ["affine-iwae5", STRAIGHTENED])
+def test_swaps_are_pythons(name):
     """What from one digit, where from the other, whichever two the reader chooses."""
-    model, digits, binary = shipped("affine-iwae5")
+    model, digits, binary = shipped(name)
     act = """
       const names = ["the image", "second digit", "first, lying like the second",
         "second, lying like the first"];
@@ -218,9 +285,13 @@ def test_swaps_are_pythons():
 
 
 @torch.no_grad()
-def test_the_plots_of_the_posterior_are_pythons():
+@pytest.mark.parametrize(
+    ("name", "q_of_z"),
+    [("affine-iwae5", "q(z | x)"), (STRAIGHTENED, "q(z | x, u) at the mean of u")],
+)
+def test_the_plots_of_the_posterior_are_pythons(name, q_of_z):
     """Means and deviations, the most informative latents first; the band is from -1 to 1."""
-    model, digits, binary = shipped("affine-iwae5")
+    model, digits, binary = shipped(name)
     act = """
       return page.all((e) => e.classes.includes("posterior")).map((plot) => {
         const of = (tag, ...names) => plot
@@ -233,9 +304,9 @@ def test_the_plots_of_the_posterior_are_pythons():
     seen = on_page(model, "encode", act, digit=3, binarized=binary)
     q = model.posterior(digits[3:4].x)
     kl, _ = informative(model, binary)
-    for plot, name, first, last in zip(seen, "zu", (0, 54), (54, 60), strict=True):
+    for plot, q_of, first, last in zip(seen, (q_of_z, "q(u | x)"), (0, 54), (54, 60), strict=True):
         label, ((top, height),), dots, lines = plot
-        assert label == f"q({name} | x): mean and sigma of {last - first} latents"
+        assert label == f"{q_of}: mean and sigma of {last - first} latents"
         value = reader(["1", "-1"], [str(top), str(top + height)])
         assert value(0) > 1
         order = first + kl[first:last].argsort(descending=True, stable=True)
@@ -261,8 +332,9 @@ def test_a_digit_is_binarized_as_in_python():
 
 
 @torch.no_grad()
-def test_the_pose_view_shows_u_and_where_it_lies():
-    model, digits, binary = shipped("affine-iwae5")
+@pytest.mark.parametrize("name", ["affine-iwae5", STRAIGHTENED])
+def test_the_pose_view_shows_u_and_where_it_lies(name):
+    model, digits, binary = shipped(name)
     act = """
       const seen = [];
       const see = async () => {
@@ -343,8 +415,9 @@ def test_the_grid_on_the_stage_is_pythons():
 
 
 @torch.no_grad()
-def test_the_map_of_appearance_is_pythons():
-    model, digits, binary = shipped("affine-iwae5")
+@pytest.mark.parametrize("name", ["affine-iwae5", STRAIGHTENED])
+def test_the_map_of_appearance_is_pythons(name):
+    model, digits, binary = shipped(name)
     act = """
       await until(() => pictures("map of canonical images")[0]);
       const point = page.the("slider", "appearance, two latents");

@@ -12,7 +12,7 @@ import torch
 import tvae_core
 from tvae_core import bounds, data, evaluation, explorer, models
 from tvae_core.explorer import export
-from tvae_core.runtime import NAMES, seeded
+from tvae_core.runtime import seeded
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>t</title><body>{elements}
@@ -22,7 +22,8 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    export.write_page_files(folder, ["plain-vae", "affine-iwae5", "tps-iwae5"])
+    names = ["plain-vae", "affine-iwae5", "tps-iwae5", export.STRAIGHTENED]
+    export.write_page_files(folder, names)
     return folder
 
 
@@ -346,13 +347,40 @@ def test_elements_of_a_group_share_what_they_show(visit):
 
 
 def test_menus_offer_the_models_that_the_page_has(visit):
-    page = visit('view="pose" model="affine-iwae5" choose')
-    decoders, objectives = (
-        page.get_by_role("combobox", name=name).get_by_role("option").all_text_contents()
-        for name in ("decoder", "objective")
+    """Another decoder keeps the objective or, if there is no such model, gets one that there is."""
+    page = visit('view="encode" model="affine-iwae5" choose')
+    decoder, objective = (
+        page.get_by_role("combobox", name=name) for name in ("decoder", "objective")
     )
-    assert decoders == [NAMES["decoders"]["affine"], NAMES["decoders"]["tps"]]
-    assert objectives == [NAMES["objectives"]["iwae5"]]
+    every = [export.MENUS["decoders"][d] for d in ("plain", "affine", "tps", "affine-straight")]
+    shown = "document.querySelector('tvae-explorer').group.shown"
+    assert page.evaluate("[...document.scripts].filter(s => s.src.includes('straight'))") == []
+    for chosen, its in [
+        ("affine", "iwae5"),
+        ("affine-straight", "iwae5-modern"),
+        ("tps", "iwae5"),
+        ("plain", "vae"),
+    ]:
+        decoder.select_option(chosen)
+        page.wait_for_function(f"{shown} === '{chosen}-{its}'")
+        assert (decoder.input_value(), objective.input_value()) == (chosen, its)
+        assert decoder.get_by_role("option").all_text_contents() == every
+        assert objective.get_by_role("option").all_text_contents() == [
+            export.MENUS["objectives"][its]
+        ]
+
+
+def test_a_digit_is_straightened_before_it_is_read(visit):
+    page = visit(f'view="encode" model="{export.STRAIGHTENED}" digit="5"')
+    model, _ = tvae_core.load_pretrained(export.STRAIGHTENED)
+    x = gray(page, "the image").view(1, 1, 28, 28)
+    with torch.no_grad():
+        q = model.cpu().posterior(x)
+        expected = model.encoder.straightened(x, q.u.mean), model.decoder(q.mean).mean
+    for label, image in zip(
+        ("the image, straightened", "output of the decoder"), expected, strict=True
+    ):
+        assert (gray(page, label) - image.flatten()).abs().max() < 0.5 / 255 + 1e-4
 
 
 def test_uninformative_latents_stand_apart(visit):

@@ -86,10 +86,52 @@ def explorer(page: Page) -> None:
         ess.min() < 2,
         24 < ess.quantile(0.9) < 60,
     )
+    straightened(page)
     pose = results.load_pretrained("affine-iwae5").model.cpu().decoder.pose
     turn = torch.tensor([-1.0, 1, 0, -1, -1, 0])  # by a quarter, less the identity
     u = torch.linalg.lstsq(pose.weight, (turn - pose.bias)[:, None]).solution
     page.says("takes a $u$ that is many times longer than any draw from the prior", u.norm() > 100)
+
+
+@torch.no_grad()
+def straightened(page: Page) -> None:
+    """By how far the ink of a row lies to the left of that of the row above it, in pixels."""
+    model = results.load_pretrained("affine-straight-iwae5-modern").model.cpu()
+    images = data.load("mini", "test")
+    x = data.binarize_fixed(images).x
+
+    def slant(x: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(28.0).view(28, 1).expand(28, 28)
+        ink = x[:, 0] / x.sum((1, 2, 3)).view(-1, 1, 1)
+        row, column = (way - (ink * way).sum((1, 2), keepdim=True) for way in (rows, rows.T))
+        return -(ink * row * column).sum((1, 2)) / (ink * row**2).sum((1, 2))
+
+    def seen(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        q = model.posterior(x)
+        return model.encoder.straightened(x, q.u.mean), model.canonical(q.mean)
+
+    straight, canonical = seen(x)
+    before, after = slant(x), slant(straight)
+    page.says(
+        "The straightened image lies as the canonical image does",
+        before.std() > 0.25,
+        (after - slant(canonical)).abs().quantile(0.9) < 0.05,
+    )
+    ones = images.labels == 1
+    page.says(
+        "try some ones, upright and leaning, and they all come out leaning a little.",
+        before[ones].std() > 0.2,
+        after[ones].quantile(0.05) > 0.1,
+        after[ones].quantile(0.95) < 0.25,
+    )
+    upright = x[before.abs() < 0.05]
+    shear = torch.tensor([0, 0.5, 0, 0, 0, 0])
+    leaning = warps.make_warp("affine", (28, 28))(upright, shear).round()
+    page.says(
+        "$u$ changes a lot, and the straightened image much less.",
+        slant(leaning).mean() > 0.4,
+        (seen(leaning)[0] - seen(upright)[0]).abs().mean() < (leaning - upright).abs().mean() / 3,
+    )
 
 
 def glossary(page: Page) -> None:

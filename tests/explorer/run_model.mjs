@@ -29,6 +29,13 @@ const local = {
       () => m.particle(model, x, q, m.normals(uniform, q.mean.length)).logW,
     );
   },
+  given: (model, x, u) => m.encode(model, x).given(u),
+  inverse: (warp, size, n, theta, options) => {
+    const points = m.pixelCentres(size);
+    const { fieldsAt, coefficients = (theta) => theta } = m.WARPS[warp](size, n);
+    const grid = m.displace(points, fieldsAt(points), coefficients(theta));
+    return m.inverseGrid(grid, { size, ...options });
+  },
   encodedParticle: (model, x, noise) => m.particle(model, x, m.encode(model, x), noise),
   boundOf: (logW, k) => m.bound(Float64Array.from(logW), k),
   someNormals: (seed, n) => m.normals(m.uniforms(seed), n),

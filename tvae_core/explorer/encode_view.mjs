@@ -9,7 +9,7 @@ import { kl, meanSe, particle } from "./probability.mjs";
 import { normals } from "./random.mjs";
 import { decoderPanels } from "./stage.mjs";
 
-const RECON_DRAWS = 200;
+const DRAWS = 200; // for the terms of the ELBO
 
 /** Mean and one sigma of these latents of q, on top of the prior's band. */
 function posteriorPlot(scene, name, latents) {
@@ -28,6 +28,7 @@ function posteriorPlot(scene, name, latents) {
     s("line", { class: "axis", x1: 0, x2: "100%", y1: y(0), y2: y(0) }),
     ...bars.flat(),
   );
+  const q = name === "z" && scene.model.look ? "q(z | x, u) at the mean of u" : `q(${name} | x)`;
   scene.on(["x"], () => {
     const { mean, sigma } = scene.q;
     bars.forEach(([line, dot], i) => {
@@ -36,21 +37,27 @@ function posteriorPlot(scene, name, latents) {
       line.setAttribute("y1", y(m - d));
       line.setAttribute("y2", y(m + d));
     });
-    svg.setAttribute("aria-label", `q(${name} | x): mean and sigma of ${n} latents`);
+    svg.setAttribute("aria-label", `${q}: mean and sigma of ${n} latents`);
   });
   const order = "most informative latents first";
-  return panel(`q(${name} | x): mean ± σ, ${order}; the band is the prior's`, svg);
+  return panel(`${q}: mean ± σ, ${order}; the band is the prior's`, svg);
 }
+
+const total = (values) => values.reduce((a, b) => a + b, 0);
 
 /** A table of the terms of the ELBO. */
 function elboTerms(scene) {
   const { model } = scene;
+  const klOfZ = model.look
+    ? `KL(q(z | x, u) || p(z)), mean of ${DRAWS} draws of u`
+    : "KL(q(z | x) || p(z))";
   const rows = [
-    ["reconstruction loss", `-log p(x | z, u), mean of ${RECON_DRAWS} draws of q`],
-    ["KL of z", "KL(q(z | x) || p(z))"],
+    ["reconstruction loss", `-log p(x | z, u), mean of ${DRAWS} draws of q`],
+    ["KL of z", klOfZ],
     ...(model.dim_u ? [["KL of u", "KL(q(u | x) || p(u))"]] : []),
     ["sum, −ELBO", "the negative evidence lower bound"],
   ];
+  const isExact = ([name]) => name === "KL of u" || (name === "KL of z" && !model.look);
   const shown = table(rows);
   let stop = () => {};
   scene.on(["x"], () => {
@@ -58,26 +65,29 @@ function elboTerms(scene) {
     shown.show(rows.map(() => "…"));
     const { q, x } = scene;
     const uniform = scene.uniforms();
-    const losses = [];
+    const draws = []; // the terms of each, in the order of the rows
     stop = inBackground(() => {
-      losses.push(-particle(model, x, q, normals(uniform, q.mean.length)).logLik);
-      if (losses.length < RECON_DRAWS) return false;
-      const { mean, se } = meanSe(losses);
-      const nats = split(model, kl(q)).map((each) => each.reduce((a, b) => a + b, 0));
-      if (!model.dim_u) nats.pop();
-      const total = nats.reduce((a, b) => a + b, mean);
-      shown.show([
-        `${fixed(mean)} ± ${fixed(se)}`,
-        ...nats.map((each) => fixed(each)),
-        `${fixed(total)} ± ${fixed(se)}`,
-      ]);
+      const { logLik, normal } = particle(model, x, q, normals(uniform, q.mean.length));
+      const kls = split(model, kl(normal)).slice(0, model.dim_u ? 2 : 1);
+      const terms = [-logLik, ...kls.map(total)];
+      draws.push([...terms, total(terms)]);
+      if (draws.length < DRAWS) return false;
+      shown.show(
+        rows.map((row, i) => {
+          const { mean, se } = meanSe(draws.map((each) => each[i]));
+          return isExact(row) ? fixed(mean) : `${fixed(mean)} ± ${fixed(se)}`;
+        }),
+      );
       return true;
     });
   });
   const pixels = model.binarized
     ? ""
     : " Gray pixels: the loss is a cross-entropy, and no −log probability.";
-  return h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`));
+  const look = model.look
+    ? " The KL of u is exact. That of z depends on u, and is a mean over the draws of u."
+    : "";
+  return h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${look}${pixels}`));
 }
 
 /** The second digit, and both digits with their poses exchanged. */
@@ -95,6 +105,13 @@ function swap(scene, second) {
     [other.x, mix(z1, u2), mix(z2, u1)].forEach((image, i) => images[i][1].show(image));
   });
   return h("div", { class: "row small" }, ...images.map(([label, image]) => panel(label, image)));
+}
+
+/** x seen through the inverse of the grid, for an encoder that reads z from it. */
+function straightenedPanel(scene) {
+  const image = picture(scene.model.size, "the image, straightened");
+  scene.on(["x"], () => image.show(scene.q.straightened));
+  return panel("x, straightened", image);
 }
 
 export function encodeView(scene) {
@@ -144,6 +161,7 @@ export function encodeView(scene) {
       "div",
       { class: "row pictures" },
       panel(model.binarized ? "x, binary as in training" : "x", x),
+      scene.q.straightened ? straightenedPanel(scene) : null,
       ...decoderPanels(scene),
     ),
     h(

@@ -26,17 +26,26 @@ from tvae_core.data import Images
 from tvae_core.experiments import results
 from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.joining import join
-from tvae_core.models import VAE, Decoder, Encoder, WarpedDecoder
-from tvae_core.runtime import NAMES, write_atomically
-from tvae_core.warps import WARPS, Warp, make_warp
+from tvae_core.models import VAE, Decoder, Encoder, SecondLook, WarpedDecoder
+from tvae_core.runtime import NAMES, seeded, write_atomically
+from tvae_core.warps import LEAST_DET, WARPS, Warp, make_warp
 
-# The models that a page can show. "vae-binarized" is left out because its weights are shipped for
-# the plain decoder only.
-SHOWN = tuple(
-    str(RunName(decoder, objective))
-    for decoder, objective in product(NAMES["decoders"], NAMES["objectives"])
-    if objective != "vae-binarized"
+STRAIGHTENED = "affine-straight-iwae5-modern"  # the model whose encoder straightens the image
+# The models that a page can show: the study's, and that one. "vae-binarized" is left out because
+# its weights are shipped for the plain decoder only.
+SHOWN = (
+    *(
+        str(RunName(decoder, objective))
+        for decoder, objective in product(NAMES["decoders"], NAMES["objectives"])
+        if objective != "vae-binarized"
+    ),
+    STRAIGHTENED,
 )
+# What menus call decoders and objectives.
+MENUS = {
+    "decoders": NAMES["decoders"] | {"affine-straight": "affine, straightened first"},
+    "objectives": NAMES["objectives"] | {"iwae5-modern": "IWAE, k = 5, modern recipe"},
+}
 VIEWS = ("pose", "appearance", "encode", "bounds", "all")
 PER_CLASS = 3  # how many digits of each class a page offers
 
@@ -55,19 +64,21 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
     """
     encoder, decoder = model.encoder, model.decoder
     canonical = decoder.canonical if isinstance(decoder, WarpedDecoder) else decoder
-    if not (isinstance(encoder, Encoder) and isinstance(canonical, Decoder)):
+    if not (isinstance(encoder, Encoder | SecondLook) and isinstance(canonical, Decoder)):
         raise TypeError(
             "the explorer supports the encoders and decoders that models.build makes; got "
             f"{type(encoder).__name__} and {type(canonical).__name__}"
         )
     x = (data.binarize_fixed(images) if binarized else images).x
     q = model.posterior(x.to(next(model.parameters()).device))
-    mean_kl = kl_divergence(q, model.prior).mean(0).tolist()
+    with seeded(0):  # after a second look, the KL of z is a mean over draws of u
+        mean_kl = kl_divergence(q, model.prior).mean(0).tolist()
     config: dict[str, Any] = {
         "size": list(model.size),
         "dim_z": model.dim_z,
         "dim_u": model.dim_u,
         "warp": None,
+        "look": None,
         "binarized": binarized,
         "log_sigma_range": list(models.LOG_SIGMA_RANGE),
         "mean_kl": [round(nats, 4) for nats in mean_kl],
@@ -75,12 +86,26 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
     }
     parts: dict[str, nn.Module | None] = {
         "encoder_body": encoder.body,
-        "mu_z": encoder.mu_z,
         "mu_u": encoder.mu_u,
-        "log_sigma": encoder.log_sigma,
         "decoder_body": canonical.body,
         "logits": canonical.logits,
     }
+    if isinstance(encoder, SecondLook):
+        if encoder._decoder[0] is not decoder:
+            raise TypeError(
+                "the explorer supports encoders that straighten by the model's own warp"
+            )
+        config |= {"look": encoder.look, "refine": encoder.refine, "least_det": LEAST_DET}
+        parts |= {
+            "log_sigma_u": encoder.log_sigma_u,
+            "read": encoder.read,
+            "read_pose": encoder.reader.pose,
+            "reader_body": encoder.reader.body,
+            "mu_z": encoder.reader.mu,
+            "log_sigma_z": encoder.reader.log_sigma,
+        }
+    else:
+        parts |= {"mu_z": encoder.mu_z, "log_sigma": encoder.log_sigma}
     if isinstance(decoder, WarpedDecoder):
         parts["pose"] = decoder.pose
         warp = _name_of(decoder.warp)
@@ -147,11 +172,7 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
         for stale in folder.glob(f"{name}.*.js"):
             stale.unlink()
         write_atomically(folder / files[name], script.encode())
-    page = {
-        "files": files,
-        "names": {kind: NAMES[kind] for kind in ("decoders", "objectives")},
-        "loaded": {},
-    }
+    page = {"files": files, "names": MENUS, "loaded": {}}
     script = f"globalThis.tvaeExplorer = {json.dumps(page)};\n{source(module=False)}"
     write_atomically(folder / "explorer.js", script.encode())
     return folder / "explorer.js"

@@ -4,14 +4,15 @@
 // values, row by row. Sums are accumulated in float64 and stored in float32, so results differ from
 // PyTorch's by float32 rounding.
 import { leastSquares } from "./linear_algebra.mjs";
-import { displace, pixelCentres, sample, WARPS } from "./warps.mjs";
+import { displace, inverseGrid, pixelCentres, sample, WARPS } from "./warps.mjs";
 
 /**
  * The model that a configuration and its weights describe. export.py writes both.
  *
  * @param config size [H, W], dim_z, dim_u, warp (a key of WARPS, or null), points (control points
- *   per side of a spline), resample, padding, floor, log_sigma_range, binarized, mean_kl and
- *   informative (of each latent), and layers: [part, d_out, d_in] of each linear layer
+ *   per side of a spline), resample, padding, floor, look (null, or what a SecondLook reads z
+ *   from), refine, least_det, log_sigma_range, binarized, mean_kl and informative (of each latent), and
+ *   layers: [part, d_out, d_in] of each linear layer
  * @param weights Float32Array: each layer's matrix, row by row, then its bias, in order of layers
  */
 export function buildModel(config, weights) {
@@ -32,7 +33,12 @@ export function buildModel(config, weights) {
     encoderBody: parts.encoder_body,
     muZ: parts.mu_z[0],
     muU: parts.mu_u?.[0],
-    logSigma: parts.log_sigma[0],
+    logSigma: parts.log_sigma?.[0],
+    logSigmaZ: parts.log_sigma_z?.[0],
+    logSigmaU: parts.log_sigma_u?.[0],
+    read: parts.read?.[0],
+    readPose: parts.read_pose?.[0],
+    readerBody: parts.reader_body ?? [],
     decoderBody: parts.decoder_body,
     logits: parts.logits[0],
     pose: parts.pose?.[0],
@@ -67,13 +73,9 @@ function linear({ weight, bias, dOut, dIn }, x) {
   return y;
 }
 
-function mlp(layers, x) {
-  for (const layer of layers) {
-    x = linear(layer, x);
-    for (let i = 0; i < x.length; i++) if (x[i] < 0) x[i] = 0;
-  }
-  return x;
-}
+const relu = (x) => x.map((value) => Math.max(value, 0));
+
+const mlp = (layers, x) => layers.reduce((h, layer) => relu(linear(layer, h)), x);
 
 const sigmoid = (logits) => logits.map((l) => 1 / (1 + Math.exp(-l)));
 
@@ -86,14 +88,51 @@ const concatenate = (a, b) => {
 
 // ---------------------------------------------------------------- encoder and decoder
 
-/** q(z, u | x): mean and sigma of each latent, z first. The mean of u passes through a tanh. */
-export function encode(model, x) {
+/**
+ * q(z, u | x): mean and sigma of each latent, z first, and given(u), the same for a drawn u.
+ *
+ * Where the encoder looks twice, z depends on the drawn u, and mean and sigma are those at the mean
+ * of u. Where it straightens the image, `straightened` is x as seen at the mean of u.
+ */
+export const encode = (model, x) => (model.look ? lookTwice : lookOnce)(model, x);
+
+function sigmaOf(model, layer, h) {
+  const [low, high] = model.log_sigma_range;
+  return linear(layer, h).map((s) => Math.exp(Math.min(Math.max(s, low), high)));
+}
+
+/** `models.Encoder`. The mean of u passes through a tanh. */
+function lookOnce(model, x) {
   const h = mlp(model.encoderBody, x);
   const muZ = linear(model.muZ, h);
   const muU = model.dim_u ? linear(model.muU, h).map(Math.tanh) : [];
-  const [low, high] = model.log_sigma_range;
-  const sigma = linear(model.logSigma, h).map((s) => Math.exp(Math.min(Math.max(s, low), high)));
-  return { mean: concatenate(muZ, muU), sigma };
+  const q = { mean: concatenate(muZ, muU), sigma: sigmaOf(model, model.logSigma, h) };
+  return { ...q, given: () => q };
+}
+
+/** `models.SecondLook`: q(u | x), and then q(z | x, u). */
+function lookTwice(model, x) {
+  const h = mlp(model.encoderBody, x);
+  const muU = linear(model.muU, h);
+  const sigmaU = sigmaOf(model, model.logSigmaU, h);
+  const atMean = model.look === "pose" ? x : straighten(model, x, muU);
+  const given = (u) => {
+    const seen = model.look === "straight" ? straighten(model, x, u) : atMean;
+    const pose = linear(model.readPose, u);
+    const first = linear(model.read, seen).map((sum, i) => sum + pose[i]);
+    const hz = mlp(model.readerBody, relu(first));
+    return {
+      mean: concatenate(linear(model.muZ, hz), muU),
+      sigma: concatenate(sigmaOf(model, model.logSigmaZ, hz), sigmaU),
+    };
+  };
+  return { ...given(muU), given, straightened: model.look === "pose" ? null : atMean };
+}
+
+/** The image seen through the inverse of the warp of u. */
+export function straighten(model, x, u) {
+  const grid = gridOf(model, thetaOf(model, u));
+  return sample(x, model.size, inverseGrid(grid, model), "zeros");
 }
 
 /** (z, u) of a latent vector. */

@@ -49,25 +49,43 @@ async function loadScene(name, start) {
 
 // ---------------------------------------------------------------- choosing a model
 
-/** Menus for the decoder and the objective of the model. Each offers what the page has files of. */
+/**
+ * Menus for the decoder and the objective of the model. Each offers what the page has files of.
+ *
+ * Another decoder keeps the objective if there is such a model, and else gets the last that it has.
+ */
 function menus(name, act) {
   const { files, names } = globalThis.tvaeExplorer;
-  const [, decoder, objective] = name.match(/^([^-]+)-(.+)$/);
-  const menu = (label, options, chosen, nameWith) =>
+  const objectivesOf = (decoder) =>
+    Object.keys(names.objectives).filter((each) => files[`${decoder}-${each}`]);
+  const decoders = Object.keys(names.decoders).filter((each) => objectivesOf(each).length);
+  const isIts = (decoder) => objectivesOf(decoder).some((each) => name === `${decoder}-${each}`);
+  const decoder = decoders.find(isIts);
+  const objectives = objectivesOf(decoder);
+  const objective = name.slice(decoder.length + 1);
+  const withDecoder = (each) => {
+    const its = objectivesOf(each);
+    return `${each}-${its.includes(objective) ? objective : its.at(-1)}`;
+  };
+  const menu = (label, options, words, chosen, nameWith) =>
     h(
       "select",
       { "aria-label": label, onchange: (event) => act(nameWith(event.target.value)) },
-      ...Object.entries(options)
-        .filter(([each]) => files[nameWith(each)])
-        .map(([each, text]) => h("option", { value: each, selected: each === chosen }, text)),
+      ...options.map((each) =>
+        h("option", { value: each, selected: each === chosen }, words[each]),
+      ),
     );
-  const decoders = menu("decoder", names.decoders, decoder, (each) => `${each}-${objective}`);
-  const objectives = menu("objective", names.objectives, objective, (each) => `${decoder}-${each}`);
+  const withObjective = (each) => `${decoder}-${each}`;
   return h(
     "div",
     { class: "tools models" },
-    h("label", {}, "decoder ", decoders),
-    h("label", {}, "trained as ", objectives),
+    h("label", {}, "decoder ", menu("decoder", decoders, names.decoders, decoder, withDecoder)),
+    h(
+      "label",
+      {},
+      "trained as ",
+      menu("objective", objectives, names.objectives, objective, withObjective),
+    ),
   );
 }
 

@@ -1,5 +1,5 @@
 // Log-probabilities, importance weights, and the bounds on log p(x) made of them. All in nats.
-import { decode } from "./model.mjs";
+import { decode, split } from "./model.mjs";
 
 const LOG_2PI = Math.log(2 * Math.PI);
 
@@ -17,12 +17,19 @@ export function logLik(logits, x) {
 export const kl = ({ mean, sigma }) =>
   mean.map((m, i) => (m * m + sigma[i] * sigma[i] - 1) / 2 - Math.log(sigma[i]));
 
+const shifted = ({ mean, sigma }, noise) => mean.map((m, i) => m + sigma[i] * noise[i]);
+
 /**
- * One importance sample: latents = mean + sigma * noise, and its log-terms.
+ * One importance sample: latents = mean + sigma * noise, its log-terms, and `normal`, the mean and
+ * sigma that it was drawn with.
  * logW = log p(x | latents) + log p(latents) - log q(latents | x).
  */
-export function particle(model, x, { mean, sigma }, noise) {
-  const latents = mean.map((m, i) => m + sigma[i] * noise[i]);
+export function particle(model, x, q, noise) {
+  // First u is drawn, and then z given u.
+  const [, u] = split(model, shifted(q, noise));
+  const normal = q.given(u);
+  const { sigma } = normal;
+  const latents = shifted(normal, noise);
   let logPrior = 0,
     logQ = 0;
   for (let i = 0; i < latents.length; i++) {
@@ -30,7 +37,7 @@ export function particle(model, x, { mean, sigma }, noise) {
     logQ -= (noise[i] * noise[i] + LOG_2PI) / 2 + Math.log(sigma[i]);
   }
   const lik = logLik(decode(model, latents).logits, x);
-  return { latents, logLik: lik, logPrior, logQ, logW: lik + logPrior - logQ };
+  return { latents, normal, logLik: lik, logPrior, logQ, logW: lik + logPrior - logQ };
 }
 
 /** The share of draws from N(0, 1) in n dimensions that are shorter than `length`. */

@@ -34,6 +34,55 @@ export function displace(points, fields, coefficients) {
   return displaced;
 }
 
+/**
+ * The grid that undoes a grid, which looks at A p + t + bend(p) from each pixel's centre p.
+ *
+ * The inverse of a point c is the solution of p = A^-1 (c - t - bend(p)), in which the bend is taken
+ * at c, and in each step of `refine` at the p found so far. That is exact where nothing bends. The
+ * determinant of A is kept at least `least_det` away from 0.
+ */
+export function inverseGrid(grid, { size, refine, least_det }) {
+  const centres = pixelCentres(size);
+  const n = grid.length / 2;
+  // Over the pixels' centres, 1, x and y are orthogonal, so A and t are projections on each of them.
+  const projection = (axis, f) => {
+    let [product, square] = [0, 0];
+    for (let i = 0; i < n; i++) {
+      const value = f(centres[2 * i], centres[2 * i + 1]);
+      product += value * grid[2 * i + axis];
+      square += value ** 2;
+    }
+    return product / square;
+  };
+  const [[a, b, tx], [c, d, ty]] = [0, 1].map((axis) => [
+    projection(axis, (x) => x),
+    projection(axis, (x, y) => y),
+    projection(axis, () => 1),
+  ]);
+  const det = a * d - b * c;
+  const kept = det < 0 ? Math.min(det, -least_det) : Math.max(det, least_det);
+  const bend = [new Float32Array(n), new Float32Array(n)];
+  for (let i = 0; i < n; i++) {
+    const [x, y] = [centres[2 * i], centres[2 * i + 1]];
+    bend[0][i] = grid[2 * i] - (a * x + b * y + tx);
+    bend[1][i] = grid[2 * i + 1] - (c * x + d * y + ty);
+  }
+  const inverse = new Float32Array(2 * n);
+  const solveWith = ([bendX, bendY]) => {
+    for (let i = 0; i < n; i++) {
+      const x = centres[2 * i] - tx - bendX[i];
+      const y = centres[2 * i + 1] - ty - bendY[i];
+      inverse[2 * i] = (d * x - b * y) / kept;
+      inverse[2 * i + 1] = (a * y - c * x) / kept;
+    }
+  };
+  solveWith(bend);
+  for (let step = 0; step < refine; step++) {
+    solveWith(bend.map((each) => sample(each, size, inverse, "border")));
+  }
+  return inverse;
+}
+
 /** The displacement field at `points` of each function (x, y) -> (dx, dy). */
 function fieldsOf(functions, points) {
   return functions.map((f) => {

@@ -8,6 +8,7 @@ import re
 import pytest
 from claims import (
     book,
+    chapter_11,
     chapters_1_to_3,
     chapters_4_and_5,
     chapters_6_and_7,
@@ -22,7 +23,15 @@ from tvae_core.experiments import PROFILES
 from tvae_core.experiments.results import record_of
 from tvae_core.experiments.runner import _summary
 
-ROOMS = (book, results_page, chapters_1_to_3, chapters_4_and_5, chapters_6_and_7, chapters_8_to_10)
+ROOMS = (
+    book,
+    results_page,
+    chapters_1_to_3,
+    chapters_4_and_5,
+    chapters_6_and_7,
+    chapters_8_to_10,
+    chapter_11,
+)
 CLAIMS = {name: claims for room in ROOMS for name, claims in room.CLAIMS.items()}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from tvae_core.experiments import fingerprint, measure, results, runner
 from tvae_core.experiments.configs import Config
+from tvae_core.experiments.kinds import KINDS
 
 BASE = Config("affine", "iwae", 2, "dynamic", 100, "adam-one-cycle", 3e-3)
 CHANGES = [
@@ -70,12 +71,12 @@ def test_only_its_own_seed_decides_a_fingerprint(of_base):
     assert torch.get_default_dtype() == torch.float32
 
 
-@pytest.mark.parametrize("kind", measure.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_fingerprint_of_a_measurement_is_repeatable(kind):
     assert measure.fingerprint(kind) == measure.fingerprint(kind)
 
 
-@pytest.mark.parametrize("kind", measure.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_measurements_that_ship_were_made_by_code_that_behaves_like_todays(kind):
     today = measure.fingerprint(kind)
     records = [json.loads(p.read_bytes()) for p in results.MEASURED.glob(f"{kind}-*.json")]

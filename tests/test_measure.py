@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tvae_core import ais, data, diagnostics, evaluation, load_pretrained
-from tvae_core.experiments import measure, results
-from tvae_core.experiments.measure import KINDS, Options, columns
+from tvae_core.experiments import kinds, measure, results
+from tvae_core.experiments.kinds import KINDS, Options
+from tvae_core.experiments.measure import columns
 from tvae_core.experiments.runner import spread
 from tvae_core.runtime import seeded
 
@@ -25,8 +26,8 @@ def images() -> data.Images:
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch):
-    monkeypatch.setattr(measure, "SNR_KS", (1, 8))
-    monkeypatch.setattr(measure, "IS_SAMPLES", 30)
+    monkeypatch.setattr(kinds, "SNR_KS", (1, 8))
+    monkeypatch.setattr(kinds, "IS_SAMPLES", 30)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +41,7 @@ def test_a_record_is_complete_and_lists_what_it_depends_on(kind, images, tmp_pat
     assert record["seconds"] > 0
     assert "binarized" in record["data"]["name"] or kind == "pixels"
     assert f"{kind}, {MODEL}, 4 images" in measure.summary(record)
-    if KINDS[kind].parts is measure.image_blocks:
+    if KINDS[kind].parts is kinds.image_blocks:
         assert len(record["parts"]) == 2
         assert all(values.shape[-1] == 4 for values in columns(record).values())
 
@@ -52,7 +53,7 @@ def test_the_start_is_measured_on_the_untrained_model(images, tmp_path, monkeypa
         seen[k] = model
         return {}
 
-    monkeypatch.setattr(measure.gradients, "gradient_snr", recorded)
+    monkeypatch.setattr(kinds.gradients, "gradient_snr", recorded)
     for kind in ("snr", "start"):
         record = measure.measure(kind, MODEL, images, TINY, tmp_path)
         model = seen.pop(8)
@@ -216,10 +217,17 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
 
     monkeypatch.setattr(measure, "measure", recorded)
     monkeypatch.setattr(measure, "summary", str)
-    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
+    loaded = []
+
+    def load(name, split, fallback):
+        loaded.append((name, split))
+        return data._load_mini("test")
+
+    monkeypatch.setattr(measure.data, "load", load)
     for kind in KINDS:
         measure.main([kind, "--models", MODEL, "--chains", "3", "--start", "prior"])
     measure.main(["nll", "--images", "7", "--draws", "9"])
+    assert loaded[:-1] == [("mnist", "train" if "train" in kind else "test") for kind in KINDS]
     assert [options.chains for _, _, _, options in asked[: len(KINDS)]] == [3] * len(KINDS)
     assert {kind: options.images for kind, _, _, options in asked[: len(KINDS)]} == {
         **{"nll": 500, "ais": 100, "bdmc": 100, "units": 10_000, "pixels": 500},

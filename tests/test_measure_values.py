@@ -15,8 +15,8 @@ from torch.distributions import Bernoulli, ContinuousBernoulli, Normal
 
 from tvae_core import ais, data, diagnostics
 from tvae_core.data import Images
-from tvae_core.experiments import measure
-from tvae_core.experiments.measure import SNR_ESTIMATORS, Options
+from tvae_core.experiments import kinds, measure
+from tvae_core.experiments.kinds import SNR_ESTIMATORS, Options
 from tvae_core.models import VAE
 from tvae_core.runtime import seeded
 
@@ -28,12 +28,12 @@ SAMPLES = 7  # for importance sampling beside AIS
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch) -> None:
-    monkeypatch.setattr(measure, "IS_SAMPLES", SAMPLES)
+    monkeypatch.setattr(kinds, "IS_SAMPLES", SAMPLES)
 
 
 def measured(kind: str, model: VAE, images: Images, part: object) -> dict:
     with seeded(0):
-        return measure.KINDS[kind].measure(model, images, part, OPTIONS)
+        return kinds.KINDS[kind].measure(model, images, part, OPTIONS)
 
 
 def log_weights(model: VAE, x: Tensor, k: int, pixels: type = Bernoulli) -> Tensor:
@@ -85,8 +85,8 @@ def test_with_another_posterior_more_draws_have_less_bias():
     images = model.images(5)
     with seeded(1):
         options = Options(draws=20_000, rows=100_000)
-        found = measure.measure_nll(model, images, slice(0, 5), options)
-    ks = [k for k in measure.diagnostics.KS if k <= 20_000]
+        found = kinds.measure_nll(model, images, slice(0, 5), options)
+    ks = [k for k in kinds.diagnostics.KS if k <= 20_000]
     row = ks.index(10)
     bias = torch.tensor(found["nll"][row]) + model.log_prob(images.x)
     torch.testing.assert_close(
@@ -147,12 +147,12 @@ def test_three_bounds_come_from_the_same_draws(tiny):
         check(found["elbo"], -log_w.mean(0))
         check(found["iwae5"], summed_up(log_w[:5])["nll"])
         check(found["nll"], summed_up(log_w)["nll"])
-    assert measure.KINDS["on-train"].split == "train"
-    assert {how.split for name, how in measure.KINDS.items() if name != "on-train"} == {"test"}
+    assert kinds.KINDS["on-train"].split == "train"
+    assert {how.split for name, how in kinds.KINDS.items() if name != "on-train"} == {"test"}
 
 
 def test_a_mixture_is_scored_beside_the_encoder_that_it_helps(tiny, monkeypatch):
-    monkeypatch.setattr(measure, "IS_SAMPLES", 40)
+    monkeypatch.setattr(kinds, "IS_SAMPLES", 40)
     model, images = tiny
     images = data.binarize_fixed(images)
     found, x = measured("mixture", model, images, slice(1, 4)), images.x[1:4]
@@ -173,7 +173,7 @@ def test_coupling_is_that_of_chains_and_of_draws_from_q(tiny):
     model, images = tiny
     options, x = dataclasses.replace(OPTIONS, draws=40), images.x[1:3]
     with seeded(0):
-        found = measure.measure_coupling(model, images, slice(1, 3), options)
+        found = kinds.measure_coupling(model, images, slice(1, 3), options)
     with seeded(0):
         drawn = ais.posterior_draws(model, x, 40, 4, chains=3, start="prior", leapfrog=2)
         of_q = model.posterior(x).rsample((120,))

@@ -15,7 +15,8 @@ from tvae_core import diagnostics, models
 from tvae_core.evaluation import NLL_SAMPLES
 from tvae_core.experiments import results
 from tvae_core.experiments.configs import RUNS
-from tvae_core.experiments.measure import KINDS, Options, columns, image_blocks
+from tvae_core.experiments.kinds import KINDS, Options, image_blocks
+from tvae_core.experiments.measure import columns
 from tvae_core.gradients import blocks
 
 Record = dict[str, Any]

@@ -15,7 +15,7 @@ import torch
 
 from tvae_core.experiments import archive
 from tvae_core.experiments.configs import RUNS
-from tvae_core.experiments.measure import CONVERGED, STRAIGHT
+from tvae_core.experiments.kinds import CONVERGED, STRAIGHT
 from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.experiments.results import ARCHIVE, FOLDER
 from tvae_core.experiments.runner import runs_folder

@@ -59,7 +59,7 @@ EDITS = [
     ("diagnostics.py", "(inverse_ess - 1 / k) / 2", "inverse_ess / 2", {"nll"}),
     ("ais.py", "(step if left else step / 2)", "step", {"ais"}),
     ("gradients.py", "spread / (repeats - 1)", "spread / repeats", {"snr"}),
-    ("measure.py", 'leapfrog": options.leapfrog', 'leapfrog": 1', {"ais"}),
+    ("kinds.py", 'leapfrog": options.leapfrog', 'leapfrog": 1', {"ais"}),
 ]
 
 
@@ -93,7 +93,7 @@ def unedited(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize(("file", "old", "new", "noticed"), EDITS)
 def test_what_notices_an_edit(source, unedited, file, old, new, noticed):
-    (path,) = source.rglob(file) if file != "measure.py" else (source / "experiments" / file,)
+    (path,) = source.rglob(file)
     text = path.read_text(encoding="utf-8")
     assert old in text
     if "estimators." in new:

@@ -297,7 +297,8 @@ def runs_table() -> Table:
         rows.append([f"`{name}`", *row])
     return Table(
         "Every run. Both standard errors and the machine are those of its first seed; the minutes "
-        "are the median over the seeds that were trained on a machine of this kind.",
+        "are the median over the seeds that were trained on a machine of this kind; for encoders "
+        "that look again they are too many, because the machine had other work as well.",
         rows,
         runs,
     )

@@ -109,6 +109,7 @@ def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[
     def cost(task: Task) -> float:
         config = RUNS[task.name]
         passes = 1 + config.k * (1 if config.model == "plain" else 1.4)
+        passes *= 2 if config.look else 1  # a second network, and a second warp, for each draw
         if len(task.seeds) > 1:
             passes += 4  # on a GPU, where launching its many kernels takes about as long as that
         return len(task.seeds) * config.epochs(profile.epochs) * passes

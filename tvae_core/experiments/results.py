@@ -233,8 +233,8 @@ def report(*names: str) -> str:
     """
     width = max(20, *map(len, names))
     lines = [
-        f"{'run':{width}} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} {'sd, seeds':>10} "
-        f"{'study: recon, NLL':>18}"
+        f"{'run':{width}} {'recon':>14} {'KL(z)':>6} {'KL(u)':>6} {'NLL':>15} "
+        f"{'sd, seeds':>10} {'study: recon, NLL':>18}"
     ]
     for name in names:
         record = record_of(name)
@@ -246,9 +246,9 @@ def report(*names: str) -> str:
         values = over_seeds(name)
         spread = f"{statistics.stdev(values):.2f} ({len(values)})" if len(values) > 1 else "-"
         lines.append(
-            f"{name:{width}} {record.recon.mean:7.2f} +- {record.recon.se:.2f} {record.kl_z.mean:6.2f} "
-            f"{record.kl_u.mean:6.2f} {record.nll.mean:8.2f} +- {record.nll.se:.2f} {spread:>10} "
-            f"{printed:>18}"
+            f"{name:{width}} {record.recon.mean:7.2f} +- {record.recon.se:.2f} "
+            f"{record.kl_z.mean:6.2f} {record.kl_u.mean:6.2f} {record.nll.mean:8.2f} "
+            f"+- {record.nll.se:.2f} {spread:>10} {printed:>18}"
         )
     return "\n".join(lines)
 

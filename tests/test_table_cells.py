@@ -283,7 +283,7 @@ def annealed_gaps() -> list[list[str]]:
 
 
 def looks() -> list[list[str]]:
-    rows = [["run", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
+    rows = [["run", "seeds", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
     kinds = ("straight", "straight-mean", "pose")
     others = [f"{d}-{kind}" for kind in kinds for d in ("affine", "tps")] + ["plain-wide"]
     longer = ("affine-straight", "tps-straight", "plain-wide")
@@ -298,6 +298,7 @@ def looks() -> list[list[str]]:
             rows.append(
                 [
                     f"`{name}`",
+                    "3",
                     pm(of(name)),
                     "" if name == plain else gap(name, plain),
                     "" if model in DECODERS or decoder == "plain" else gap(name, once),

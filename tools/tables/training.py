@@ -210,11 +210,12 @@ def annealed_table() -> Table:
 
 def looks_table() -> Table:
     """Other encoders for the same decoders, beside those of the study."""
-    rows = [["run", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
+    rows = [["run", "seeds", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
     runs = []
     for recipe, model in itertools.product(BETTER, (*DECODERS, *ENCODERS)):
         name = run_name(model, "iwae5", recipe)
-        if name not in RUNS or not seeds_of(name):
+        seeds = seeds_of(name) if name in RUNS else None
+        if not seeds:
             continue
         runs.append(name)
         once = model if model in DECODERS else ENCODERS[model][0]
@@ -227,7 +228,8 @@ def looks_table() -> Table:
         if path.exists():
             by = columns(json.loads(path.read_bytes()))
             excess = plus_minus(mean_se(by["is_nll"] - by["ais_nll"]))
-        rows.append([f"`{name}`", mean_sd_over_seeds(name), *gaps, excess])
+        count = str(len(seeds.records))
+        rows.append([f"`{name}`", count, mean_sd_over_seeds(name), *gaps, excess])
     return Table(
         "Encoders that look again, on the modern recipe with k = 5: the NLL by 5,000 importance "
         "samples, the same less that of other runs on the same images (± is the standard error "
@@ -235,7 +237,7 @@ def looks_table() -> Table:
         "for seed 0.",
         rows,
         runs,
-        over="With the NLL, the standard deviation over {}.",
+        over="With the NLL, the standard deviation over seeds.",
     )
 
 

@@ -44,6 +44,10 @@ class Seeds(NamedTuple):
         least = NAMES["informative_kl"]
         return [sum(kl > least for kl in r.kl_per_latent) for r in self.records]
 
+    def seconds(self) -> list[float]:
+        """The seconds of each seed's fastest epoch, in which its machine had least other work."""
+        return [round(min(row["seconds"] for row in r.curves), 3) for r in self.records]
+
     def per_image(self, field: str) -> torch.Tensor:
         """The values of a field for S seeds and N test images, as (S, N)."""
         return torch.tensor([getattr(r, f"{field}_per_image") for r in self.records]).double()

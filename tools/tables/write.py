@@ -84,6 +84,7 @@ def seeds_summary() -> str:
             "nll": seeds.of("nll"),
             "active": seeds.active(),
             "informative": seeds.informative(),
+            "seconds": seeds.seconds(),
         }
         for name, seeds in found.items()
     }

@@ -33,8 +33,8 @@ def nll_of(run: str) -> float | None:
     "plain-iwae5" gets the number printed under "NLL of Multi-sample VAE".
     """
     name = RunName.of(run)
-    row = PRINTED[name.decoder]
     if name.variant:
         return None
+    row = PRINTED[name.decoder]
     columns = {"vae": row.nll, "iwae5": row.headed_multi5, "multi5": row.headed_iwae5}
     return columns.get(name.objective)

@@ -59,6 +59,7 @@ def record(profile: str, name: str, n: int, seed: int) -> RunRecord:
         versions={p: f"{p}-{own(name, p):.0f}" for p in ("torch", "numpy", "python")},
         machine=Machine(f"{name}{' elsewhere' * other}", int(own(name, "threads"))),
         seconds={"train": at("train", 1e3, 1e5), "evaluate": at("evaluate", 1e3, 1e5)},
+        curves=[{"seconds": at(f"epoch {i}", 1, 9)} for i in range(3)],
         nll=Estimate(float(np.mean(nll)), at("nll se", 0, 1)),
         recon=Estimate(float(np.mean(recon)), at("recon se", 0, 1)),
         kl_z=Estimate(at("kl_z"), at("kl_z se", 0, 1)),
@@ -519,6 +520,9 @@ def test_the_summaries_that_ship_hold_each_seed_of_each_run():
             "nll": of(name),
             "active": [len(r.variance_per_latent) - 3 for r in group(name)],
             "informative": [len(r.kl_per_latent) - 3 for r in group(name)],
+            "seconds": [
+                round(np.min([row["seconds"] for row in r.curves]), 3) for r in group(name)
+            ],
         }
     held_out = json.loads(write.validation_summary())
     bases = {"ablation": "{}-iwae5-modern", "gradients": "{}-iwae16-reparameterized"}

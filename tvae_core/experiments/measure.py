@@ -210,8 +210,9 @@ def summary(record: dict[str, Any]) -> str:
     """The results in a few lines."""
     head = f"{record['kind']}, {record['model']}, {record['data']['n']} images"
     head += f", {record['seconds'] / record['data']['n']:.2f} s an image"
-    summaries = {image_blocks: means, one_part: units_summary}
-    return "\n".join([head, *summaries.get(KINDS[record["kind"]].parts, snr_summary)(record)])
+    parts = KINDS[record["kind"]].parts
+    lines = means if parts is image_blocks else units_summary if parts is one_part else snr_summary
+    return "\n".join([head, *lines(record)])
 
 
 def snr_summary(record: dict[str, Any]) -> list[str]:

@@ -122,7 +122,7 @@ def z_and_u_are_coupled(r: Record) -> bool:
     chance = 54 * 6 / (2 * 3_200)
     return (
         within(0, torch.stack([*by.values()]), 100)
-        and posterior > mismatched + 0.5
+        and posterior > max(mismatched + 0.5, q)
         and abs(mismatched - chance) < 0.02
         and bool(abs(q - chance) < 0.01 if not looks else q > 0.2)
     )

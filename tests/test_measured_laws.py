@@ -44,6 +44,8 @@ def error_of(ess: Tensor, draws: int) -> Tensor:
 def has_all_its_images_and_options(r: Record) -> bool:
     kind, n = KINDS[r["kind"]], r["data"]["n"]
     parts = kind.parts(Options(**{**kind.defaults, **r["options"], "images": n}))
+    if not r["parts"]:
+        return False
     if r["kind"] in BLOCKWISE:
         shapes = {tuple(values.shape) for values in columns(r).values()}
         complete = all(shape[-1] == n for shape in shapes) and len(shapes) == 1

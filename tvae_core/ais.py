@@ -133,11 +133,7 @@ def posterior_draws(
     check_known("start", start, STARTS)
     path, betas = Path.of(model, x, start), schedule(n_distributions)
     steps = tune(path, betas, chains, leapfrog)
-    point = path.at(path.start.sample((chains,)))
-    log_w = torch.zeros_like(point.joint)
-    for t in range(1, len(betas)):
-        log_w = log_w + float(betas[t] - betas[t - 1]) * (point.joint - point.start)
-        point, _ = transition(path, point, float(betas[t]), steps[t], leapfrog)
+    point, log_w, _ = _anneal(path, path.start.sample((chains,)), betas, steps, leapfrog)
     chosen = log_w.T.softmax(-1).multinomial(chains, replacement=True).T
     point = path.at(point.latents.take_along_dim(chosen.unsqueeze(-1), 0))
     drawn = []
@@ -282,6 +278,18 @@ def anneal(
     exact draws from the posterior and make the same transitions in the opposite order, and
     E[1/w] = 1/p(x). `steps[t]` is the step size at `betas[t]`.
     """
+    return _anneal(path, latents, betas, steps, leapfrog, reverse)[1:]
+
+
+def _anneal(
+    path: Path,
+    latents: Float[Tensor, "C B D"],
+    betas: Float[Tensor, "T+1"],
+    steps: Float[Tensor, "T+1 B"],
+    leapfrog: int,
+    reverse: bool = False,
+) -> tuple[Point, Float[Tensor, "C B"], Float[Tensor, "B"]]:
+    """The same as `anneal`, and before it where the chains end."""
     point = path.at(latents)
     log_w = torch.zeros_like(point.joint)
     rates: list[Tensor] = []
@@ -294,7 +302,7 @@ def anneal(
         rates.append(rate.mean(0))
         if reverse:
             log_w = log_w + rise * (point.joint - point.start)
-    return log_w, torch.stack(rates).mean(0)
+    return point, log_w, torch.stack(rates).mean(0)
 
 
 def transition(

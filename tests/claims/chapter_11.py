@@ -57,7 +57,7 @@ def question(page: Page) -> None:
     )
     page.leaves(
         "The training bound (k = 5) of five encoders, seed 0.",
-        "How the lead changes at 200 and beyond, and with a VAE or a multi-sample ELBO in place of the IWAE, has not been measured",
+        "We have not measured how the lead changes at 200 epochs and beyond, or with a VAE or a multi-sample ELBO.",
         "It falls by a few tenths of a nat: the estimate gets better, the model does not.",
         "It falls by several nats.",
         "By the chain rule the KL has two terms again,",
@@ -127,7 +127,7 @@ def ladder(page: Page) -> None:
         results.gap_over_seeds(modern("affine"), modern("plain")).mean > 0,
     )
     page.says(
-        "The spline, which is behind the affine map with one look, is at least level with it after a second",
+        "With one look the spline is behind the affine map; with a second look it is at least level.",
         mean(modern("tps")) > mean(modern("affine")),
         gap("tps-straight", "affine-straight") < 0,
     )

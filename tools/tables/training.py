@@ -8,6 +8,8 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 from tvae_core import models
 from tvae_core.evaluation import mean_se
 from tvae_core.experiments import PROFILES
@@ -167,6 +169,15 @@ def recipes_table() -> Table:
     return Table("NLL on binary pixels: the study's recipe, and the modern one.", rows, runs)
 
 
+def too_high(name: str) -> Tensor | None:
+    """Importance sampling's NLL of each image less AIS's; None if AIS has not measured the run."""
+    path = MEASURED / f"ais-{name}.json"
+    if not path.exists():
+        return None
+    by = columns(json.loads(path.read_bytes()))
+    return by["is_nll"] - by["ais_nll"]
+
+
 def annealed_table() -> Table:
     """The gaps between decoders, with the NLL of many images corrected by AIS on a few.
 
@@ -179,14 +190,11 @@ def annealed_table() -> Table:
         plain = None
         for model in DECODERS:
             name = run_name(model, objective, recipe)
-            path, seeds = MEASURED / f"ais-{name}.json", seeds_of(name)
-            if not path.exists() or seeds is None:
+            excess, seeds = too_high(name), seeds_of(name)
+            if excess is None or seeds is None:
                 continue
             runs.append(name)
-            record = json.loads(path.read_bytes())
-            images.add(record["data"]["n"])
-            by = columns(record)
-            excess = by["is_nll"] - by["ais_nll"]
+            images.add(len(excess))
             corrected = statistics.mean(seeds.of("nll")) - excess.mean()
             row = [f"`{name}`", mean_sd_over_seeds(name), plus_minus(mean_se(excess))]
             row.append(f"{corrected:.2f}")
@@ -223,13 +231,10 @@ def looks_table() -> Table:
         gaps = ["" if other == name else difference(name, other) for other in others]
         if once == "plain":
             gaps[1] = ""
-        path = MEASURED / f"ais-{name}.json"
-        excess = ""
-        if path.exists():
-            by = columns(json.loads(path.read_bytes()))
-            excess = plus_minus(mean_se(by["is_nll"] - by["ais_nll"]))
+        excess = too_high(name)
+        high = "" if excess is None else plus_minus(mean_se(excess))
         count = str(len(seeds.records))
-        rows.append([f"`{name}`", count, mean_sd_over_seeds(name), *gaps, excess])
+        rows.append([f"`{name}`", count, mean_sd_over_seeds(name), *gaps, high])
     return Table(
         "Encoders that look again, on the modern recipe with k = 5: the NLL by 5,000 importance "
         "samples, the same less that of other runs on the same images (± is the standard error "

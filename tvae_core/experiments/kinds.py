@@ -96,9 +96,7 @@ def measure_nll(model: VAE, images: Images, part: slice, options: Options) -> di
 
 def measure_on_test(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:
     """The negative ELBO, IWAE bound (k = 5) and NLL of each image, all from the same draws."""
-    with torch.no_grad():
-        weights = diagnostics.log_weights(model, images[part], IS_SAMPLES, options.rows)
-        nll = diagnostics.curve_of(torch.cat(list(weights), 1), [1, 5, IS_SAMPLES]).nll
+    nll = diagnostics.curve_of(_log_weights(model, images[part], options), [1, 5, IS_SAMPLES]).nll
     return dict(zip(("elbo", "iwae5", "nll"), map(numbers, nll), strict=True))
 
 
@@ -116,14 +114,16 @@ def measure_mixture(model: VAE, images: Images, part: slice, options: Options) -
     fitted = diagnostics.fit_proposal(model, few.x, options.steps)
     fields = {}
     for name, encoders in {"own": [own], "mixed": [own, fitted]}.items():
-        mixture = diagnostics.Mixture(model, encoders)
-        with torch.no_grad():
-            weights = diagnostics.log_weights(mixture, few, IS_SAMPLES, options.rows)
-            log_w = torch.cat(list(weights), 1)
+        log_w = _log_weights(diagnostics.Mixture(model, encoders), few, options)
         curve = diagnostics.curve_of(log_w, [IS_SAMPLES])
         fields[f"{name}_nll"], fields[f"{name}_ess"] = numbers(curve.nll[0]), numbers(curve.ess[0])
         fields[f"{name}_pareto"] = numbers(diagnostics.pareto_k(log_w))
     return fields
+
+
+@torch.no_grad()
+def _log_weights(model: VAE | diagnostics.Mixture, images: Images, options: Options) -> Tensor:
+    return torch.cat([*diagnostics.log_weights(model, images, IS_SAMPLES, options.rows)], 1)
 
 
 def measure_coupling(model: VAE, images: Images, part: slice, options: Options) -> dict[str, Any]:

@@ -103,6 +103,16 @@ def test_glyphs_are_letters_in_their_poses(subtests):
     assert again.pixels.shape == (10, 1, 40, 40)
 
 
+def test_letters_can_be_drawn_again_in_other_poses():
+    moves = Moves(degrees=30, shift=3)
+    one, other, same = (moved.glyphs(30, moves, seed=4, pose_seed=p) for p in (0, 1, 0))
+    assert torch.equal(one.images.labels, other.images.labels)
+    assert torch.equal(one.images.pixels, same.images.pixels)
+    assert not torch.isclose(one.maps, other.maps).all(-1).any()
+    still = [moved.glyphs(30, Moves(), seed=4, pose_seed=p).images.pixels for p in (None, 0)]
+    assert torch.equal(*still)  # the faces are the same, too
+
+
 def test_an_upright_letter_is_upright_and_as_high_as_asked():
     images, _ = moved.glyphs(200, Moves(), size=(30, 34), height=12)
     h = images[images.labels == moved.LETTERS.index("H")].x

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from tvae_core import data, evaluation, models, poses, warps
+from tvae_core import data, evaluation, models, moved, poses, warps
 from tvae_core.data import Images
 from tvae_core.runtime import seeded
 
@@ -198,6 +198,17 @@ def test_moments_find_a_turned_and_shifted_ellipse():
     assert table["degrees"].tolist() == pytest.approx([35, -35], abs=1.5)
     assert table["shift_x"].tolist() == pytest.approx([3, -3], abs=0.1)
     assert table["shift_y"].tolist() == pytest.approx([-2, -2], abs=0.1)
+
+
+def test_the_maps_of_moments_have_its_degrees_shifts_and_scales(subtests):
+    with seeded(0):
+        images = moved.moved(
+            data.load("mini", "test")[:50], moved.Moves(degrees=40, shift=2), seed=0
+        ).images
+    found, units = poses.moments(images), poses.decompose(poses.moments_maps(images))
+    for name in poses.UNITS:
+        with subtests.test(name):
+            torch.testing.assert_close(units[name], found[name], atol=1e-3, rtol=1e-4)
 
 
 def test_a_model_that_looks_twice_has_the_poses_of_its_own_u():

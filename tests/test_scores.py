@@ -75,6 +75,17 @@ def test_angles_are_compared_on_the_circle():
     assert scores.moves(identity(n), after, true)["degrees"].error == pytest.approx(2, abs=1e-2)
 
 
+def test_turns_of_an_axis_are_compared_up_to_half_a_turn():
+    true = drawn(300, 1, Moves(degrees=80))
+    half = torch.tensor([[-1.0, 0, 0], [0, -1, 0]])
+    flipped = true.clone()
+    flipped[::2] = poses.compose(half.expand(150, 2, 3), true[::2])
+    axis, arrow = (scores.moves(identity(300), flipped, true, p)["degrees"] for p in (180, 360))
+    assert axis.correlation == pytest.approx(1, abs=1e-4)
+    assert axis.error < 1e-3
+    assert arrow.correlation < 0.2
+
+
 def test_errors_of_scales_are_in_logarithms():
     """Twice as large is as far off as half as large."""
     n, right = 4, {"degrees": [0.0] * 4, "shift_x": [0.0] * 4, "shift_y": [0.0] * 4}

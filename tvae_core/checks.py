@@ -14,7 +14,7 @@ import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Of other whole numbers: 1.
-LEAST = {"seed": 0, "seeds": 0, "dim_u": 0, "warm_up": 0, "repeats": 2}
+LEAST = {"seed": 0, "seeds": 0, "pose_seed": 0, "dim_u": 0, "warm_up": 0, "repeats": 2}
 LEAST |= {"refine": 0, "nll_samples": 0}
 WORDS = {  # what an argument must be, by its name or its type
     "size": "(height, width), two whole numbers of at least 1",

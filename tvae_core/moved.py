@@ -102,12 +102,18 @@ def moved(
 
 
 def glyphs(
-    n: int, moves: Moves, size: tuple[int, int] = (32, 32), height: float = 16.0, seed: int = 0
+    n: int,
+    moves: Moves,
+    size: tuple[int, int] = (32, 32),
+    height: float = 16.0,
+    seed: int = 0,
+    pose_seed: int | None = None,
 ) -> Moved:
     """n capital letters in the faces that come with matplotlib, drawn in exactly known poses.
 
     The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
-    of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated.
+    of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated. With
+    another `pose_seed` the letters and faces of a seed stay the same, and their poses differ.
     """
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.transforms import Affine2D
@@ -116,6 +122,8 @@ def glyphs(
     maps = moves.draw(n, generator)
     letters = torch.randint(len(LETTERS), (n,), generator=generator)
     faces = torch.randint(len(FACES), (n,), generator=generator)
+    if pose_seed is not None:
+        maps = moves.draw(n, torch.Generator().manual_seed(pose_seed))
     outlines: dict[tuple[int, int], Any] = {}
     rows, columns = size
     pixels = torch.empty(n, 1, rows, columns, dtype=torch.uint8)
@@ -132,7 +140,7 @@ def glyphs(
         place = flip + Affine2D(matrix.numpy()) + flip + Affine2D().translate(columns / 2, rows / 2)
         renderer.draw_path(gc, outlines[key], place, (1.0, 1.0, 1.0))
         pixels[i, 0] = torch.from_numpy(_alpha(renderer))
-    name = f"glyphs ({moves}, size {size}, height {height:g}, seed {seed})"
+    name = f"glyphs ({moves}, size {size}, height {height:g}, seed {seed}, poses {pose_seed})"
     return Moved(Images(pixels, letters, name), maps)
 
 

@@ -166,6 +166,17 @@ def moments(images: Images) -> Poses:
     return Poses({name: values.float().cpu() for name, values in columns.items()})
 
 
+def moments_maps(images: Images) -> Float[Tensor, "N 2 3"]:
+    """P of each image in pixels, as `moments` finds it."""
+    found = moments(images)
+    turn = -torch.deg2rad(found["degrees"])  # y points downwards
+    cos, sin = turn.cos(), turn.sin()
+    rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    scale = torch.stack([found["scale_x"], found["scale_y"]], -1)
+    shift = torch.stack([found["shift_x"], found["shift_y"]], -1)
+    return torch.cat([rotation * scale[:, None], shift[..., None]], -1)
+
+
 @torch.no_grad()
 def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[Tensor, "N 2 3"]:
     """P of each image in pixels, at the mean of q, relative to the mean pose of `reference`.

@@ -65,12 +65,16 @@ class DCI(NamedTuple):
 
 
 def moves(
-    before: Float[Tensor, "N 2 3"], after: Float[Tensor, "N 2 3"], true: Float[Tensor, "N 2 3"]
+    before: Float[Tensor, "N 2 3"],
+    after: Float[Tensor, "N 2 3"],
+    true: Float[Tensor, "N 2 3"],
+    period: int = 360,
 ) -> dict[str, MoveScore]:
     """Scores of the inferred moves after @ before^-1, by unit.
 
     `before` and `after` are poses of the same images (`poses.maps`, with the same reference), and
-    `true` is the map in pixels that leads from one to the other, such as `moved.Moved.maps`.
+    `true` is the map in pixels that leads from one to the other, such as `moved.Moved.maps`. Turns
+    are compared up to whole multiples of `period` degrees: 180 for an axis without a direction.
 
     Raises:
         ValueError: different numbers of images, or fewer than three.
@@ -86,8 +90,8 @@ def moves(
     for unit in poses.UNITS:
         found, expected = inferred[unit].double(), truth[unit].double()
         if unit == "degrees":
-            off = (found - expected + 180) % 360 - 180
-            found, expected = torch.deg2rad(found), torch.deg2rad(expected)
+            off = (found - expected + period / 2) % period - period / 2
+            found, expected = (torch.deg2rad(a * 360 / period) for a in (found, expected))
             correlation = _correlation(_off_mean(found).sin(), _off_mean(expected).sin())
         else:
             if unit.startswith("scale"):

@@ -1,0 +1,148 @@
+"""Models are scored on pictures whose poses are known; records hold what their names say."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from tvae_core import data, models, scores
+from tvae_core.experiments import where
+from tvae_core.experiments.where import TASKS, Task
+from tvae_core.moved import Moves
+
+TINY = Task("glyphs", "affine-straight", where.FAMILY, 20, 200, 3, nll_samples=20)
+
+
+@pytest.fixture(autouse=True)
+def bundled(monkeypatch):
+    """The bundled digits stand in for MNIST."""
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split, **_: load("mini", split))
+
+
+def test_a_pair_shows_the_same_things_in_poses_of_their_own(subtests):
+    for kind in ("digits", "glyphs"):
+        with subtests.test(kind):
+            first, second = where._pair(dataclasses.replace(TINY, pictures=kind), "cpu")
+            assert torch.equal(first.images.labels, second.images.labels)
+            assert not torch.equal(first.maps, second.maps)
+            upright = dataclasses.replace(TINY, pictures=kind, moves=Moves())
+            one, other = where._pair(upright, "cpu")
+            assert torch.equal(one.images.pixels, other.images.pixels)
+
+
+def test_a_model_is_not_scored_on_pictures_that_it_was_trained_on(subtests):
+    for kind in ("digits", "glyphs"):
+        with subtests.test(kind):
+            task = dataclasses.replace(TINY, pictures=kind, moves=Moves(shift=3), n_test=100)
+            train = where.pictures(task, "train", 3).images
+            assert len(train) == task.n_train + where.HELD_OUT
+            tests = [each.images for each in where._pair(task, "cpu")]
+            known = {tuple(x.flatten().tolist()) for x in train.pixels}
+            new = [tuple(x.flatten().tolist()) not in known for x in tests[0].pixels]
+            assert sum(new) > 98  # a letter of one face may come in nearly one pose twice
+
+
+def test_seeds_change_the_poses_and_not_the_things():
+    one, other = (where.pictures(TINY, "train", seed) for seed in (0, 1))
+    assert torch.equal(one.images.labels, other.images.labels)
+    assert not torch.equal(one.maps, other.maps)
+
+
+def test_epochs_have_as_many_steps_for_few_images():
+    batches = data.Batches(where.pictures(TINY, "test", 0).images[:30], 10, "none")
+    passes = where.Passes(batches, 4)
+    seen = list(passes)
+    assert len(passes) == len(seen) == 12
+    total = torch.cat(seen).sum()
+    assert total == pytest.approx(4 * batches.images.x.sum().item(), rel=1e-5)
+
+
+def test_the_model_is_the_one_that_the_task_names(monkeypatch):
+    monkeypatch.setattr(where, "ROUNDS", 1)
+    monkeypatch.setattr(where, "STEPS", 1)
+    images = where.pictures(TINY, "train", 0).images
+    for name, kind in {"affine": models.Encoder, "tps-straight": models.SecondLook}.items():
+        model, stop, history = where.train(dataclasses.replace(TINY, model=name), images)
+        assert isinstance(model.encoder, kind)
+        assert model.decoder.warp.bends == name.startswith("tps")
+        assert len(stop.bounds) == len(history) == 1
+    seen = torch.cat([stop.x])
+    assert torch.equal(seen, data.binarize_fixed(images[-where.HELD_OUT :]).x)
+
+
+def test_the_baseline_follows_every_move_of_a_letter():
+    task = dataclasses.replace(TINY, model="none")
+    found = where.score_poses(None, *where._pair(task, "cpu"))
+    assert found["moves"]["degrees"]["error"] < 1
+    assert found["moves"]["degrees"]["correlation"] > 0.95
+    # Its axis leans with the letter, so that it does not know which way is up.
+    assert found["poses"]["degrees"]["error"] > 3
+
+
+def test_the_pose_scores_of_shuffled_pictures_are_chance():
+    first, second = where._pair(dataclasses.replace(TINY, n_test=500), "cpu")
+    other = torch.arange(500).roll(7)  # both pictures of each letter, so that their poses differ
+    pair = [each._replace(images=each.images[other]) for each in (first, second)]
+    found = where.score_poses(None, *pair)["moves"]["degrees"]
+    assert abs(found["correlation"]) < 0.2
+    assert found["error"] > 10
+
+
+def test_contents_are_probed_for_class_and_pose():
+    first, _ = where._pair(dataclasses.replace(TINY, n_test=600), "cpu")
+    (found,) = where.score_contents(None, first).values()
+    seen = data.binarize_fixed(first.images)
+    assert found["linear"] == scores.probes(seen.x.flatten(1), first.images.labels).linear
+    assert found["variance"] == scores.within_class_variance(seen.x, first.images.labels)
+    shuffled = first._replace(maps=first.maps.roll(1, 0))
+    assert where.score_contents(None, shuffled)["pixels"]["pose"] < 0.05 < found["pose"]
+
+
+def test_a_complete_task_is_not_measured_again(tmp_path, monkeypatch):
+    name = "scores-glyphs-none-0"
+    monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], n_test=300))
+    record = where.complete(name, tmp_path)
+    monkeypatch.setattr(where, "run", lambda task: pytest.fail("measured again"))
+    assert where.complete(name, tmp_path) == json.loads(json.dumps(record))
+    assert where.records(tmp_path) == {name: where.complete(name, tmp_path)}
+
+
+def test_a_record_of_other_settings_is_refused(tmp_path, monkeypatch):
+    name = "scores-glyphs-none-0"
+    monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], n_test=300))
+    where.complete(name, tmp_path)
+    monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], n_test=301))
+    with pytest.raises(ValueError, match="other settings; delete it"):
+        where.complete(name, tmp_path)
+    (tmp_path / f"{name}.json").write_text('{"name":', encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged; delete it"):
+        where.complete(name, tmp_path)
+
+
+def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):
+    with pytest.raises(SystemExit):
+        where.main(["scores-digits-afine-0"])
+    assert "unknown task 'scores-digits-afine-0'" in capsys.readouterr().err
+
+
+RECORDS = where.records()
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_is_what_its_name_says(name):
+    record, task = RECORDS[name], TASKS[name]
+    assert record["name"] == name
+    assert record["task"] == json.loads(json.dumps(dataclasses.asdict(task)))
+    assert record["fingerprint"] == where.fingerprint()
+    assert record["data"]["test"]["n"] == task.n_test
+    if task.model != where.ABSENT:
+        assert record["data"]["train"]["n"] == task.n_train + where.HELD_OUT
+        assert len(record["nll"]) == min(task.n_test, where.N_NLL)
+        assert record["bounds"][record["best_round"] - 1] == max(record["bounds"])
+        assert len(record["bounds"]) in (where.ROUNDS, record["best_round"] + where.PATIENCE)
+        # The bound of five draws lies below the log-likelihood, here of other pictures of the kind.
+        assert max(record["bounds"]) < -sum(record["nll"]) / len(record["nll"]) + 8
+    assert ("moves" in record) == (task.model != "plain")
+    assert ("contents" in record) == task.probes

@@ -1,0 +1,332 @@
+"""What and where, measured: `python -m tvae_core.experiments.where`.
+
+Models are trained on pictures whose poses are known, until the bound on held-out pictures no longer
+rises, and scored on other pictures: do the inferred poses follow known moves, what can probes read
+from z, from u and from the canonical images, and how likely are the pictures?
+
+Each task has one record, FOLDER/NAME.json, which is written when the task is complete; a command
+that was stopped goes on with the next task.
+
+    python -m tvae_core.experiments.where scores-digits-affine-straight-0 map-2000-45-plain-0
+    python -m tvae_core.experiments.where --group scores
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tvae_core import data, estimators, evaluation, models, poses, scores, training
+from tvae_core.data import Batches, Images
+from tvae_core.experiments.acceleration import fast_arithmetic
+from tvae_core.experiments.fingerprint import digest, in_double_precision
+from tvae_core.experiments.records import Machine, versions
+from tvae_core.experiments.results import SHIPPED
+from tvae_core.experiments.runner import describe
+from tvae_core.models import VAE
+from tvae_core.moved import Moved, Moves, glyphs, moved
+from tvae_core.runtime import pick_device, seeded, write_atomically
+
+FOLDER = SHIPPED / "where"
+STEPS = 100  # optimizer steps per round; the bound on held-out pictures is computed after each
+ROUNDS = 60
+PATIENCE = 6
+HELD_OUT = 500
+N_NLL = 500  # pictures whose NLL is estimated
+CANVAS = (32, 32)
+# Digits and letters lie anywhere in these ranges; 2 pixels more would cut some of them off.
+FAMILY = Moves(degrees=45, shift=3, scale=1.2)
+ABSENT = "none"  # the model of the baseline without learning
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model, trained on `n_train` pictures of known pose and scored on `n_test` others."""
+
+    pictures: str  # "digits" or "glyphs"
+    model: str  # a model and its look, such as "affine-straight", or "none" for the moments
+    moves: Moves
+    n_train: int
+    n_test: int
+    seed: int
+    canvas: tuple[int, int] = CANVAS
+    nll_samples: int = evaluation.NLL_SAMPLES
+    probes: bool = True
+
+
+MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-straight")
+SIZES = (500, 2_000, 10_000)
+TURNS = (0, 45, 90, 180)
+SEEDS = (0, 1, 2)
+
+
+def _scores() -> dict[str, Task]:
+    """Poses, probes and NLL of all models, on moved digits and on letters."""
+    return {
+        f"scores-{pictures}-{model}-{seed}": Task(pictures, model, FAMILY, 5_000, 2_000, seed)
+        for seed in SEEDS
+        for pictures in ("digits", "glyphs")
+        for model in (ABSENT, *MODELS)
+    }
+
+
+def _map() -> dict[str, Task]:
+    """How many images, in how many poses, before a warp pays?"""
+    return {
+        f"map-{n}-{turn}-{model}-0": Task(
+            "digits", model, Moves(degrees=turn), n, 500, 0, canvas=(28, 28), probes=False
+        )
+        for n in SIZES
+        for turn in TURNS
+        for model in ("plain", "affine", "affine-straight")
+    }
+
+
+GROUPS = {"scores": _scores(), "map": _map()}
+TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Batches of several passes over the images, so that few images make as long an epoch."""
+
+    batches: Batches
+    times: int
+
+    def __len__(self) -> int:
+        return self.times * len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(self.times):
+            yield from self.batches
+
+
+def pictures(task: Task, split: str, seed: int) -> Moved:
+    """The pictures of a task, gray. The training split also holds those that are held out."""
+    n = task.n_test if split == "test" else task.n_train + HELD_OUT
+    if task.pictures == "glyphs":
+        letters = 1 if split == "train" else 2
+        return glyphs(n, task.moves, task.canvas, seed=letters, pose_seed=seed)
+    images = data.load("mnist", split, fallback="mini")
+    if split == "train":  # as for glyphs, the same for every seed, which decides on the poses
+        with seeded(0):
+            images = images[torch.randperm(len(images))[:n]]
+    else:
+        images = images[torch.linspace(0, len(images) - 1, n).round().long()]
+    return moved(images, task.moves, task.canvas, seed=seed)
+
+
+def train(task: Task, images: Images) -> tuple[VAE, training.EarlyStop, training.History]:
+    """Train a task's model with Adam on IWAE 5; the last `HELD_OUT` images are held out.
+
+    The gradient is DReG's, and pixels are redrawn at every visit.
+    """
+    held_out, rest = images[-HELD_OUT:], images[:-HELD_OUT]
+    name, _, look = task.model.partition("-")
+    warped: dict[str, Any] = {}
+    if name != "plain":
+        warped = {"resample": "logits", "look": look or "once"}
+    with seeded(task.seed):
+        model = models.build(name, images.size, **warped).to(images.pixels.device)
+        models.start_at_mean(model, rest.x.mean(0).cpu())
+        batches = Batches(rest, min(100, len(rest)), "dynamic")
+        stop = training.EarlyStop(model, data.binarize_fixed(held_out), patience=PATIENCE)
+        history = training.fit(
+            model,
+            Passes(batches, max(1, STEPS // len(batches))),
+            estimators.dreg,
+            k=5,
+            epochs=ROUNDS,
+            optimizer=functools.partial(training.adam, peak=2e-3),
+            warm_up=5,
+            early_stop=stop,
+        )
+    return model.eval(), stop, history
+
+
+def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any]:
+    """Scores of inferred poses, by unit: of the moves from one picture of each thing to another
+    ("moves"), and of the poses themselves, one convention for all ("poses").
+
+    `None` is the baseline without learning. Its principal axis has no direction, so its turns are
+    known up to half a turn only, and are scored so.
+    """
+    if model is None:
+        period, (a, b) = 180, (poses.moments_maps(each.images) for each in (before, after))
+    else:
+        seen, other = _seen(before.images), _seen(after.images)
+        period, (a, b) = 360, (poses.maps(model, images, seen) for images in (seen, other))
+    true = poses.compose(after.maps, poses.inverse(before.maps))
+    upright = torch.eye(2, 3).expand(len(a), 2, 3)
+    return {
+        "moves": _plain(scores.moves(a, b, true, period)),
+        "poses": _plain(scores.moves(upright, a, before.maps, period)),
+    }
+
+
+def score_contents(model: VAE | None, pictures: Moved) -> dict[str, Any]:
+    """What probes find in the pixels and in a model's z, u, canonical and straightened images."""
+    seen, labels = _seen(pictures.images), pictures.images.labels
+    assert labels is not None, "these pictures have classes"
+    features = {"pixels": seen.x.flatten(1)} if model is None else scores.features(model, seen)
+    if model is not None and "u" in features:
+        features["straightened"] = poses.align(model, seen).straightened.flatten(1)
+    units = poses.decompose(pictures.maps)
+    angle = torch.deg2rad(units["degrees"])
+    pose = torch.stack([angle.cos(), angle.sin(), units["shift_x"], units["shift_y"]], 1)
+    found: dict[str, Any] = {}
+    for name, values in features.items():
+        found[name] = scores.probes(values, labels)._asdict()
+        found[name]["pose"] = scores.explained(values, pose)
+        if values.shape[1] > 100:  # pictures
+            found[name]["variance"] = scores.within_class_variance(values, labels)
+    return found
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train and score; returns a record's fields."""
+    start, device = time.perf_counter(), pick_device()
+    first, second = _pair(task, device)
+    record: dict[str, Any] = {"data": {"test": describe(first.images)}}
+    model = None
+    if task.model != ABSENT:
+        images = pictures(task, "train", task.seed).images.to(device)
+        model, stop, history = train(task, images)
+        record["data"]["train"] = describe(images)
+        record["bounds"] = stop.bounds
+        record["best_round"] = stop.best_epoch
+        record["train_seconds"] = sum(row["seconds"] for row in history)
+        with seeded(task.seed):
+            nll = evaluation.nll(model, _seen(first.images)[:N_NLL], task.nll_samples)
+        record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
+    if task.model != "plain":
+        record |= score_poses(model, first, second)
+        wide = dataclasses.replace(task, moves=dataclasses.replace(task.moves, degrees=90))
+        record["wide"] = score_poses(model, *_pair(wide, device))["moves"]
+    if task.probes:
+        record["contents"] = score_contents(model, first)
+    return {**record, "seconds": time.perf_counter() - start}
+
+
+def _pair(task: Task, device: torch.device) -> list[Moved]:
+    """Test pictures, and the same things in other poses."""
+    pair = [pictures(task, "test", seed + task.seed) for seed in (100, 200)]
+    return [each._replace(images=each.images.to(device)) for each in pair]
+
+
+def _seen(images: Images) -> Images:
+    """Binary pixels, which the models were trained on."""
+    return data.binarize_fixed(images)
+
+
+def _plain(found: dict[str, scores.MoveScore]) -> dict[str, Any]:
+    return {unit: score._asdict() for unit, score in found.items()}
+
+
+def complete(name: str, folder: Path) -> dict[str, Any]:
+    """The record of a task, made now if there is none.
+
+    Raises:
+        ValueError: there is one, but it is damaged or was made with other settings.
+    """
+    path, task = folder / f"{name}.json", TASKS[name]
+    settings = json.loads(json.dumps(dataclasses.asdict(task)))  # with lists for tuples
+    if path.exists():
+        try:
+            record: dict[str, Any] = json.loads(path.read_bytes())
+            kept = record["task"]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path} is damaged; delete it") from error
+        if kept != settings:
+            raise ValueError(f"{path} was made with other settings; delete it")
+        return record
+    measured = run(task)
+    record = {
+        "name": name,
+        "task": settings,
+        **_rounded(measured),
+        "fingerprint": fingerprint(),
+        "versions": versions(),
+        "machine": dataclasses.asdict(Machine.here(pick_device())),
+    }
+    write_atomically(path, (json.dumps(record, indent=None) + "\n").encode())
+    return record
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with 5 significant decimals; NaN becomes None, for JSON."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 5) if value == value else None
+    return value
+
+
+@functools.cache
+def fingerprint() -> str:
+    """How training and scoring behave, as 16 hexadecimal digits."""
+    with in_double_precision():
+        letters = glyphs(40, FAMILY, (12, 12), height=7.0, seed=0)
+        other = glyphs(40, FAMILY, (12, 12), height=7.0, seed=0, pose_seed=1)
+        found = []
+        for look in ("once", "straight"):
+            with seeded(0):
+                model = models.build("affine", (12, 12), 3, hidden=(8,), look=look)
+                models.start_at_mean(model, letters.images.x.mean(0))
+                batches = Passes(Batches(letters.images[:30], 10, "dynamic"), 2)
+                stop = training.EarlyStop(model, letters.images[30:], patience=1)
+                training.fit(model, batches, estimators.dreg, k=2, epochs=3, early_stop=stop)
+            found.append([stop.bounds, score_poses(model, letters, other)])
+        return digest(found)
+
+
+def records(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """The records of all tasks, by name."""
+    return {path.stem: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
+
+
+@fast_arithmetic()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Complete the chosen tasks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tvae_core.experiments.where",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="tasks by name (default: all)")
+    parser.add_argument("--group", choices=GROUPS, help="all tasks of a group")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    names = chosen.tasks or list(GROUPS[chosen.group] if chosen.group else TASKS)
+    if unknown := [name for name in names if name not in TASKS]:
+        parser.error(f"unknown task {unknown[0]!r}; for example {next(iter(TASKS))!r}")
+    for name in names:
+        print(summary(complete(name, chosen.folder)), flush=True)
+
+
+def summary(record: dict[str, Any]) -> str:
+    """The results in one line."""
+    text = f"{record['name']}, {record['seconds'] / 60:.1f} min"
+    if "nll" in record:
+        text += f": NLL {sum(record['nll']) / len(record['nll']):.2f}"
+        text += f", best round {record['best_round']}"
+    if "moves" in record:
+        turn = record["moves"]["degrees"]
+        text += f"; turns: correlation {turn['correlation']}, error {turn['error']} degrees"
+    return text
+
+
+if __name__ == "__main__":
+    main()

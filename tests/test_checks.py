@@ -130,7 +130,12 @@ def calls() -> dict[str, dict]:
         "scores.moves": {"before": maps, "after": maps, "true": maps, "period": 180},
         "scores.features": images,
         "scores.probes": {**labelled, **seed},
-        "scores.explained": {"x": torch.randn(20, 3), "target": torch.randn(20, 2), **seed},
+        "scores.explained": {
+            "x": torch.randn(20, 3),
+            "target": torch.randn(20, 2),
+            **seed,
+            "forest": False,
+        },
         "scores.dci": {"x": torch.randn(20, 3), "factors": torch.randn(20, 2), **seed},
         "scores.within_class_variance": labelled,
         "plots.image": {**ax, "x": s.x[0], **title},

@@ -170,6 +170,18 @@ def test_the_explained_share_of_variance_is_the_known_one():
     assert scores.explained(x, both.roll(7, 0)) < 0.02
 
 
+def test_a_forest_finds_what_is_not_linear_and_nothing_where_there_is_nothing():
+    with seeded(0):
+        x = torch.randn(1_000, 3)
+    square = x[:, :1].square()
+    linear, forest = (scores.explained(x, square, forest=f) for f in (False, True))
+    assert linear < 0.05
+    assert forest > 0.8
+    assert scores.explained(x, square.roll(1, 0), forest=True) < 0.05
+    both = torch.cat([square, x[:, 1:2]], 1)
+    assert scores.explained(x, both, forest=True) > 0.8
+
+
 def test_dci_of_latents_that_are_the_factors_and_of_mixed_ones():
     with seeded(3):
         factors = torch.randn(1_500, 3)

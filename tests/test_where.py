@@ -97,14 +97,16 @@ def test_contents_are_probed_for_class_and_pose():
     assert found["linear"] == scores.probes(seen.x.flatten(1), first.images.labels).linear
     assert found["variance"] == scores.within_class_variance(seen.x, first.images.labels)
     shuffled = first._replace(maps=first.maps.roll(1, 0))
-    assert where.score_contents(None, shuffled)["pixels"]["pose"] < 0.05 < found["pose"]
+    nothing = where.score_contents(None, shuffled)["pixels"]
+    for probe in ("turn", "shift"):
+        assert nothing[probe] < 0.05 < found[probe]
 
 
 def test_a_complete_task_is_not_measured_again(tmp_path, monkeypatch):
     name = "scores-glyphs-none-0"
     monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], n_test=300))
     record = where.complete(name, tmp_path)
-    monkeypatch.setattr(where, "run", lambda task: pytest.fail("measured again"))
+    monkeypatch.setattr(where, "run", lambda *_: pytest.fail("measured again"))
     assert where.complete(name, tmp_path) == json.loads(json.dumps(record))
     assert where.records(tmp_path) == {name: where.complete(name, tmp_path)}
 

@@ -162,20 +162,29 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -
     return Probes(float(scores[0]), float(scores[1]), float(matched))
 
 
-def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], seed: int = 0) -> float:
-    """R^2 of the targets by ridge regression on features, on images it was not fitted to.
+def explained(
+    x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], seed: int = 0, forest: bool = False
+) -> float:
+    """R^2 of the targets by a regression on features, on images that it was not fitted to.
 
-    The mean over the targets, and at least 0. For an angle pass its cosine and sine.
+    The mean over the targets, and at least 0. The regression is ridge, which is linear, or a
+    random forest, which also finds what is not. For an angle pass its cosine and sine.
     """
+    from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
+    if forest:
+        probe = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed)
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
     y = target.double().numpy()
-    off = y - cross_val_predict(probe, x.double().numpy(), y, cv=folds)
+    found = cross_val_predict(
+        probe, x.double().numpy(), y[:, 0] if y.shape[1] == 1 else y, cv=folds
+    )
+    off = y - found.reshape(y.shape)
     return float(np.clip(1 - (off**2).sum(0) / ((y - y.mean(0)) ** 2).sum(0), 0, None).mean())
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tvae_core import data, estimators, evaluation, models, poses, scores, training
@@ -92,6 +93,7 @@ def _map() -> dict[str, Task]:
     }
 
 
+SHIPPED_MODEL = "scores-digits-affine-straight-0"  # which chapter 12 looks at
 GROUPS = {"scores": _scores(), "map": _map()}
 TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
 
@@ -126,18 +128,30 @@ def pictures(task: Task, split: str, seed: int) -> Moved:
     return moved(images, task.moves, task.canvas, seed=seed)
 
 
+def build(task: Task) -> VAE:
+    """The model of a task, before training."""
+    name, _, look = task.model.partition("-")
+    warped: dict[str, Any] = {}
+    if name != "plain":
+        warped = {"resample": "logits", "look": look or "once"}
+    return models.build(name, task.canvas, **warped)
+
+
+def load(name: str = SHIPPED_MODEL) -> VAE:
+    """The trained model of a task whose weights ship."""
+    model, weights = build(TASKS[name]), load_file(FOLDER / f"{name}.safetensors")
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
+    return model.to(pick_device()).eval()
+
+
 def train(task: Task, images: Images) -> tuple[VAE, training.EarlyStop, training.History]:
     """Train a task's model with Adam on IWAE 5; the last `HELD_OUT` images are held out.
 
     The gradient is DReG's, and pixels are redrawn at every visit.
     """
     held_out, rest = images[-HELD_OUT:], images[:-HELD_OUT]
-    name, _, look = task.model.partition("-")
-    warped: dict[str, Any] = {}
-    if name != "plain":
-        warped = {"resample": "logits", "look": look or "once"}
     with seeded(task.seed):
-        model = models.build(name, images.size, **warped).to(images.pixels.device)
+        model = build(task).to(images.pixels.device)
         models.start_at_mean(model, rest.x.mean(0).cpu())
         batches = Batches(rest, min(100, len(rest)), "dynamic")
         stop = training.EarlyStop(model, data.binarize_fixed(held_out), patience=PATIENCE)
@@ -164,7 +178,7 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
     if model is None:
         period, (a, b) = 180, (poses.moments_maps(each.images) for each in (before, after))
     else:
-        seen, other = _seen(before.images), _seen(after.images)
+        seen, other = binary(before.images), binary(after.images)
         period, (a, b) = 360, (poses.maps(model, images, seen) for images in (seen, other))
     true = poses.compose(after.maps, poses.inverse(before.maps))
     upright = torch.eye(2, 3).expand(len(a), 2, 3)
@@ -176,25 +190,28 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
 
 def score_contents(model: VAE | None, pictures: Moved) -> dict[str, Any]:
     """What probes find in the pixels and in a model's z, u, canonical and straightened images."""
-    seen, labels = _seen(pictures.images), pictures.images.labels
+    seen, labels = binary(pictures.images), pictures.images.labels
     assert labels is not None, "these pictures have classes"
     features = {"pixels": seen.x.flatten(1)} if model is None else scores.features(model, seen)
     if model is not None and "u" in features:
         features["straightened"] = poses.align(model, seen).straightened.flatten(1)
     units = poses.decompose(pictures.maps)
-    angle = torch.deg2rad(units["degrees"])
-    pose = torch.stack([angle.cos(), angle.sin(), units["shift_x"], units["shift_y"]], 1)
+    turn = torch.deg2rad(units["degrees"]).sin()[:, None]  # within a quarter turn either way
+    shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
     found: dict[str, Any] = {}
     for name, values in features.items():
         found[name] = scores.probes(values, labels)._asdict()
-        found[name]["pose"] = scores.explained(values, pose)
-        if values.shape[1] > 100:  # pictures
+        found[name]["turn"] = scores.explained(values, turn)
+        found[name]["shift"] = scores.explained(values, shift)
+        if name in ("z", "u"):
+            found[name]["turn_forest"] = scores.explained(values, turn, forest=True)
+        else:
             found[name]["variance"] = scores.within_class_variance(values, labels)
     return found
 
 
-def run(task: Task) -> dict[str, Any]:
-    """Train and score; returns a record's fields."""
+def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
+    """Train and score; returns a record's fields. The weights are stored, if they are asked for."""
     start, device = time.perf_counter(), pick_device()
     first, second = _pair(task, device)
     record: dict[str, Any] = {"data": {"test": describe(first.images)}}
@@ -202,12 +219,15 @@ def run(task: Task) -> dict[str, Any]:
     if task.model != ABSENT:
         images = pictures(task, "train", task.seed).images.to(device)
         model, stop, history = train(task, images)
+        if weights is not None:
+            half = {key: value.half().cpu() for key, value in model.state_dict().items()}
+            write_atomically(weights, save(half))
         record["data"]["train"] = describe(images)
         record["bounds"] = stop.bounds
         record["best_round"] = stop.best_epoch
         record["train_seconds"] = sum(row["seconds"] for row in history)
         with seeded(task.seed):
-            nll = evaluation.nll(model, _seen(first.images)[:N_NLL], task.nll_samples)
+            nll = evaluation.nll(model, binary(first.images)[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
     if task.model != "plain":
         record |= score_poses(model, first, second)
@@ -224,7 +244,7 @@ def _pair(task: Task, device: torch.device) -> list[Moved]:
     return [each._replace(images=each.images.to(device)) for each in pair]
 
 
-def _seen(images: Images) -> Images:
+def binary(images: Images) -> Images:
     """Binary pixels, which the models were trained on."""
     return data.binarize_fixed(images)
 
@@ -250,7 +270,8 @@ def complete(name: str, folder: Path) -> dict[str, Any]:
         if kept != settings:
             raise ValueError(f"{path} was made with other settings; delete it")
         return record
-    measured = run(task)
+    weights = folder / f"{name}.safetensors" if name == SHIPPED_MODEL else None
+    measured = run(task, weights)
     record = {
         "name": name,
         "task": settings,
@@ -295,6 +316,19 @@ def fingerprint() -> str:
 def records(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """The records of all tasks, by name."""
     return {path.stem: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
+
+
+def scored(pictures: str, model: str, *keys: str) -> list[Any]:
+    """A field of the records of a group of scores, with one value per seed: its keys, in order."""
+    names = [f"scores-{pictures}-{model}-{seed}" for seed in SEEDS]
+    found = [record for name, record in records().items() if name in names]
+    return [functools.reduce(lambda part, key: part[key], keys, record) for record in found]
+
+
+def mapped(n_train: int, turn: int, model: str) -> Tensor | None:
+    """The NLL of each test picture on the map; None where the map is not measured yet."""
+    record = records().get(f"map-{n_train}-{turn}-{model}-0")
+    return None if record is None else torch.tensor(record["nll"], dtype=torch.float64)
 
 
 @fast_arithmetic()

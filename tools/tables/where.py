@@ -1,0 +1,83 @@
+"""The tables of what and where, from the records of `tvae_core.experiments.where`."""
+
+import itertools
+import math
+import statistics
+from typing import Any
+
+from tvae_core.evaluation import mean_se
+from tvae_core.experiments import where
+
+from .base import UNKNOWN, Table, plus_minus
+
+WORDS = {where.ABSENT: "ink moments", **{model: model for model in where.MODELS}}
+MAPPED = ("plain", "affine", "affine-straight")
+# The columns of the scores: a title, and where a record keeps the number.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "turn: follows": ("moves", "degrees", "error"),
+    "turn: agrees": ("poses", "degrees", "error"),
+    "shift: follows": ("moves", "shift_x", "error"),
+    "class from z": ("contents", "z", "linear"),
+    "class from u": ("contents", "u", "linear"),
+    "turn from z": ("contents", "z", "turn_forest"),
+    "turn from u": ("contents", "u", "turn_forest"),
+}
+
+
+def where_table() -> Table:
+    """Poses and probes of all models, on digits and on letters."""
+    rows = [["pictures", "model", "seeds", *COLUMNS, "NLL"]]
+    for pictures, model in itertools.product(("digits", "glyphs"), WORDS):
+        if seeds := where.scored(pictures, model):
+            values = [[_at(seed, keys) for seed in seeds] for keys in COLUMNS.values()]
+            values.append([statistics.fmean(seed.get("nll", [math.nan])) for seed in seeds])
+            rows.append([pictures, WORDS[model], str(len(seeds)), *map(_cell, values)])
+    return Table(
+        "What and where, on 2,000 test pictures in known poses: median errors in degrees and "
+        "pixels when an inferred pose should follow a known move, and when it should agree with "
+        "that of other pictures; the share of classes that a linear probe gets right; the share "
+        "of the variance of the turns (their sine) that a random forest explains; and the NLL of "
+        "500 pictures. With several seeds, ± is the standard deviation.",
+        rows,
+        [],
+    )
+
+
+def map_table() -> Table:
+    """The NLL by number of training images and added turn."""
+    rows = [["training images", "turns added", *MAPPED, "plain less affine-straight"]]
+    for n, turn in itertools.product(where.SIZES, where.TURNS):
+        nlls = [where.mapped(n, turn, model) for model in MAPPED]
+        if all(nll is None for nll in nlls):
+            continue
+        cells = [UNKNOWN if nll is None else plus_minus(mean_se(nll)) for nll in nlls]
+        plain, _, straight = nlls
+        gap = UNKNOWN
+        if plain is not None and straight is not None:
+            gap = plus_minus(mean_se(plain - straight))
+        rows.append([f"{n:,}", f"±{turn}°", *cells, gap])
+    return Table(
+        "How many images a warp is worth: the NLL of 500 test digits, turned like the training "
+        "digits, by the number of training images. One seed; ± is the standard error over "
+        "pictures.",
+        rows,
+        [],
+    )
+
+
+def _at(record: dict[str, Any], keys: tuple[str, ...]) -> float:
+    """A number of a record; NaN if the model has nothing of the kind."""
+    part: Any = record
+    for key in keys:
+        part = part.get(key, {})
+    return math.nan if part == {} else part
+
+
+def _cell(values: list[float]) -> str:
+    if math.isnan(values[0]):
+        return ""
+    mean = f"{statistics.fmean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+
+
+TABLES = {"where": where_table, "map": map_table}

@@ -60,11 +60,10 @@ def test_epochs_have_as_many_steps_for_few_images():
 
 
 def test_the_model_is_the_one_that_the_task_names(monkeypatch):
-    monkeypatch.setattr(where, "ROUNDS", 1)
     monkeypatch.setattr(where, "STEPS", 1)
     images = where.pictures(TINY, "train", 0).images
     for name, kind in {"affine": models.Encoder, "tps-straight": models.SecondLook}.items():
-        model, stop, history = where.train(dataclasses.replace(TINY, model=name), images)
+        model, stop, history = where.train(dataclasses.replace(TINY, model=name), images, 1)
         assert isinstance(model.encoder, kind)
         assert model.decoder.warp.bends == name.startswith("tps")
         assert len(stop.bounds) == len(history) == 1

@@ -144,7 +144,9 @@ def load(name: str = SHIPPED_MODEL) -> VAE:
     return model.to(pick_device()).eval()
 
 
-def train(task: Task, images: Images) -> tuple[VAE, training.EarlyStop, training.History]:
+def train(
+    task: Task, images: Images, rounds: int = ROUNDS
+) -> tuple[VAE, training.EarlyStop, training.History]:
     """Train a task's model with Adam on IWAE 5; the last `HELD_OUT` images are held out.
 
     The gradient is DReG's, and pixels are redrawn at every visit.
@@ -160,7 +162,7 @@ def train(task: Task, images: Images) -> tuple[VAE, training.EarlyStop, training
             Passes(batches, max(1, STEPS // len(batches))),
             estimators.dreg,
             k=5,
-            epochs=ROUNDS,
+            epochs=rounds,
             optimizer=functools.partial(training.adam, peak=2e-3),
             warm_up=5,
             early_stop=stop,

@@ -155,6 +155,7 @@ def calls() -> dict[str, dict]:
             "warm_up": 0,
             "checkpoint": None,
             "accelerate": None,
+            "after_epoch": None,
         },
         "warps.pixel_centres": size,
         "warps.translation_basis": size,

@@ -32,9 +32,10 @@ CORE = {
     "__init__": "checks experiments",  # and by name the rooms of the core, to hold them
 }
 DOORS = ("reproduce", "measure")
-WINGS = {"experiments": "experiments", "explorer": "explorer experiments"}
+WINGS = {"experiments": "experiments", "explorer": "explorer experiments", "own": "own experiments"}
 ONLY_IN = {
-    "matplotlib": {"plots", "moved", "explorer"},
+    "matplotlib": {"plots", "moved", "explorer", "own"},
+    "PIL": {"own"},
     "anywidget": {"explorer"},
     "torchvision": {"data"},
 }

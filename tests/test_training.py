@@ -50,6 +50,20 @@ def test_a_run_that_is_killed_repeatedly_ends_at_the_same_result(tmp_path):
     assert_same_run(train(checkpoint, seed=99), train())
 
 
+def test_what_is_called_after_an_epoch_may_add_to_its_row_and_stop_the_training(tmp_path):
+    """Called before the checkpoint is saved, so a run that stopped is finished for good."""
+
+    def watch(history) -> None:
+        assert (tmp_path / "run.pt").exists() == (len(history) > 1)
+        history[-1]["seen"] = len(history)
+        history[-1]["stop"] = len(history) == 2
+
+    train(tmp_path / "run.pt", after_epoch=watch)
+    again = train(tmp_path / "run.pt", batches=Disturbed(0, kill), after_epoch=watch)[1]
+    assert [row["seen"] for row in again] == [1, 2]
+    assert [row["stop"] for row in again] == [False, True]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     finished = train(checkpoint)

@@ -96,6 +96,7 @@ def fit(
     warm_up: int = 0,
     checkpoint: Path | None = None,
     accelerate: Callable[[Loss, torch.optim.Optimizer], Step] | None = None,
+    after_epoch: Callable[[History], object] | None = None,
 ) -> History:
     """Maximise an estimated bound; return one row per epoch (means per image, in nats).
 
@@ -111,6 +112,9 @@ def fit(
     `accelerate` returns a faster version of the loop body with the same results up to rounding: see
     `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
     stacked batches; its rows hold lists of S values.
+
+    `after_epoch` is called with the history so far, before the checkpoint is saved. It may add to
+    the last row, and where that gets a true "stop", training ends.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)
@@ -136,7 +140,8 @@ def fit(
         return -objective.sum(), terms
 
     fast_step = accelerate(compute_loss, opt) if accelerate is not None else None
-    for epoch in range(len(history) + 1, epochs + 1):
+    stopped = bool(history) and history[-1].get("stop", False)
+    for epoch in range(len(history) + 1, 1 if stopped else epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
         meter = _Meter(epoch, epochs, len(batches))
@@ -156,8 +161,12 @@ def fit(
         history.append({**row, "seconds": time.perf_counter() - start})
         if epoch % print_every(epochs) == 0 and not is_live():
             print(describe(history[-1]), flush=True)
+        if after_epoch is not None:
+            after_epoch(history)
         if checkpoint is not None:
             _save(checkpoint, settings, parts, history)
+        if history[-1].get("stop"):
+            break
     return history
 
 

@@ -156,7 +156,7 @@ def from_folder(
     pixels[inverted] = 255 - pixels[inverted]
     if contrast == "stretch":
         _from_black(pixels)
-    seen = pixels.reshape(len(pixels), -1).any(1)
+    seen = pixels.reshape(len(pixels), -1).max(1) > 0
     why = "no brighter than its border, unlike most others; invert it, or leave it out"
     skipped |= {name: why for name, is_seen in zip(names, seen, strict=True) if not is_seen}
     names = [name for name, is_seen in zip(names, seen, strict=True) if is_seen]
@@ -209,8 +209,8 @@ def _shape(file: Path) -> tuple[int, int] | None:
     """Height and width of a file's pictures, from its head; None if it cannot be read."""
     try:
         if file.suffix.lower() in ARRAYS:
-            shape = _array(file).shape
-            return _as_stack(np.empty(shape, np.uint8)).shape[1:3]  # type: ignore[return-value]
+            height, width = _as_stack(_array(file)).shape[1:3]
+            return height, width
         with warnings.catch_warnings(), Image.open(file) as image:
             warnings.simplefilter("ignore")
             width, height = image.size

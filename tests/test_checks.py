@@ -161,9 +161,8 @@ def calls() -> dict[str, dict]:
             "warm_up": 0,
             "checkpoint": None,
             "accelerate": None,
-            "early_stop": None,
+            "after_epoch": None,
         },
-        "training.EarlyStop": {**model, "held_out": s.images, "k": 2, "patience": 1},
         "warps.pixel_centres": size,
         "warps.translation_basis": size,
         "warps.similarity_basis": size,
@@ -184,6 +183,7 @@ WRONG = {
     "int": [2.5, "3", -1, [1], True, None],
     "float": ["a", [1.0], torch.optim.Adam, None],
     "str": [3, ["mini"], None],
+    "bool": ["yes", None],
     "Size": [28, (28,), (0, 5), (2.5, 3), "28", None],
     "tuple[int, int]": [28, (28,), (0, 5), (2.5, 3), "28", None],
     "Sequence[int]": [3, "12", [1.5], (0,), None],
@@ -211,7 +211,6 @@ WRONG = {
     "MakeOptimizer": [torch.optim.Adam, torch.optim.Adam([torch.ones(1)]), "adam", None],
     "Epochs": [3, iter([torch.zeros(2, 1, *SIZE)]), None],
     "Path": ["run.pt", 3, None],
-    "EarlyStop": [3, 0.1],
 }
 
 

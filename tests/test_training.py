@@ -50,6 +50,20 @@ def test_a_run_that_is_killed_repeatedly_ends_at_the_same_result(tmp_path):
     assert_same_run(train(checkpoint, seed=99), train())
 
 
+def test_what_is_called_after_an_epoch_may_add_to_its_row_and_stop_the_training(tmp_path):
+    """Called before the checkpoint is saved, so a run that stopped is finished for good."""
+
+    def watch(history) -> None:
+        assert (tmp_path / "run.pt").exists() == (len(history) > 1)
+        history[-1]["seen"] = len(history)
+        history[-1]["stop"] = len(history) == 2
+
+    train(tmp_path / "run.pt", after_epoch=watch)
+    again = train(tmp_path / "run.pt", batches=Disturbed(0, kill), after_epoch=watch)[1]
+    assert [row["seen"] for row in again] == [1, 2]
+    assert [row["stop"] for row in again] == [False, True]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     finished = train(checkpoint)
@@ -405,74 +419,3 @@ def test_a_run_killed_during_its_warm_up_resumes_with_the_kl_weight_of_its_epoch
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint, batches=Disturbed(BATCHES + 1, kill), warm_up=3)
     assert_same_run(train(checkpoint, seed=99, warm_up=3), train(warm_up=3))
-
-
-class Scripted(training.EarlyStop):
-    """Held-out bounds that are known beforehand."""
-
-    script = (-5.0, -3.0, -4.0, -3.0, -3.5, -2.0)
-
-    def bound(self):
-        return self.script[len(self.bounds)]
-
-
-def early(patience: int, epochs: int = 6, checkpoint=None, batches=None, kind=Scripted):
-    with seeded(0):
-        model = toy_model()
-        stop = kind(model, toy_batches().images, k=2, patience=patience)
-        history = training.fit(
-            model,
-            toy_batches() if batches is None else batches,
-            reparameterized(bounds.iwae),
-            k=2,
-            epochs=epochs,
-            early_stop=stop,
-            checkpoint=checkpoint,
-        )
-    return model, stop, history
-
-
-def test_training_ends_after_some_epochs_without_a_better_bound(subtests):
-    for patience, epochs in {1: 3, 2: 4, 3: 5, 4: 6}.items():
-        with subtests.test(patience=patience):
-            _, stop, history = early(patience)
-            assert len(history) == len(stop.bounds) == epochs
-            assert stop.best_epoch == (2 if patience < 4 else 6)
-
-
-def test_the_model_gets_the_parameters_of_its_best_epoch_back():
-    seen = []
-
-    class Watched(Scripted):
-        def look(self):
-            super().look()
-            seen.append({name: t.clone() for name, t in self.model.state_dict().items()})
-
-    model, stop, _ = early(3, kind=Watched)
-    assert (len(seen), stop.best_epoch) == (5, 2)
-    same = [all(torch.equal(t, s[name]) for name, t in model.state_dict().items()) for s in seen]
-    assert same == [False, True, False, False, False]
-
-
-def test_the_held_out_bound_is_that_of_the_model_and_always_from_the_same_noise():
-    model, stop, _ = early(9, kind=training.EarlyStop)
-    with torch.no_grad(), seeded(0):
-        expected = bounds.iwae(model.particles(stop.x, 2).log_w).mean().item()
-    assert stop.bounds[stop.best_epoch - 1] == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_killed_run_with_early_stopping_resumes_to_the_same_result(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    with pytest.raises(KeyboardInterrupt):
-        early(9, checkpoint=path, batches=Disturbed(3 * BATCHES + 1, kill), kind=training.EarlyStop)
-    resumed = early(9, checkpoint=path, kind=training.EarlyStop)
-    whole = early(9, kind=training.EarlyStop)
-    assert resumed[1].bounds == whole[1].bounds
-    assert_same_run(*((m.state_dict(), h) for m, _, h in (resumed, whole)))
-
-
-def test_a_run_that_stopped_early_is_not_prolonged(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    first = early(1, checkpoint=path)
-    again = early(1, checkpoint=path, batches=Disturbed(0, kill))
-    assert_same_run(*((m.state_dict(), h) for m, _, h in (first, again)))

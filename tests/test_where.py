@@ -5,11 +5,13 @@ import json
 
 import pytest
 import torch
+from toy_training import toy_batches, toy_model
 
-from tvae_core import data, models, scores
+from tvae_core import bounds, data, estimators, models, scores, training
 from tvae_core.experiments import where
 from tvae_core.experiments.where import TASKS, Task
 from tvae_core.moved import Moves
+from tvae_core.runtime import seeded
 
 TINY = Task("glyphs", "affine-straight", where.FAMILY, 20, 200, 3, nll_samples=20)
 
@@ -69,6 +71,48 @@ def test_the_model_is_the_one_that_the_task_names(monkeypatch):
         assert len(stop.bounds) == len(history) == 1
     seen = torch.cat([stop.x])
     assert torch.equal(seen, data.binarize_fixed(images[-where.HELD_OUT :]).x)
+
+
+class Scripted(where.EarlyStop):
+    """Held-out bounds that are known beforehand; notes the weights after each round."""
+
+    script = (-5.0, -3.0, -4.0, -3.0, -3.5, -2.0)
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.seen = []
+
+    def bound(self):
+        self.seen.append({name: t.clone() for name, t in self.model.state_dict().items()})
+        return self.script[len(self.bounds)]
+
+
+@pytest.mark.parametrize(
+    ("patience", "rounds", "best"), [(1, 3, 2), (2, 4, 2), (3, 5, 2), (4, 6, 6)]
+)
+def test_training_ends_after_some_rounds_without_a_better_bound(patience, rounds, best):
+    with seeded(0):
+        model = toy_model()
+        stop = Scripted(model, toy_batches().images, patience=patience)
+        history = training.fit(
+            model, toy_batches(), estimators.dreg, k=2, epochs=6, after_epoch=stop
+        )
+    stop.restore()
+    assert len(history) == len(stop.bounds) == rounds
+    assert stop.best_round == best
+    weights = model.state_dict()
+    same = [all(torch.equal(t, weights[n]) for n, t in seen.items()) for seen in stop.seen]
+    assert same == [i == best for i in range(1, rounds + 1)]
+
+
+def test_the_held_out_bound_is_that_of_the_model_and_always_from_the_same_noise():
+    with seeded(0):
+        model, images = toy_model(), toy_batches().images
+        stop = where.EarlyStop(model, images)
+        values = {stop.bound() for _ in range(3)}
+    with torch.no_grad(), seeded(0):
+        expected = bounds.iwae(model.particles(images.x, 5).log_w).mean().item()
+    assert values == {pytest.approx(expected, abs=1e-5)}
 
 
 def test_the_baseline_follows_every_move_of_a_letter():

@@ -58,6 +58,7 @@ def train(
     accelerate=None,
     estimator=reparameterized(bounds.iwae),  # noqa: B008
     k: int = 2,
+    after_epoch=None,
 ):
     """Parameters and history of a toy run."""
     with seeded(seed):
@@ -72,6 +73,7 @@ def train(
             warm_up=warm_up,
             checkpoint=checkpoint,
             accelerate=accelerate,
+            after_epoch=after_epoch,
         )
     return model.state_dict(), history
 

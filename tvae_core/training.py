@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from tvae_core import bounds
-from tvae_core.data import Images
 from tvae_core.estimators import Estimator
-from tvae_core.runtime import is_live, rng_state, seeded, set_rng_state, write_atomically
+from tvae_core.runtime import is_live, rng_state, set_rng_state, write_atomically
 
 History = list[dict[str, Any]]
 CHECK_EVERY = 50  # batches between checks that the loss is finite; each waits for the device
@@ -98,7 +96,7 @@ def fit(
     warm_up: int = 0,
     checkpoint: Path | None = None,
     accelerate: Callable[[Loss, torch.optim.Optimizer], Step] | None = None,
-    early_stop: EarlyStop | None = None,
+    after_epoch: Callable[[History], object] | None = None,
 ) -> History:
     """Maximise an estimated bound; return one row per epoch (means per image, in nats).
 
@@ -112,9 +110,11 @@ def fit(
     resumes from there with the same result as an uninterrupted run (bit for bit on a CPU).
 
     `accelerate` returns a faster version of the loop body with the same results up to rounding: see
-    `tvae_core.experiments.acceleration`. With `early_stop`, training may end before the last epoch,
-    and the model gets its best parameters back. A stack of S models (`experiments.stacking`) trains
-    on stacked batches; its rows hold lists of S values.
+    `tvae_core.experiments.acceleration`. A stack of S models (`experiments.stacking`) trains on
+    stacked batches; its rows hold lists of S values.
+
+    `after_epoch` is called with the history so far, before the checkpoint is saved. It may add to
+    the last row, and where that gets a true "stop", training ends.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)
@@ -123,9 +123,6 @@ def fit(
     given |= {name: getattr(batches, name, None) for name in ("batch_size", "binarization")}
     settings = {name: _described(value) for name, value in given.items()}
     parts = {"model": model, "optimizer": opt, "schedule": schedule}
-    if early_stop is not None:
-        settings["early_stop"] = early_stop.settings
-        parts["early_stop"] = early_stop
     history: History = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, settings, parts)
@@ -143,9 +140,8 @@ def fit(
         return -objective.sum(), terms
 
     fast_step = accelerate(compute_loss, opt) if accelerate is not None else None
-    for epoch in range(len(history) + 1, epochs + 1):
-        if early_stop is not None and early_stop.reached:
-            break
+    stopped = bool(history) and history[-1].get("stop", False)
+    for epoch in range(len(history) + 1, 1 if stopped else epochs + 1):
         start = time.perf_counter()
         learning_rate = float(schedule.get_last_lr()[0])
         meter = _Meter(epoch, epochs, len(batches))
@@ -165,64 +161,13 @@ def fit(
         history.append({**row, "seconds": time.perf_counter() - start})
         if epoch % print_every(epochs) == 0 and not is_live():
             print(describe(history[-1]), flush=True)
-        if early_stop is not None:
-            early_stop.look()
+        if after_epoch is not None:
+            after_epoch(history)
         if checkpoint is not None:
             _save(checkpoint, settings, parts, history)
-    if early_stop is not None:
-        early_stop.restore()
+        if history[-1].get("stop"):
+            break
     return history
-
-
-class EarlyStop:
-    """Ends `fit` when the bound on held-out images no longer rises, and keeps the best parameters.
-
-    After each epoch it computes the IWAE bound of the held-out images with `k` draws, always from
-    the same noise, so that the bound changes with the model alone. `bounds` holds one per epoch.
-    Training ends after `patience` epochs in a row that bring no better bound.
-    """
-
-    def __init__(self, model: Any, held_out: Images, k: int = 5, patience: int = 10) -> None:
-        self.model, self.x, self.k, self.patience = model, held_out.x, k, patience
-        self.settings = f"held out {held_out.sha256()}, k {k}, patience {patience}"
-        self.bounds: list[float] = []
-        self.best: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def bound(self) -> float:
-        """The mean bound of the held-out images, as the model is now."""
-        with seeded(0):
-            log_w = [self.model.particles(x, self.k).log_w for x in self.x.split(500)]
-        return bounds.iwae(torch.cat(log_w, 1)).mean().item()
-
-    def look(self) -> None:
-        """Note this epoch's bound, and keep the parameters if none was better."""
-        self.bounds.append(self.bound())
-        if self.best_epoch == len(self.bounds):
-            self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
-
-    @property
-    def best_epoch(self) -> int:
-        """The first epoch with the highest bound, counted from 1."""
-        return 1 + self.bounds.index(max(self.bounds))
-
-    @property
-    def reached(self) -> bool:
-        """Whether training should end."""
-        return bool(self.bounds) and len(self.bounds) - self.best_epoch >= self.patience
-
-    def restore(self) -> None:
-        """Give the model the parameters that it had after its best epoch."""
-        if self.best:
-            self.model.load_state_dict(self.best)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"bounds": self.bounds, "best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.bounds, self.best = state["bounds"], state["best"]
 
 
 def print_every(epochs: int) -> int:
@@ -321,7 +266,7 @@ def _save(path: Path, settings: dict[str, str], parts: dict[str, Any], history: 
 
 
 def _resume(path: Path, settings: dict[str, str], parts: dict[str, Any]) -> History:
-    model, opt, schedule, *others = parts.values()
+    model, opt, schedule = parts.values()
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not check checksums
             if archive.testzip() is not None:
@@ -341,8 +286,6 @@ def _resume(path: Path, settings: dict[str, str], parts: dict[str, Any]) -> Hist
         for group, rate in zip(opt.param_groups, rates, strict=True):
             group["lr"] = rate.copy_(group["lr"])  # keeps its device
         schedule.load_state_dict(state["schedule"])
-        for early_stop in others:
-            early_stop.load_state_dict(state["early_stop"])
         history: History = state["history"]
         set_rng_state(state["rng"])
     except OSError:

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tvae_core import data, estimators, evaluation, models, poses, scores, training
+from tvae_core import bounds, data, estimators, evaluation, models, poses, scores, training
 from tvae_core.data import Batches, Images
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.fingerprint import digest, in_double_precision
@@ -113,6 +113,41 @@ class Passes:
             yield from self.batches
 
 
+class EarlyStop:
+    """Ends training when the bound on held-out images no longer rises, and keeps the best weights.
+
+    Pass it to `training.fit` as `after_epoch`, and call `restore` afterwards. The bound is IWAE 5,
+    always from the same noise, so that it changes with the model alone.
+    """
+
+    def __init__(self, model: VAE, held_out: Images, patience: int = PATIENCE) -> None:
+        self.model, self.x, self.patience = model, held_out.x, patience
+        self.bounds: list[float] = []
+        self.best: dict[str, Tensor] = {}
+
+    def __call__(self, history: training.History) -> None:
+        self.bounds.append(self.bound())
+        if self.best_round == len(self.bounds):
+            self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
+        history[-1]["stop"] = len(self.bounds) - self.best_round >= self.patience
+
+    @torch.no_grad()
+    def bound(self) -> float:
+        """The mean bound of the held-out images, as the model is now."""
+        with seeded(0):
+            log_w = [self.model.particles(x, 5).log_w for x in self.x.split(500)]
+        return bounds.iwae(torch.cat(log_w, 1)).mean().item()
+
+    @property
+    def best_round(self) -> int:
+        """The first round with the highest bound, counted from 1."""
+        return 1 + self.bounds.index(max(self.bounds))
+
+    def restore(self) -> None:
+        """Give the model the weights that it had after its best round."""
+        self.model.load_state_dict(self.best)
+
+
 def pictures(task: Task, split: str, seed: int) -> Moved:
     """The pictures of a task, gray. The training split also holds those that are held out."""
     n = task.n_test if split == "test" else task.n_train + HELD_OUT
@@ -146,7 +181,7 @@ def load(name: str = SHIPPED_MODEL) -> VAE:
 
 def train(
     task: Task, images: Images, rounds: int = ROUNDS
-) -> tuple[VAE, training.EarlyStop, training.History]:
+) -> tuple[VAE, EarlyStop, training.History]:
     """Train a task's model with Adam on IWAE 5; the last `HELD_OUT` images are held out.
 
     The gradient is DReG's, and pixels are redrawn at every visit.
@@ -156,7 +191,7 @@ def train(
         model = build(task).to(images.pixels.device)
         models.start_at_mean(model, rest.x.mean(0).cpu())
         batches = Batches(rest, min(100, len(rest)), "dynamic")
-        stop = training.EarlyStop(model, data.binarize_fixed(held_out), patience=PATIENCE)
+        stop = EarlyStop(model, data.binarize_fixed(held_out))
         history = training.fit(
             model,
             Passes(batches, max(1, STEPS // len(batches))),
@@ -165,8 +200,9 @@ def train(
             epochs=rounds,
             optimizer=functools.partial(training.adam, peak=2e-3),
             warm_up=5,
-            early_stop=stop,
+            after_epoch=stop,
         )
+    stop.restore()
     return model.eval(), stop, history
 
 
@@ -226,7 +262,7 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
             write_atomically(weights, save(half))
         record["data"]["train"] = describe(images)
         record["bounds"] = stop.bounds
-        record["best_round"] = stop.best_epoch
+        record["best_round"] = stop.best_round
         record["train_seconds"] = sum(row["seconds"] for row in history)
         with seeded(task.seed):
             nll = evaluation.nll(model, binary(first.images)[:N_NLL], task.nll_samples)
@@ -309,8 +345,9 @@ def fingerprint() -> str:
                 model = models.build("affine", (12, 12), 3, hidden=(8,), look=look)
                 models.start_at_mean(model, letters.images.x.mean(0))
                 batches = Passes(Batches(letters.images[:30], 10, "dynamic"), 2)
-                stop = training.EarlyStop(model, letters.images[30:], patience=1)
-                training.fit(model, batches, estimators.dreg, k=2, epochs=3, early_stop=stop)
+                stop = EarlyStop(model, letters.images[30:], patience=1)
+                training.fit(model, batches, estimators.dreg, k=2, epochs=3, after_epoch=stop)
+                stop.restore()
             found.append([stop.bounds, score_poses(model, letters, other)])
         return digest(found)
 

@@ -1,0 +1,13 @@
+"""Your own images: from a folder of pictures to aligned pictures and a table of poses.
+
+folders     reads a folder
+training    trains a model on any images, and names what goes wrong
+aligning    poses, clusters and aligned images of a trained model
+report      the page that shows them
+command     `python -m tvae_core.align`, which does all of this
+"""
+
+from tvae_core.own.folders import Folder as Folder
+from tvae_core.own.folders import from_folder as from_folder
+from tvae_core.own.training import Trained as Trained
+from tvae_core.own.training import train as train

@@ -1,0 +1,359 @@
+"""Align a folder of pictures: `python -m tvae_core.align FOLDER --out OUT`.
+
+Trains a model on the pictures, or takes one with --model, and writes into OUT:
+
+    aligned/            each picture in the mean pose, under its own name, as PNG
+    poses.csv           file, class, turn in degrees counter-clockwise, shift in pixels of the
+                        prepared picture (right and down), scale, the standard deviation of each
+                        (..._sd), NLL in nats, cluster
+    report.html         what to look at first: outliers, before and after, means, poses
+    mean*.png           the mean picture before and after, and of each cluster
+    model.safetensors   the model, to align more pictures of the same kind with --model
+    record.json         what was done with which settings, and how training went
+
+A command that was stopped resumes where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tvae_core.data import Images
+from tvae_core.experiments.acceleration import fast_arithmetic
+from tvae_core.experiments.records import versions
+from tvae_core.models import VAE
+from tvae_core.own import aligning, folders, report, training
+from tvae_core.own.aligning import Findings
+from tvae_core.own.folders import Folder, from_folder
+from tvae_core.runtime import pick_device, write_atomically
+
+SHOWN = 12  # pictures in each part of the report
+STIFF = ("translation", "rotation", "similarity")  # warps without shear, mirrors and bends
+MODEL = "model.safetensors"
+DEFAULTS = {"fit": "pad", "invert": "auto", "contrast": "stretch"}
+
+
+class Kept(NamedTuple):
+    """A model from a file: with the images whose mean pose is 0, and the settings of its making."""
+
+    model: VAE
+    reference: Images
+    settings: dict[str, Any]
+
+
+def save_model(path: Path, kept: Kept) -> None:
+    """Write a model, its reference images and its settings as one safetensors file."""
+    tensors = {f"model.{name}": value.cpu() for name, value in kept.model.state_dict().items()}
+    tensors["reference"] = kept.reference.pixels.cpu().contiguous()
+    metadata = {"settings": json.dumps(kept.settings)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_model(path: Path) -> Kept:
+    """What `save_model` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another kind of file, or a damaged one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model {path}")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            settings = json.loads(file.metadata()["settings"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        pixels = tensors.pop("reference")
+        size = pixels.shape[-2], pixels.shape[-1]
+        model = training.new_model(settings["warp"], size, settings["latents"], settings["hidden"])
+        model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
+    except (safetensors.SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a model of this command, or damaged ({error})") from error
+    return Kept(model, Images(pixels, None, "reference").to(pick_device()), settings)
+
+
+@fast_arithmetic()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Align a folder of pictures."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        _run(chosen)
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    out: Path = chosen.out
+    if out.resolve().is_relative_to(chosen.folder.resolve()):
+        raise ValueError(f"--out {out} lies in the folder of pictures; choose one beside it")
+    kept = load_model(chosen.model) if chosen.model else None
+    found = _read(chosen, kept)
+    print(found.summary())
+    if chosen.dry_run:
+        print(_forecast(found, chosen, kept))
+        return
+    settings = _settings(chosen, found)
+    start = time.perf_counter()
+    if kept is None:
+        kept, record = _trained(found, settings, out)
+    else:
+        record = {"model": str(chosen.model), "problems": []}
+    images = found.images.to(pick_device())
+    clusters = chosen.clusters or max(1, len(found.classes))
+    findings = aligning.examine(kept.model, images, kept.reference, clusters)
+    _write(out, found, kept, findings, record)
+    _write_record(out, found, settings, record, time.perf_counter() - start)
+    print(f"see {out / 'report.html'}")
+
+
+def _read(chosen: argparse.Namespace, kept: Kept | None) -> Folder:
+    """The pictures, prepared as those of the model were, unless other options are given."""
+    settings = DEFAULTS if kept is None else kept.settings
+    fit, invert, contrast = (getattr(chosen, name) or settings[name] for name in DEFAULTS)
+    size = chosen.size if kept is None else kept.model.size
+    return from_folder(
+        chosen.folder, size, fit, {"auto": None, "yes": True, "no": False}[invert], contrast
+    )
+
+
+def _forecast(found: Folder, chosen: argparse.Namespace, kept: Kept | None) -> str:
+    if kept is not None:
+        return "nothing is trained, because --model gives a model; nothing was written"
+    epochs = chosen.epochs or training.epochs_for(round(len(found) * (1 - training.HELD_OUT)))
+    seconds = training.seconds_for(found.images, chosen.warp, epochs)
+    return (
+        f"training for {epochs} epochs would take about {max(1, round(seconds / 60))} min on this "
+        "machine; nothing was written"
+    )
+
+
+def _settings(chosen: argparse.Namespace, found: Folder) -> dict[str, Any]:
+    """What the result depends on."""
+    names = ("warp", "epochs", "latents", "hidden", "rate", "seed")
+    given = {name: getattr(chosen, name) for name in names}
+    prepared = {name: getattr(chosen, name) or DEFAULTS[name] for name in DEFAULTS}
+    return {**given, **prepared, "size": found.images.size, "images": found.images.sha256()}
+
+
+def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, dict[str, Any]]:
+    """The model of this folder, trained as far as it is not, and what the record says of that."""
+    path = out / "training" / "settings.json"
+    text = json.dumps(settings, indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{out} holds a run with other pictures or options (see {path}); choose another --out, "
+            "or delete it"
+        )
+    write_atomically(path, text.encode())
+    trained = training.train(
+        found.images,
+        settings["warp"],
+        epochs=settings["epochs"],
+        dim_z=settings["latents"],
+        hidden=settings["hidden"],
+        rate=settings["rate"],
+        seed=settings["seed"],
+        folder=out / "training",
+    )
+    for problem in trained.problems:
+        print(f"warning: {problem}")
+    reference = aligning.reference_of(found.images).to(pick_device())
+    kept = Kept(trained.model, reference, settings)
+    save_model(out / MODEL, kept)
+    record = {
+        "held_out_elbo": trained.best,
+        "problems": [problem._asdict() for problem in trained.problems],
+        "history": trained.history,
+    }
+    return kept, record
+
+
+def _write(
+    out: Path, found: Folder, kept: Kept, findings: Findings, record: dict[str, Any]
+) -> None:
+    """Aligned images, the table, the means and the report."""
+    images = found.images.to(pick_device())
+    names = _aligned_names(found.files)
+    straight: list[Tensor] = []
+    for block in aligning.aligned(kept.model, images, kept.reference):
+        for x in block.straightened:
+            write_atomically(out / "aligned" / names[len(straight)], report.png(x))
+            straight.append((x * 255).round().byte())
+    after = torch.stack(straight)
+    write_atomically(out / "poses.csv", _table(found, findings, kept.settings["warp"]).encode())
+    means = {"mean before": _mean(found.images.pixels), "mean after": _mean(after)}
+    n_clusters = int(findings.cluster.max()) + 1
+    for cluster in range(n_clusters if n_clusters > 1 else 0):
+        of = after[findings.cluster == cluster]
+        means[f"mean of cluster {cluster} ({len(of)} images)"] = _mean(of)
+    for name, x in means.items():
+        file = "_".join(name.partition(" (")[0].split()) + ".png"
+        write_atomically(out / file, report.png(x))
+    page = report.page(_report(found, kept, findings, after, means, record))
+    write_atomically(out / "report.html", page.encode())
+
+
+def _mean(pixels: Tensor) -> Tensor:
+    return pixels.float().mean(0) / 255
+
+
+def _aligned_names(files: Sequence[str]) -> list[str]:
+    """The file of each aligned image: its own name, as PNG; its ending stays if names clash."""
+    plain = [Path(file).with_suffix(".png").as_posix() for file in files]
+    names = []
+    for file, name in zip(files, plain, strict=True):
+        if "[" in Path(file).suffix:  # a picture of an array
+            name = file.replace("[", "_").replace("]", ".png")
+        elif plain.count(name) > 1:
+            name = f"{file}.png"
+        names.append(name)
+    return names
+
+
+def _columns(findings: Findings, warp: str) -> dict[str, Tensor]:
+    """The columns of poses.csv that vary with this warp."""
+    columns = dict(findings.poses.columns)
+    if warp in STIFF:
+        for name in ("scale_y", "scale_y_sd", "shear", "shear_sd", "reflected"):
+            del columns[name]
+        columns = {name.replace("scale_x", "scale"): values for name, values in columns.items()}
+    if warp != "tps":
+        del columns["bend"]
+    return columns
+
+
+def _table(found: Folder, findings: Findings, warp: str) -> str:
+    """The contents of poses.csv."""
+    columns = _columns(findings, warp)
+    labels = found.images.labels
+    classes = [found.classes[label] for label in labels.tolist()] if labels is not None else None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", *(["class"] if classes else []), *columns, "cluster"])
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    for i, (row, cluster) in enumerate(zip(rows, findings.cluster.tolist(), strict=True)):
+        of_class = [classes[i]] if classes else []
+        writer.writerow([found.files[i], *of_class, *(f"{v:.6g}" for v in row), cluster])
+    return text.getvalue()
+
+
+def _report(
+    found: Folder,
+    kept: Kept,
+    findings: Findings,
+    after: Tensor,
+    means: dict[str, Tensor],
+    record: dict[str, Any],
+) -> report.Report:
+    images = found.images.to(pick_device())
+    every = torch.arange(0, len(found), max(1, len(found) // SHOWN))[:SHOWN]
+    errors = torch.cat(
+        [
+            (aligning.rebuilt(kept.model, part) - part.x.cpu()).square().mean((1, 2, 3))
+            for start in range(0, len(images), aligning.BLOCK)
+            for part in [images[start : start + aligning.BLOCK]]
+        ]
+    )
+    worst = errors.argsort(descending=True)[:SHOWN].tolist()
+    columns = _columns(findings, kept.settings["warp"])
+
+    def rows(indices: list[int]) -> list[report.Row]:
+        return [_row(i, found, kept, after, columns) for i in indices]
+
+    return report.Report(
+        title=f"{found.images.name}, aligned",
+        summary=found.summary().split("\n"),
+        problems=[
+            ": ".join([p["name"], f"{p['seen']}. {p['change']}"]) for p in record["problems"]
+        ],
+        strips={"before": found.images[every].x, "after": after[every] / 255},
+        means=means,
+        histograms={name: columns[name] for name in _units(columns)},
+        outliers=rows(findings.outliers(SHOWN)),
+        worst=rows(worst),
+    )
+
+
+def _units(columns: dict[str, Tensor]) -> list[str]:
+    return [name.removesuffix("_sd") for name in columns if name.endswith("_sd")]
+
+
+def _row(
+    i: int, found: Folder, kept: Kept, after: Tensor, columns: dict[str, Tensor]
+) -> report.Row:
+    image = found.images[i : i + 1]
+    pictures = {
+        "before": image.x[0],
+        "after": after[i] / 255,
+        "rebuilt": aligning.rebuilt(kept.model, image.to(pick_device()))[0],
+    }
+    numbers = {
+        name: f"{columns[name][i]:.3g} ± {columns[f'{name}_sd'][i]:.2g}" for name in _units(columns)
+    }
+    return report.Row(found.files[i], pictures, {**numbers, "nll": f"{columns['nll'][i]:.1f}"})
+
+
+def _write_record(
+    out: Path, found: Folder, settings: dict[str, Any], record: dict[str, Any], seconds: float
+) -> None:
+    whole = {
+        "settings": settings,
+        "n": len(found),
+        "classes": found.classes,
+        "skipped": found.skipped,
+        "changed": found.changed,
+        **record,
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+    }
+    write_atomically(out / "record.json", json.dumps(whole, indent=1, ensure_ascii=False).encode())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tvae_core.align",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=Path, help="the folder of pictures; subfolders are classes")
+    add("--out", type=Path, required=True, help="the folder to write to")
+    add("--warp", choices=training.POSED, default="similarity", help="default: %(default)s")
+    add("--model", type=Path, help="a model.safetensors to use, instead of training one")
+    add("--dry-run", action="store_true", help="say what was found and how long it will take")
+    add("--size", type=_size, help="side in pixels, or HEIGHTxWIDTH (default: up to 64)")
+    add("--fit", choices=folders.FITS, help=f"default: {DEFAULTS['fit']}")
+    add("--invert", choices=("auto", "yes", "no"), help=f"default: {DEFAULTS['invert']}")
+    add("--contrast", choices=folders.CONTRASTS, help=f"default: {DEFAULTS['contrast']}")
+    add("--clusters", type=_count, help="default: one for each class, or 1")
+    add("--epochs", type=_count, help="default: more for fewer pictures")
+    add("--latents", type=_count, default=training.DIM_Z, help="of z (default: %(default)s)")
+    add("--hidden", type=_count, default=training.HIDDEN, help="width (default: %(default)s)")
+    add("--rate", type=float, default=training.PEAK, help="learning rate (default: %(default)s)")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [_count(side) for side in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"expected a side or HEIGHTxWIDTH, got {text!r}")
+    return sides[0], sides[-1]

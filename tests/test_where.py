@@ -109,10 +109,10 @@ def test_the_held_out_bound_is_that_of_the_model_and_always_from_the_same_noise(
     with seeded(0):
         model, images = toy_model(), toy_batches().images
         stop = where.EarlyStop(model, images)
-        values = {stop.bound() for _ in range(3)}
+        values = [stop.bound() for _ in range(2)]
     with torch.no_grad(), seeded(0):
         expected = bounds.iwae(model.particles(images.x, 5).log_w).mean().item()
-    assert values == {pytest.approx(expected, abs=1e-5)}
+    assert values == [pytest.approx(expected, abs=1e-5)] * 2
 
 
 def test_the_baseline_follows_every_move_of_a_letter():

@@ -32,7 +32,7 @@ CORE = {
     "__init__": "checks experiments",  # and by name the rooms of the core, to hold them
 }
 DOORS = ("reproduce", "measure")
-WINGS = {"experiments": "experiments", "explorer": "explorer experiments"}
+WINGS = {"experiments": "experiments", "explorer": "explorer experiments", "questions": ""}
 ONLY_IN = {
     "matplotlib": {"plots", "moved", "explorer"},
     "anywidget": {"explorer"},

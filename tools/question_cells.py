@@ -1,7 +1,7 @@
 """Give each chapter its questions: a section "Check yourself" right before the exercises.
 
     python tools/question_cells.py            # write
-    python tools/question_cells.py --check    # change nothing; exit with 1 if something is out of date
+    python tools/question_cells.py --check    # exit with 1 if a chapter is out of date
 
 tvae_core/questions/questions.json holds the questions. The cell that asks them is run here, so its
 output is what a reader's own kernel would show, and the cells after it are counted on.
@@ -23,21 +23,22 @@ HEADING = "## Exercises"
 TEXT = """\
 ## Check yourself
 
-{about} In the rendered book you can answer below each question. In a notebook, `check("{first}", ...)` says whether an answer is right; it takes a number, \
-the letter of an option, or all letters in order such as `"bca"`."""
+{about} In the rendered book you can answer
+below each question. In a notebook, `questions.check("{first}", ...)` says whether an answer is
+right. It takes a number, the letter of an option, or all letters in order, such as `"bca"`."""
 
 CODE = """\
-from tvae_core.questions import ask, check
+from tvae_core import questions
 
-ask("{chapter}")"""
+questions.ask("{chapter}")"""
 
 
 def what_they_ask(chapter: str) -> str:
     """A sentence on the chapters that the questions of a chapter ask for."""
     abouts = sorted({question.about for question in QUESTIONS[chapter]})
     if len(abouts) == 1:
-        return "These questions ask for what this chapter has shown."
-    return f"Some of these questions ask for chapter {abouts[0]}, the others for this one."
+        return "These questions are about this chapter."
+    return f"Some of these questions go back to chapter {abouts[0]}, the others are about this one."
 
 
 def with_questions(notebook: NotebookNode, chapter: str) -> NotebookNode:
@@ -90,7 +91,7 @@ def main() -> None:
             if not check:
                 path.write_text(after, encoding="utf-8")
     if check and stale:
-        sys.exit("run: python tools/question_cells.py")
+        sys.exit("run: make questions")
 
 
 if __name__ == "__main__":

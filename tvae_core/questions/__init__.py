@@ -1,7 +1,7 @@
 """Questions at the end of each chapter, asked and graded in the notebook and on the page.
 
-    ask("03")             # the questions of chapter 3, each with its answer folded
-    check("03.1", 1.5)    # is it right? If not: a hint
+    questions.ask("03")             # the questions of chapter 3, each with its answer folded
+    questions.check("03.1", 1.5)    # is it right? If not: a hint
 
 questions.json holds them. In the rendered book the script book/static/questions.js reads what `ask`
 has put on the page and lets a reader answer there.

@@ -15,7 +15,7 @@ from tvae_core.experiments.study import PRINTED
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("tool", ["tables", "setup_cells"])
+@pytest.mark.parametrize("tool", ["tables", "setup_cells", "question_cells"])
 def test_generated_files_are_up_to_date(tool):
     done = subprocess.run(
         [sys.executable, "-m", f"tools.{tool}", "--check"],

@@ -32,7 +32,12 @@ CORE = {
     "__init__": "checks experiments",  # and by name the rooms of the core, to hold them
 }
 DOORS = ("reproduce", "measure")
-WINGS = {"experiments": "experiments", "explorer": "explorer experiments", "own": "own experiments"}
+WINGS = {
+    "experiments": "experiments",
+    "explorer": "explorer experiments",
+    "own": "own experiments",
+    "questions": "",
+}
 ONLY_IN = {
     "matplotlib": {"plots", "moved", "explorer", "own"},
     "PIL": {"own"},

@@ -1,0 +1,98 @@
+"""Give each chapter its questions: a section "Check yourself" right before the exercises.
+
+    python tools/question_cells.py            # write
+    python tools/question_cells.py --check    # exit with 1 if a chapter is out of date
+
+tvae_core/questions/questions.json holds the questions. The cell that asks them is run here, so its
+output is what a reader's own kernel would show, and the cells after it are counted on.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from tvae_core.questions import QUESTIONS, ask
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADING = "## Exercises"
+
+TEXT = """\
+## Check yourself
+
+{about} In the rendered book you can answer
+below each question. In a notebook, `questions.check("{first}", ...)` says whether an answer is
+right. It takes a number, the letter of an option, or all letters in order, such as `"bca"`."""
+
+CODE = """\
+from tvae_core import questions
+
+questions.ask("{chapter}")"""
+
+
+def what_they_ask(chapter: str) -> str:
+    """A sentence on the chapters that the questions of a chapter ask for."""
+    abouts = sorted({question.about for question in QUESTIONS[chapter]})
+    if len(abouts) == 1:
+        return "These questions are about this chapter."
+    return f"Some of these questions go back to chapter {abouts[0]}, the others are about this one."
+
+
+def with_questions(notebook: NotebookNode, chapter: str) -> NotebookNode:
+    """The notebook with the section in its place, and nothing else changed but the counts."""
+    cells = [cell for cell in notebook.cells if cell.id not in ("check-yourself", "questions")]
+    place = next(i for i, cell in enumerate(cells) if f"\n{HEADING}\n" in f"\n{cell.source}\n")
+    before, _, after = f"\n{cells[place].source}".partition(f"\n{HEADING}\n")
+    if before.strip():  # the heading shares its cell with what comes before
+        cells[place].source = before.strip("\n")
+        place += 1
+        cells.insert(place, nbformat.v4.new_markdown_cell(f"{HEADING}\n{after}", id="exercises"))
+    first = QUESTIONS[chapter][0].id
+    text = TEXT.format(about=what_they_ask(chapter), first=first)
+    code = nbformat.v4.new_code_cell(CODE.format(chapter=chapter), id="questions")
+    shown = ask(chapter)
+    code.outputs = [
+        nbformat.v4.new_output(
+            "execute_result",
+            {"text/html": shown._repr_html_(), "text/plain": repr(shown)},
+            execution_count=0,
+        )
+    ]
+    code.metadata = {"tags": ["hide-input"]}
+    cells[place:place] = [nbformat.v4.new_markdown_cell(text, id="check-yourself"), code]
+    notebook.cells = cells
+    for count, cell in enumerate((c for c in cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    return notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    check = parser.parse_args().check
+    stale = False
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if (chapter := path.stem[:2]) not in QUESTIONS:
+            continue
+        before = path.read_text(encoding="utf-8")
+        made = with_questions(nbformat.reads(before, as_version=4), chapter)
+        after = nbformat.writes(made) + "\n"
+        if json.loads(after) != json.loads(before):
+            stale = True
+            print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if check and stale:
+        sys.exit("run: make questions")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,7 @@ def chapter_8(page: Page) -> None:
     page.leaves(
         "A budget of 64 draws in M groups of 64/M.",
         "M = 1 is the IWAE, M = 64 the ELBO.",
+        "With 64 groups of one draw MIWAE is the ELBO",
         "100 copies each, their median and the middle 80%",
         "rises from near zero to that of the ELBO",
     )
@@ -87,7 +88,7 @@ def chapter_8(page: Page) -> None:
         for m, name, block in itertools.product(both, ("elbo", "iwae"), ("encoder", "decoder"))
     }
     page.says(
-        "From one draw to 64, theory has the decoder's ratio rise by $\\sqrt{64} = 8$ and the encoder's fall by as much. The ELBO does rise like that, on both sides. "
+        "From one draw to 64, theory has the decoder's ratio rise by $\\sqrt{64} = 8$ and the encoder's fall by as much. The ELBO, whose encoder and decoder should both gain the factor 8, does rise like that, on both sides. "
         "The IWAE does neither: its decoder gains less, its encoder loses less.",
         *(6 < factor < 11 for (_, name, _), factor in grew.items() if name == "elbo"),
         *(
@@ -120,7 +121,7 @@ def chapter_8(page: Page) -> None:
     )
     in_z = [dreg_over_iwae(m, "encoder z") for m in both]
     page.says(
-        "In $z$ DReG is ahead at every number of draws, by a factor of {:.1f} on average for the plain model and of {:.1f} for the affine one, ".format(
+        "In $z$, DReG is ahead at every number of draws, by a factor of {:.1f} on average for the plain model and of {:.1f} for the affine one, ".format(
             *(x[1] for x in in_z)
         )
         + "with errors of at most a sixth of that gain.",

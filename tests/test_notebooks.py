@@ -182,6 +182,6 @@ def test_no_two_figures_of_the_book_have_the_same_name(notebooks):
         cell.metadata["mystnb"]["figure"]["name"]
         for notebook in notebooks.values()
         for cell in code_cells(notebook)
-        if "mystnb" in cell.metadata
+        if "figure" in cell.metadata.get("mystnb", {})
     ]
     assert len(names) == len(set(names))

@@ -17,8 +17,36 @@ from .sources import VAES, at, falls_and_flattens, paired, per_image, reproduced
 def chapter_1(page: Page) -> None:
     time(page, "plain-vae")
     record = record_of("plain-vae")
+    last = record.curves[-1]
+    batches = page.printed(r"epoch \d: -ELBO of the last batch #")
+    page.says(
+        f"which costs $784 \\log 2 = {784 * math.log(2):.0f}$ nats, so about two thirds of this are gone after three passes",
+        abs(1 - batches[-1] / (784 * math.log(2)) - 2 / 3) < 0.03,
+    )
+    page.says(
+        "it may rise from one epoch to the next, as it does from the first to the second",
+        batches[0] < batches[1],
+    )
+    page.says(
+        "The bound is minus the sum of the other two",
+        math.isclose(-last["bound"], last["recon"] + last["kl_z"], abs_tol=0.01),
+    )
+    page.says(
+        "The KL *rises* while the bound improves",
+        all(b["kl_z"] > a["kl_z"] for a, b in itertools.pairwise(record.curves[4::5])),
+    )
+    page.says(
+        "the reconstruction loss falls by much more.",
+        record.curves[0]["recon"] - last["recon"] > 5 * (last["kl_z"] - record.curves[0]["kl_z"]),
+    )
+    page.says(
+        "so its reconstruction loss is a little higher than that of the last epoch.",
+        0 < record.recon.mean - last["recon"] < 3,
+    )
     (mini,) = page.printed(r"the floor on these digits: #")
-    page.says(f'So about {math.floor(mini)} nats of every "reconstruction loss" on gray digits')
+    page.says(
+        f'So about {math.floor(mini)} nats of every "reconstruction loss" on gray digits come from the data'
+    )
     page.says(f"On MNIST's test set the floor is {FLOOR} nats.")
     page.says(f"when you read that a model reaches {PRINTED['plain'].recon:.0f}.")
     page.says(
@@ -26,11 +54,18 @@ def chapter_1(page: Page) -> None:
         record.recon.mean > mini,
     )
     page.leaves(
-        "the better the encoder",
-        "with more noise",
-        "The ELBO is a reconstruction term less a KL term",
+        "only with more noise", "saves more nats in the first term than it costs in the second"
     )
-    page.leaves("Jensen's inequality gives a lower bound on the evidence")
+    page.leaves("as the bit goes with base 2", "never negative, and 0 only if $q = p$")
+    page.leaves("something that is never larger, the **evidence lower bound**")
+    page.leaves(
+        "it pulls $\\mu$ to 0 and $\\sigma$ to 1",
+        "two things may happen at once: $\\log p(x)$ rises",
+    )
+    page.leaves("the probability one half", "says more and more about each image")
+    page.leaves("only *two* latents on the bundled training digits for ten epochs")
+    page.says("averaged over the 128 images of one batch", page.asserted("batch_size=#")[0] == 128)
+    page.says("`KL(u)` is 0 because the plain model has no pose latents", last["kl_u"] == 0)
     page.says(
         f"The bound rises for all {len(record.curves)} epochs: the study's model is not trained to convergence. "
         f"The KL is worth about {record.kl_z.mean:.0f} nats.",
@@ -52,7 +87,10 @@ def chapter_1(page: Page) -> None:
     page.says(f"from $e^{{-6}} = {math.exp(-6):.3f}$ to $e^{{6}} = {math.exp(6):.0f}$")
     jumps = page.printed("changes the KL of this latent by #")
     page.says("the loss leaps by more than 80,000 nats", 80_000 < jumps[0] < 90_000)
-    page.says("The $\\pm$ is the standard error over test images")
+    page.says("the number after $\\pm$ is the standard error over test images")
+    page.says(
+        "The book trained each model from several seeds", len(results.over_seeds("plain-vae")) > 2
+    )
     page.says("for the training run with seed 0")
 
     config = record.config

@@ -9,6 +9,7 @@ import pytest
 from claims import (
     book,
     chapter_11,
+    chapter_12,
     chapters_1_to_3,
     chapters_4_and_5,
     chapters_6_and_7,
@@ -31,6 +32,7 @@ ROOMS = (
     chapters_6_and_7,
     chapters_8_to_10,
     chapter_11,
+    chapter_12,
 )
 CLAIMS = {name: claims for room in ROOMS for name, claims in room.CLAIMS.items()}
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 
 import pytest
 import torch
@@ -261,3 +262,13 @@ def test_what_has_no_pose_is_refused_in_a_sentence():
     blank = Images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), None, "blank")
     with pytest.raises(ValueError, match="image 0 has no ink"):
         poses.moments(blank)
+
+
+def test_a_table_of_ten_thousand_images_takes_seconds():
+    """Of processor time, so that other processes do not count; it is about half a second."""
+    model = models.build("affine", look="straight").eval()
+    images = data.load("mini", "train")
+    images = images[torch.arange(10_000) % len(images)]
+    start = time.process_time()
+    assert len(poses.table(model, images)) == 10_000
+    assert time.process_time() - start < 10

@@ -19,7 +19,7 @@ from pathlib import Path
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, RunName
 from tvae_core.experiments.results import SEEDS, VALIDATION
 
-from . import planted, speed, training, validation
+from . import own, planted, speed, training, validation
 from .base import RESULTS, ROOT, Rows, Table, paired_gap, seeds_of
 
 TABLES: dict[str, Callable[[], Table]] = {
@@ -40,6 +40,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "protocol": training.protocol_table,
     **speed.TABLES,
     **planted.TABLES,
+    **own.TABLES,
 }
 
 

@@ -1,9 +1,12 @@
 """How poses are compared with the true ones, and registration on pictures whose pose is known."""
 
+import json
+
+import own_images
 import pytest
 import torch
+from tables import own
 
-from tools import own_images
 from tvae_core import poses
 from tvae_core.moved import Moves, glyphs
 
@@ -45,3 +48,33 @@ def test_registration_finds_the_pose_of_letters_in_known_poses():
     assert wrong["shift"].median() < 1
     off = (found["shift_x"] - poses.decompose(some.maps)["shift_x"]).abs()
     assert off.median() < 1
+
+
+def test_the_table_has_a_row_for_each_set_and_way(monkeypatch, tmp_path):
+    """Errors that tell sets, ways and units apart: their digits are 1, 2 and 3 for each."""
+
+    def unit(number: float) -> dict[str, float]:
+        return {"median": number, "p90": 2 * number}
+
+    found = {
+        name: {
+            "errors": {
+                way: {
+                    "degrees": unit(10 * i + j),
+                    "shift": unit(0.1 * (10 * i + j)),
+                    "scale": unit(0.01 * (10 * i + j)),
+                }
+                for j, way in enumerate(("model", "moments", "registration"), 1)
+            }
+        }
+        for i, name in enumerate(("glyphs", "digits"), 1)
+    }
+    (tmp_path / "own_images.json").write_text(json.dumps(found), encoding="utf-8")
+    monkeypatch.setattr(own, "RECORD", tmp_path / "own_images.json")
+    head, *rows = own.own_images_table().rows
+    assert head == ["set", "poses by", "turn (degrees)", "shift (pixels)", "scale (%)"]
+    assert rows[0] == ["letters", "the command", "11.0 (22.0)", "1.10 (2.20)", "11 (22)"]
+    assert rows[1] == ["letters", "moments of the ink", "12.0 (24.0)", "1.20 (2.40)", "12 (24)"]
+    assert rows[5][:3] == ["digits", "registration to the class's upright mean", "23.0 (46.0)"]
+    monkeypatch.setattr(own, "RECORD", tmp_path / "none.json")
+    assert not own.own_images_table().any_record

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -15,12 +16,14 @@ from tvae_core import bounds, data, estimators, models, training
 from tvae_core.experiments import runner
 from tvae_core.explorer import explorer
 from tvae_core.moved import Moves
+from tvae_core.poses import Poses
 from tvae_core.runtime import seeded
 from tvae_core.warps import Warp, make_warp, tps_basis
 
 ROOMS = (
     *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
     *("models", "moved", "plots", "poses", "runtime", "scores", "training", "warps"),
+    *("own.aligning", "own.folders", "own.training"),
 )
 # What a room shares with others, or with itself, but no user calls; and what takes nothing.
 INNER = {
@@ -33,6 +36,7 @@ INNER = {
 }
 IWAE = estimators.reparameterized(bounds.iwae)
 SIZE = (4, 6)
+FOLDER = Path(__file__).parents[1] / "book" / "static"
 
 
 def some() -> SimpleNamespace:
@@ -61,6 +65,8 @@ def calls() -> dict[str, dict]:
     look, moves = {"look": "straight", "refine": 0}, {"moves": Moves(degrees=10)}
     ranges = {"degrees": 1.0, "shift": 1.0, "scale": 1.0, "shear": 1.0, "bend": 1.0}
     maps, seed = torch.eye(2, 3).expand(3, -1, -1), {"seed": 0}
+    many, small = data.from_tensor(torch.rand(20, 1, *SIZE)), {"dim_z": 2, "hidden": 8, "seed": 0}
+    known, options = Poses({"degrees": torch.zeros(2)}), {"warp": "affine", "epochs": 1}
     labelled = {"x": torch.randn(20, 3), "labels": torch.arange(20) % 2}
     return {
         "ais.ais": {**model, "x": s.x, **chains},
@@ -138,6 +144,45 @@ def calls() -> dict[str, dict]:
         },
         "scores.dci": {"x": torch.randn(20, 3), "factors": torch.randn(20, 2), **seed},
         "scores.within_class_variance": labelled,
+        "own.aligning.Findings": {
+            "poses": known,
+            "z": torch.zeros(2, 1),
+            "cluster": torch.arange(2),
+        },
+        "own.aligning.reference_of": {"images": s.images},
+        "own.aligning.examine": {
+            **images,
+            "reference": s.images,
+            "clusters": 2,
+            "nll_samples": 2,
+        },
+        "own.aligning.aligned": {**images, "reference": s.images},
+        "own.aligning.rebuilt": images,
+        "own.folders.from_folder": {
+            "path": FOLDER,
+            "size": 28,
+            "fit": "pad",
+            "invert": None,
+            "contrast": "keep",
+        },
+        "own.folders.Folder": {
+            "images": s.images,
+            "files": ("a",),
+            "classes": (),
+            "skipped": {},
+            "changed": {},
+        },
+        "own.training.pose_first": {**model, "strict": 2.0},
+        "own.training.new_model": {"warp": "affine", **size, **small},
+        "own.training.epochs_for": {"n": 20},
+        "own.training.train": {"images": many, **options, **small, "rate": 0.1, "folder": None},
+        "own.training.problems": {
+            **model,
+            "seen": many,
+            "held": s.images,
+            "history": [{"bound": 1.0}],
+        },
+        "own.training.seconds_for": {"images": many, **options},
         "plots.image": {**ax, "x": s.x[0], **title},
         "plots.tiles": {**ax, "images": s.x, "columns": 2, **title},
         "plots.rows": {**ax, "named": {"a": s.x}, **title},
@@ -211,6 +256,9 @@ WRONG = {
     "MakeOptimizer": [torch.optim.Adam, torch.optim.Adam([torch.ones(1)]), "adam", None],
     "Epochs": [3, iter([torch.zeros(2, 1, *SIZE)]), None],
     "Path": ["run.pt", 3, None],
+    "bool": ["yes", 3],
+    "History": [3, {}, None],
+    "poses.Poses": [{}, None],
 }
 
 

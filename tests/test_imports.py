@@ -27,11 +27,12 @@ CORE = {
     "moved": "data warps",
     "poses": "runtime data warps posteriors models evaluation",
     "gradients": "estimators models",
-    # Doors: a name and two commands whose code is in a wing.
+    # Doors: a name and three commands whose code is in a wing.
     **dict.fromkeys(["reproduce", "measure"], "experiments"),
+    "align": "own",
     "__init__": "checks experiments",  # and by name the rooms of the core, to hold them
 }
-DOORS = ("reproduce", "measure")
+DOORS = ("align", "reproduce", "measure")
 WINGS = {
     "experiments": "experiments",
     "explorer": "explorer experiments",

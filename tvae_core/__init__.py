@@ -11,11 +11,12 @@ ais, diagnostics, gradients                 how far a number, or a gradient, can
 moved, poses, scores                        where and what: known poses, inferred poses, scores
 plots                                       figures
 
-Four wings use the core, which never imports them:
+Five wings use the core, which never imports them:
 
 experiments    everything behind the book's numbers: configs, runs, records, measurements
 explorer       the live figures
 questions      the questions of each chapter, and who grades the answers
+own            your own images: from a folder to aligned pictures and a table of poses
 shipped        trained weights and their measurements
 """
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import torch
 from tables import base, validation
+from tables import own as table_of_own_images
 
-from tvae_core import data, diagnostics, plots, warps
+from tvae_core import data, diagnostics, own, plots, warps
 from tvae_core.evaluation import ACTIVE
 from tvae_core.experiments import PROFILES, measure, results
 from tvae_core.experiments.configs import RUNS
@@ -263,7 +264,27 @@ def edges(page: Page) -> None:
     )
 
 
+def own_images(page: Page) -> None:
+    page.leaves(
+        "the KL of $u$ is near 0",
+        "more epochs; fewer latents",
+        "the KL of $z$ is near 0",
+        "otherwise more epochs, or half the rate",
+    )
+    names = re.findall(r"(?m)^\| \*\*([a-z ]+)\*\*: ", page.text)
+    assert names == [*own.training.CHANGES]
+    page.says("`--rate 0.0005`", own.training.PEAK / 2 == 0.0005)
+    page.says("`--latents 8`", own.training.DIM_Z / 2 == 8)
+    page.says(
+        f"at most {own.folders.USUAL} pixels | `--size 48` or `--size 40x64`, at most {own.folders.LARGEST} |"
+    )
+    measured = table_of_own_images.record()
+    moves = {of["moves"].partition(",")[0] for of in measured.values()}
+    page.says("were turned by up to 45 degrees and shifted", moves <= {"Moves(degrees=45"})
+
+
 CLAIMS = {
+    "own_images": own_images,
     "README": readme,
     "welcome": welcome,
     "setup": setup,

@@ -19,7 +19,7 @@ from pathlib import Path
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, RunName
 from tvae_core.experiments.results import SEEDS, VALIDATION
 
-from . import planted, speed, training, validation, where
+from . import own, planted, speed, training, validation, where
 from .base import RESULTS, ROOT, Rows, Table, paired_gap, seeds_of
 
 TABLES: dict[str, Callable[[], Table]] = {
@@ -41,6 +41,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     **speed.TABLES,
     **planted.TABLES,
     **where.TABLES,
+    **own.TABLES,
 }
 
 

@@ -7,7 +7,13 @@ report      the page that shows them
 command     `python -m tvae_core.align`, which does all of this
 """
 
-from tvae_core.own.folders import Folder as Folder
-from tvae_core.own.folders import from_folder as from_folder
-from tvae_core.own.training import Trained as Trained
-from tvae_core.own.training import train as train
+from tvae_core.checks import hold
+from tvae_core.own import aligning, folders, training
+
+for _room in (aligning, folders, training):  # before its functions are taken from it
+    hold(_room)
+
+from tvae_core.own.folders import Folder as Folder  # noqa: E402
+from tvae_core.own.folders import from_folder as from_folder  # noqa: E402
+from tvae_core.own.training import Trained as Trained  # noqa: E402
+from tvae_core.own.training import train as train  # noqa: E402

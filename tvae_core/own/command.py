@@ -38,6 +38,7 @@ from tvae_core.own import aligning, folders, report, training
 from tvae_core.own.aligning import Findings
 from tvae_core.own.folders import Folder, from_folder
 from tvae_core.runtime import pick_device, write_atomically
+from tvae_core.training import NonFiniteLossError
 
 SHOWN = 12  # pictures in each part of the report
 STIFF = ("translation", "rotation", "similarity")  # warps without shear, mirrors and bends
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         _run(chosen)
-    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, OSError, NonFiniteLossError) as error:
         parser.exit(1, f"error: {error}\n")
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,8 +62,8 @@ class Folder:
     """
 
     images: Images
-    files: tuple[str, ...]
-    classes: tuple[str, ...]
+    files: Sequence[str]
+    classes: Sequence[str]
     skipped: dict[str, str]
     changed: dict[str, str]
 
@@ -95,8 +95,8 @@ class _UnusableError(Exception):
 
 
 def from_folder(
-    path: Path | str,
-    size: tuple[int, int] | int | None = None,
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
     fit: str = "pad",
     invert: bool | None = None,
     contrast: str = "stretch",

@@ -267,7 +267,7 @@ def problems(model: VAE, seen: Images, held: Images, history: History) -> tuple[
 def _mean_image_bound(seen: Images, held: Images) -> float:
     """The mean log-likelihood of images under the mean of others."""
     mean = seen.x.mean(0).clamp(1e-3, 1 - 1e-3)
-    return PixelBernoulli.from_probs(mean).log_prob(held.x).mean().item()
+    return PixelBernoulli.from_probs(mean.expand_as(held.x)).log_prob(held.x).mean().item()
 
 
 def _grids(model: VAE, latents: Tensor) -> tuple[float, float]:

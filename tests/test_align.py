@@ -1,0 +1,237 @@
+"""The command that aligns a folder: its files, its report, resuming, and what it refuses."""
+
+import csv
+import html.parser
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tvae_core import data, moved, poses
+from tvae_core.moved import Moves
+from tvae_core.own import aligning, command, report, training
+
+SIZE = (10, 12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Bars in two classes; one name is there twice, and one file is an array."""
+    root = tmp_path_factory.mktemp("pictures")
+    bars = torch.zeros(26, 1, *SIZE)
+    bars[:, :, 2:8, 5:7] = 1
+    pixels = moved.moved(data.from_tensor(bars), Moves(degrees=40, shift=1)).images.pixels[:, 0]
+    names = ["a/<1>.png", "a/<1>.bmp", *(f"b/{i} ü.png" for i in range(22))]
+    for name, x in zip(names, pixels, strict=False):
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(x.numpy()).save(root / name)
+    np.save(root / "b" / "more.npy", pixels[24:].numpy())
+    (root / "b" / "notes.txt").write_text("bars", encoding="utf-8")
+    return root
+
+
+SMALL = ("--epochs", "3", "--latents", "2", "--hidden", "8")
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    command.main([str(folder), "--out", str(out), *SMALL])
+    return out
+
+
+def rows(out) -> list[dict[str, str]]:
+    with (out / "poses.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_writes_each_image_under_its_own_name(out):
+    written = {p.relative_to(out / "aligned").as_posix() for p in out.glob("aligned/**/*.png")}
+    assert {"a/<1>.png.png", "a/<1>.bmp.png", "b/0 ü.png", "b/more.npy_1.png"} <= written
+    assert len(written) == 26
+    with Image.open(out / "aligned" / "b" / "0 ü.png") as image:
+        assert (image.mode, image.size) == ("L", (12, 10))
+
+
+def test_the_table_has_what_the_model_says_of_each_image(folder, out):
+    found = rows(out)
+    units = ["degrees", "shift_x", "shift_y", "scale"]
+    of_units = [name for unit in units for name in (unit, f"{unit}_sd")]
+    assert [*found[0]] == ["file", "class", *of_units, "nll", "cluster"]
+    assert len(found) == 26
+    assert [row["file"] for row in found][-2:] == ["b/more.npy[0]", "b/more.npy[1]"]
+    assert {row["class"] for row in found} == {"a", "b"}
+    assert {row["cluster"] for row in found} == {"0", "1"}
+    kept = command.load_model(out / "model.safetensors")
+    images = command.from_folder(folder).images
+    maps = poses.decompose(poses.maps(kept.model, images, kept.reference))
+    degrees = torch.tensor([float(row["degrees"]) for row in found])
+    sd = torch.tensor([float(row["degrees_sd"]) for row in found])
+    assert ((degrees - maps["degrees"]).abs() < sd).all()  # means over 50 draws
+
+
+def test_the_aligned_images_are_those_of_the_model(folder, out):
+    kept = command.load_model(out / "model.safetensors")
+    images = command.from_folder(folder).images
+    expected = poses.align(kept.model, images, kept.reference).straightened
+    with Image.open(out / "aligned" / "b" / "more.npy_1.png") as image:
+        assert np.abs(np.asarray(image) - 255 * expected[-1, 0].numpy()).max() <= 0.51
+    with Image.open(out / "mean_after.png") as image:
+        assert np.abs(np.asarray(image) - 255 * expected.mean(0)[0].numpy()).max() <= 1.1
+    assert (out / "mean_of_cluster_1.png").exists()
+
+
+class Parts(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.images, self.words, self.others = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag == "img":
+            self.images.append(found)
+        self.others += [v for k, v in found.items() if k in ("href", "src") and tag != "img"]
+
+    def handle_data(self, text):
+        self.words.append(text)
+
+
+def test_the_report_needs_no_other_file_and_shows_outliers_first(out):
+    parts = Parts()
+    parts.feed((out / "report.html").read_text(encoding="utf-8"))
+    assert all(image["src"].startswith("data:image/png;base64,") for image in parts.images)
+    assert all(image["alt"] for image in parts.images)
+    assert not parts.others
+    text = "\n".join(parts.words)
+    heads = ["Outliers", "Before and after", "Means", "Poses", "Worst reconstructions"]
+    assert sorted(heads, key=text.index) == heads
+    assert "b/notes.txt: not a picture (.txt)" in text
+    worst = max(rows(out), key=lambda row: float(row["nll"]))["file"]
+    outliers = text[text.index("Outliers") : text.index("Before and after")]
+    names = re.findall(r"(?m)^[ab]/.*$", outliers)
+    assert (names[0], len(names)) == (worst, 12)
+
+
+def test_the_record_says_how_training_went(out):
+    record = json.loads((out / "record.json").read_bytes())
+    assert record["n"] == 26
+    assert len(record["history"]) == 3
+    assert record["settings"]["warp"] == "similarity"
+    assert record["skipped"] == {"b/notes.txt": "not a picture (.txt)"}
+    assert {problem["name"] for problem in record["problems"]} <= {*training.CHANGES}
+
+
+def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
+    folder, out, monkeypatch, capsys
+):
+    before = rows(out)
+
+    def refuse(*_):
+        raise AssertionError("a batch was asked for")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.Batches, "__iter__", refuse)
+        command.main([str(folder), "--out", str(out), *SMALL])
+    assert rows(out) == before
+    with pytest.raises(SystemExit) as info:
+        command.main([str(folder), "--out", str(out), *SMALL, "--seed", "1"])
+    assert info.value.code == 1
+    assert "holds a run with other pictures or options" in capsys.readouterr().err
+
+
+def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    content = (folder / "b" / "3 ü.png").read_bytes()
+    (few / "one.png").write_bytes(content)
+    command.main(
+        [str(few), "--out", str(tmp_path / "out"), "--model", str(out / "model.safetensors")]
+    )
+    (row,) = rows(tmp_path / "out")
+    (same,) = (row for row in rows(out) if row["file"] == "b/3 ü.png")
+    # The mean pose is that of the model's own images, so the pose is the same up to its draws.
+    assert float(row["shift_x"]) == pytest.approx(
+        float(same["shift_x"]), abs=float(same["shift_x_sd"])
+    )
+    assert not (tmp_path / "out" / "training").exists()
+
+
+def test_a_dry_run_writes_nothing(folder, out, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "seconds_for", lambda *_: 150.0)
+    command.main([str(folder), "--out", str(tmp_path / "out"), "--dry-run"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("26 images of 10 x 12 pixels in 2 folders: a, b\n")
+    assert "for 600 epochs would take about 2 min" in printed
+    model = ["--model", str(out / "model.safetensors")]
+    command.main([str(folder), "--out", str(tmp_path / "out"), "--dry-run", *model])
+    assert "nothing is trained" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_refused(folder, tmp_path, capsys, subtests):
+    (tmp_path / "text.safetensors").write_text("text", encoding="utf-8")
+    for arguments, sentence in {
+        (str(tmp_path / "nowhere"), "--out", str(tmp_path)): "there is no folder",
+        (str(folder), "--out", str(folder / "out")): "lies in the folder of pictures",
+        (str(folder), "--out", str(tmp_path), "--model", "none"): "there is no model none",
+        (str(folder), "--out", str(tmp_path), "--model", str(tmp_path / "text.safetensors")): (
+            "is not a model of this command, or damaged"
+        ),
+        (str(folder), "--out", str(tmp_path), "--size", "4x5x6"): "a side or HEIGHTxWIDTH",
+        (str(folder), "--out", str(tmp_path), "--epochs", "0"): "a whole number of at least 1",
+    }.items():
+        with subtests.test(sentence):
+            with pytest.raises(SystemExit) as info:
+                command.main(arguments)
+            assert info.value.code in (1, 2)
+            assert sentence in capsys.readouterr().err
+
+
+# Their parts.
+
+
+def test_clusters_are_numbered_by_their_size():
+    z = torch.cat([torch.zeros(2, 3), torch.ones(7, 3), -torch.ones(4, 3)])
+    assert aligning._clusters(z, 3).tolist() == [2] * 2 + [0] * 7 + [1] * 4
+    assert aligning._clusters(z, 1).tolist() == [0] * 13
+
+
+def test_blocks_change_nothing(monkeypatch):
+    model = training.new_model("affine", SIZE, 2, 8)
+    images = data.from_tensor(torch.rand(7, 1, *SIZE))
+    whole = torch.cat([block.straightened for block in aligning.aligned(model, images, images)])
+    z = aligning.examine(model, images, images).z
+    monkeypatch.setattr(aligning, "BLOCK", 3)
+    parts = [block.straightened for block in aligning.aligned(model, images, images)]
+    assert [len(part) for part in parts] == [3, 3, 1]
+    torch.testing.assert_close(torch.cat(parts), whole)
+    torch.testing.assert_close(aligning.examine(model, images, images).z, z)
+    assert aligning.rebuilt(model, images).shape == images.x.shape
+
+
+def test_the_outliers_are_the_images_with_the_highest_nll():
+    table = poses.Poses({"degrees": torch.zeros(3), "nll": torch.tensor([5.0, 9, 7])})
+    found = aligning.Findings(table, torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
+    assert found.outliers(2) == [1, 2]
+
+
+def test_at_most_500_images_set_the_mean_pose():
+    assert len(aligning.reference_of(data.from_tensor(torch.rand(1_001, 1, 2, 2)))) == 500
+
+
+def test_shear_and_bend_are_columns_of_warps_that_have_them():
+    model = training.new_model("tps", SIZE, 2, 8)
+    images = data.from_tensor(torch.rand(3, 1, *SIZE))
+    findings = aligning.examine(model, images, images)
+    assert {"shear", "scale_y", "bend", "reflected"} <= {*command._columns(findings, "tps")}
+    assert {"shear", "bend"} & {*command._columns(findings, "affine")} == {"shear"}
+
+
+def test_a_png_holds_the_picture():
+    x = torch.tensor([[[0.0, 0.5], [1.0, 2.0]]])
+    with Image.open(io.BytesIO(report.png(x))) as image:
+        assert np.asarray(image).tolist() == [[0, 128], [255, 255]]

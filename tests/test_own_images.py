@@ -1,0 +1,80 @@
+"""How poses are compared with the true ones, and registration on pictures whose pose is known."""
+
+import json
+
+import own_images
+import pytest
+import torch
+from tables import own
+
+from tvae_core import poses
+from tvae_core.moved import Moves, glyphs
+
+LABELS = torch.tensor([0, 0, 0, 1, 1, 1])
+
+
+def columns(**changes) -> dict[str, torch.Tensor]:
+    zeros = {name: torch.zeros(6) for name in ("degrees", "shift_x", "shift_y")}
+    return {**zeros, "scale_x": torch.ones(6), **changes}
+
+
+def test_what_a_class_has_in_common_is_no_error():
+    found = columns(
+        degrees=torch.tensor([170.0, 170, -190, 30, 30, 40]),
+        shift_x=torch.tensor([1.0, 1, 1, 2, 5, 2]),
+        shift_y=torch.tensor([3.0, 3, 3, 0, 4, 0]),
+        scale_x=torch.tensor([2.0, 2, 1, 3, 3, 3]),
+    )
+    wrong = own_images.errors(found, columns(), LABELS)
+    assert wrong["degrees"].tolist() == pytest.approx([0, 0, 0, 0, 0, 10], abs=1e-4)
+    assert wrong["shift"].tolist() == pytest.approx([0, 0, 0, 0, 5, 0])
+    assert wrong["scale"].tolist() == pytest.approx([0, 0, 0.6931, 0, 0, 0], abs=1e-4)
+
+
+def test_an_axis_has_no_direction():
+    found = columns(degrees=torch.tensor([5.0, 185, -175, 0, 0, 80]))
+    assert own_images.errors(found, columns(), LABELS, turn=180)[
+        "degrees"
+    ].tolist() == pytest.approx([0, 0, 0, 0, 0, 80], abs=1e-4)
+
+
+def test_registration_finds_the_pose_of_letters_in_known_poses():
+    pytest.importorskip("skimage", reason="tools/own_images.py needs scikit-image")
+    some = glyphs(60, Moves(degrees=40, shift=3), height=14)
+    upright = glyphs(60, Moves(), height=14).images
+    found = own_images.registered(some.images, upright)
+    wrong = own_images.errors(found, poses.decompose(some.maps), some.images.labels)
+    assert wrong["degrees"].median() < 3
+    assert wrong["shift"].median() < 1
+    off = (found["shift_x"] - poses.decompose(some.maps)["shift_x"]).abs()
+    assert off.median() < 1
+
+
+def test_the_table_has_a_row_for_each_set_and_way(monkeypatch, tmp_path):
+    """Errors that tell sets, ways and units apart: their digits are 1, 2 and 3 for each."""
+
+    def unit(number: float) -> dict[str, float]:
+        return {"median": number, "p90": 2 * number}
+
+    found = {
+        name: {
+            "errors": {
+                way: {
+                    "degrees": unit(10 * i + j),
+                    "shift": unit(0.1 * (10 * i + j)),
+                    "scale": unit(0.01 * (10 * i + j)),
+                }
+                for j, way in enumerate(("model", "moments", "registration"), 1)
+            }
+        }
+        for i, name in enumerate(("glyphs", "digits"), 1)
+    }
+    (tmp_path / "own_images.json").write_text(json.dumps(found), encoding="utf-8")
+    monkeypatch.setattr(own, "RECORD", tmp_path / "own_images.json")
+    head, *rows = own.own_images_table().rows
+    assert head == ["set", "poses by", "turn (degrees)", "shift (pixels)", "scale (%)"]
+    assert rows[0] == ["letters", "the command", "11.0 (22.0)", "1.10 (2.20)", "11 (22)"]
+    assert rows[1] == ["letters", "moments of the ink", "12.0 (24.0)", "1.20 (2.40)", "12 (24)"]
+    assert rows[5][:3] == ["digits", "registration to the class's upright mean", "23.0 (46.0)"]
+    monkeypatch.setattr(own, "RECORD", tmp_path / "none.json")
+    assert not own.own_images_table().any_record

@@ -1,0 +1,217 @@
+"""Measure how well poses are found on images whose poses are known.
+
+Writes results/own_images.json, and book/static/own_images.png: images before and after.
+
+Usage: python -m tools.own_images [--sets glyphs digits] [--folder FOLDER]
+
+For each set, `tvae_core.own.train` trains with its defaults on the moved images, without their
+labels. Poses are then compared with the true ones in three ways of finding them: the model, the
+moments of the ink, and scikit-image's registration, which gets more than the others: for each
+image, the mean of its class before it was moved, as a template. What is upright is a convention of
+each class, so that the median difference within a class is taken off before errors are measured.
+FOLDER holds checkpoints, from which a stopped run resumes.
+"""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor
+
+from tvae_core import data, models, moved, own, plots, poses
+from tvae_core.experiments.acceleration import fast_arithmetic
+from tvae_core.experiments.records import versions
+from tvae_core.moved import Moved, Moves
+from tvae_core.runtime import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "results" / "own_images.json"
+PICTURE = ROOT / "book" / "static" / "own_images.png"
+SHOWN = 16
+N = 2_000
+UNITS = ("degrees", "shift", "scale")  # shift in pixels, scale as its natural logarithm
+
+
+def glyphs(moves: Moves, n: int) -> Moved:
+    """Capital letters in seven faces."""
+    return moved.glyphs(n, moves, (32, 32), height=14, seed=1)
+
+
+def digits(moves: Moves, n: int) -> Moved:
+    """The bundled digits, moved."""
+    return moved.moved(data.load("mini", "train")[:n], moves, (36, 36), seed=1)
+
+
+SETS: dict[str, tuple[Callable[[Moves, int], Moved], Moves]] = {
+    "glyphs": (glyphs, Moves(degrees=45, shift=4, scale=1.25)),
+    "digits": (digits, Moves(degrees=45, shift=4, scale=1.2)),
+}
+
+
+def errors(
+    found: dict[str, Tensor], true: dict[str, Tensor], labels: Tensor, turn: float = 360.0
+) -> dict[str, Tensor]:
+    """Absolute errors of each image, by unit, less the median difference of its class.
+
+    Turns that differ by a multiple of `turn` degrees count as equal.
+    """
+    off = {
+        "degrees": (found["degrees"] - true["degrees"]).double() * 2 * torch.pi / turn,
+        "x": (found["shift_x"] - true["shift_x"]).double(),
+        "y": (found["shift_y"] - true["shift_y"]).double(),
+        "scale": (found["scale_x"] / true["scale_x"]).double().log(),
+    }
+    for of in labels.unique():
+        rows = labels == of
+        for name, values in off.items():
+            if name == "degrees":
+                around = values[rows] - _direction(values[rows])
+                around = torch.atan2(around.sin(), around.cos())
+                values[rows] = around - around.median()
+            else:
+                values[rows] = values[rows] - values[rows].median()
+    degrees = torch.atan2(off["degrees"].sin(), off["degrees"].cos()) * turn / (2 * torch.pi)
+    return {
+        "degrees": degrees.abs(),
+        "shift": torch.hypot(off["x"], off["y"]),
+        "scale": off["scale"].abs(),
+    }
+
+
+def _direction(angles: Tensor) -> Tensor:
+    """The mean direction of angles in radians."""
+    return torch.atan2(angles.sin().mean(), angles.cos().mean())
+
+
+def registered(images: data.Images, upright: data.Images) -> dict[str, Tensor]:
+    """Poses by scikit-image: log-polar spectra give turn and scale, phase correlation the shift.
+
+    The template of an image is the mean of the upright images of its label. The spectrum of a turn
+    by 180 degrees is the same, so both are tried, and the better one is taken.
+    """
+    from skimage.registration import phase_cross_correlation
+    from skimage.transform import SimilarityTransform, warp, warp_polar
+
+    labels = images.labels
+    assert labels is not None, "moved images have labels"
+    size = images.size[0]
+    window = np.outer(np.hanning(size), np.hanning(size))
+
+    def spectrum(x: np.ndarray) -> np.ndarray:
+        strength = np.abs(np.fft.fftshift(np.fft.fft2(x * window, (4 * size, 4 * size))))
+        return warp_polar(np.log1p(strength), radius=size, output_shape=(360, 180), scaling="log")[
+            :180
+        ]
+
+    centre = (size - 1) / 2
+    templates = {
+        int(c): upright.x[labels == c].mean(0)[0].double().numpy() for c in labels.unique()
+    }
+    spectra = {c: spectrum(x) for c, x in templates.items()}
+    rows = []
+    for x, label in zip(images.x[:, 0].double().numpy(), labels.tolist(), strict=True):
+        template = templates[label]
+        (turned, grown), *_ = phase_cross_correlation(
+            spectra[label], spectrum(x), upsample_factor=10, normalization=None
+        )
+        best = None
+        for angle in (turned, turned + 180):
+            scale = float(np.clip(np.exp(grown * np.log(size) / 180), 0.5, 2))
+            to_centre = SimilarityTransform(translation=(-centre, -centre))
+            back = SimilarityTransform(translation=(centre, centre))
+            pose = to_centre + SimilarityTransform(rotation=np.deg2rad(-angle), scale=scale) + back
+            straight = warp(x, pose)
+            shift, error, _ = phase_cross_correlation(
+                template, straight, upsample_factor=10, normalization=None
+            )
+            if best is None or error < best[0]:
+                # The straight picture is moved by `shift`, then turned and scaled to the seen one.
+                linear = pose.params[:2, :2]
+                best = error, angle, scale, -linear @ shift[::-1]
+        rows.append([best[1], *best[3], best[2]])
+    values = torch.tensor(np.array(rows))
+    return dict(zip(("degrees", "shift_x", "shift_y", "scale_x"), values.T, strict=True))
+
+
+def measure(name: str, folder: Path, n: int = N, epochs: int | None = None) -> dict:
+    """The record of one set."""
+    make, moves = SETS[name]
+    pictures, upright = make(moves, n), make(Moves(), n).images
+    images, true = pictures.images, poses.decompose(pictures.maps)
+    labels = images.labels
+    assert labels is not None, "moved images have labels"
+    start = time.perf_counter()
+    trained = own.train(images, "similarity", epochs=epochs, folder=folder / name)
+    seconds = sum(row["seconds"] for row in trained.history)
+    model: models.VAE = trained.model
+    ways = {
+        "model": errors(poses.decompose(poses.maps(model, images)), true, labels),
+        "moments": errors(poses.moments(images).columns, true, labels, turn=180),
+        "registration": errors(registered(images, upright), true, labels),
+    }
+    write_atomically(folder / f"{name}.npy", _before_and_after(model, images))
+    return {
+        "images": images.name,
+        "n": n,
+        "sha256": images.sha256(),
+        "moves": str(moves),
+        "epochs": len(trained.history),
+        "held_out_elbo": trained.best,
+        "problems": [problem.name for problem in trained.problems],
+        "seconds": {"training": seconds, "all": time.perf_counter() - start},
+        "errors": {
+            way: {
+                unit: {"median": values.median().item(), "p90": values.quantile(0.9).item()}
+                for unit, values in found.items()
+            }
+            for way, found in ways.items()
+        },
+        "versions": versions(),
+    }
+
+
+def _before_and_after(model: models.VAE, images: data.Images) -> bytes:
+    """Two rows of pictures, as the bytes of an array in float32."""
+    some = images[:SHOWN]
+    after = poses.align(model, some, images[:500]).straightened
+    np.save(buffer := io.BytesIO(), torch.cat([some.x, after]).numpy())
+    return buffer.getvalue()
+
+
+def draw(folder: Path) -> None:
+    """Draw the sets' pictures before and after, of those sets that were measured in this folder."""
+    found = [np.load(path) for name in SETS if (path := folder / f"{name}.npy").exists()]
+    rows = [row for pictures in found for row in (pictures[:SHOWN], pictures[SHOWN:])]
+    figure, axes = plt.subplots(len(rows), SHOWN, figsize=(SHOWN / 2, len(rows) / 2))
+    for of_row, row in zip(axes, rows, strict=True):
+        for ax, x in zip(of_row, row, strict=True):
+            plots.image(ax, torch.from_numpy(x))
+    figure.subplots_adjust(0, 0, 1, 1, 0.05, 0.05)
+    figure.savefig(buffer := io.BytesIO(), dpi=160, metadata={"Software": None})
+    write_atomically(PICTURE, buffer.getvalue())
+
+
+@fast_arithmetic()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    parser.add_argument("--folder", type=Path, default=Path("_build/own_images"))
+    chosen = parser.parse_args()
+    for name in chosen.sets:
+        record = json.loads(RECORD.read_bytes()) if RECORD.exists() else {}
+        record[name] = measure(name, chosen.folder)
+        write_atomically(RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        draw(chosen.folder)
+        print(name, json.dumps(record[name]["errors"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

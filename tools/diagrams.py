@@ -32,7 +32,8 @@ FONT, LINE, PAD, PICTURE = 15, 19, 7, 58
 GAP = {"wide": (26, 20), "tall": (12, 26)}  # between columns, between rows
 BADGE, MARGIN, STACK = 9, 6, 4
 
-# On a page custom.css sets the four colours, for the theme that the reader has chosen.
+# Other names than those of the theme, which hides an empty .badge and lays out a .card. On a page
+# custom.css sets the five colours, for the theme that the reader has chosen.
 STYLE = """
 .diagram { --paper: #ffffff; --ink: #222222; --line: #7a7a7a; --new: #b34700; --tint: #fdeadd;
   font: 15px "Helvetica Neue", Arial, sans-serif }
@@ -42,8 +43,8 @@ STYLE = """
 .diagram text { fill: var(--ink); text-anchor: middle }
 .diagram .math { font-family: "STIX Two Text", "Times New Roman", serif; font-size: 17px }
 .diagram i, .diagram .it { font-style: italic }
-.diagram .small { font-size: 12px }
-.diagram .card { fill: var(--paper) }
+.diagram .script { font-size: 12px }
+.diagram .sheet { fill: var(--paper) }
 .diagram .node { fill: none; stroke: var(--line) }
 .diagram .edge { fill: none; stroke: var(--line); stroke-width: 1.5 }
 .diagram .tip { fill: var(--line) }
@@ -53,8 +54,8 @@ STYLE = """
 .diagram .new .node { fill: var(--tint); stroke: var(--new); stroke-width: 2 }
 .diagram .new .grid { stroke: var(--new); stroke-width: 0.8 }
 .diagram .new.edge { stroke: var(--new); stroke-width: 2.5 }
-.diagram .new.tip, .diagram .badge { fill: var(--new) }
-.diagram .badge-text { fill: var(--paper); font-size: 12px; font-weight: bold }
+.diagram .new.tip, .diagram .mark { fill: var(--new) }
+.diagram .mark-text { fill: var(--paper); font-size: 12px; font-weight: bold }
 """
 
 SCRIPT_L, MINUS = "\N{SCRIPT CAPITAL L}", "\N{MINUS SIGN}"
@@ -220,7 +221,7 @@ def text_svg(line: str, x: float, y: float) -> str:
     for text, shape, level, math in spans(line):
         move = {-1: 4, 0: 0, 1: -6}[level]
         names = [name for name, on in (("math", math), ("it", shape == "italic")) if on]
-        names += ["small"] if level else []
+        names += ["script"] if level else []
         dy = f' dy="{move - shift}"' if move != shift else ""
         kind = f' class="{" ".join(names)}"' if names else ""
         parts.append(f"<tspan{kind}{dy}>{escape(text)}</tspan>" if kind or dy else escape(text))
@@ -270,15 +271,15 @@ def node_svg(node: dict[str, Any], box: Box, pictures: dict[str, list]) -> str:
     parts = []
     for shift in range(sheets, -1, -STACK):
         place = f'x="{number(left + shift)}" y="{number(top - shift)}"'
-        parts.append(f'<rect class="card" {place} {shape}/>' if sheets else "")
+        parts.append(f'<rect class="sheet" {place} {shape}/>' if sheets else "")
         parts.append(f'<rect class="node" {place} {shape}/>')
     numbers = node.get("badges", [])
     for i, badge in enumerate(numbers):
         x = middle + (i - (len(numbers) - 1) / 2) * 2.2 * BADGE
         at = f'x="{number(x)}" y="{number(y + BADGE + 4.2)}"'
         parts.append(
-            f'<circle class="badge" cx="{number(x)}" cy="{number(y + BADGE)}" r="{BADGE}"/>'
-            f'<text class="badge-text" {at}>{badge}</text>'
+            f'<circle class="mark" cx="{number(x)}" cy="{number(y + BADGE)}" r="{BADGE}"/>'
+            f'<text class="mark-text" {at}>{badge}</text>'
         )
     y += (2 * BADGE + 4) * bool(numbers)
     if node.get("picture"):
@@ -318,7 +319,7 @@ def svg(entry: dict[str, Any], form: str, pictures: dict[str, list]) -> str:
         f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'aria-label="{escape(entry["alt"])}">',
         f"<style>{STYLE}</style>",
-        f'<rect class="card page" width="{width}" height="{height}" rx="6"/>',
+        f'<rect class="sheet backdrop" width="{width}" height="{height}" rx="6"/>',
         *(edge_svg(*curve) for curve in drawing.curves),
         *(node_svg(node, drawing.boxes[n], pictures) for n, node in entry["nodes"].items()),
         "</svg>",

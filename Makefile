@@ -18,7 +18,7 @@ SHORT := $(filter-out %tables.py %table_cells.py %laws.py %mutants.py %house.py 
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-short test-slow test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells questions linkcheck clean
+.PHONY: help install book test test-short test-slow test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells questions diagrams linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,7 @@ check: $(READY) ## check format, lint, types, workflows, and the cells derived f
 	$(BIN)/python -m mypy
 	$(BIN)/python tools/setup_cells.py --check
 	$(BIN)/python tools/question_cells.py --check
+	$(BIN)/python tools/diagrams.py --check
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
@@ -97,6 +98,9 @@ setup-cells: $(READY) ## write the repository's address from _config.yml into no
 
 questions: $(READY) ## write the questions of tvae_core/questions into the notebooks
 	$(BIN)/python tools/question_cells.py
+
+diagrams: $(READY) ## write the chapters' diagrams, and the cells that show them
+	$(BIN)/python tools/diagrams.py
 
 linkcheck: $(READY) ## try every link that leads out of the book (needs a network)
 	$(BIN)/jupyter-book build . --all --builder linkcheck

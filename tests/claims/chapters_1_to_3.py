@@ -149,8 +149,15 @@ def chapter_3(page: Page) -> None:
         "The model gains only where a number of $u$ says more per nat",
         "would have to shrink",
     )
-    page.leaves("Let us shrink every pose", "as a smaller $W$ would, and see in which direction recon falls", "with a dead warp behind it")
-    page.leaves("So gradient descent would shrink $W$", "is 0, and the model is a plain VAE with fewer latents.")
+    page.leaves(
+        "Let us shrink every pose",
+        "as a smaller $W$ would, and see in which direction recon falls",
+        "with a dead warp behind it",
+    )
+    page.leaves(
+        "So gradient descent would shrink $W$",
+        "is 0, and the model is a plain VAE with fewer latents.",
+    )
     page.leaves("by the prior's mean, 0. Print by how much recon rises")
     (small, *_) = page.printed("the grid is off by # pixels")
     page.says(
@@ -207,7 +214,10 @@ def chapter_3(page: Page) -> None:
     )
     gap, error = paired("affine-vae", "plain-vae")
     unpaired = math.hypot(plain.nll.se, affine.nll.se)
-    page.says("the standard error of their difference would be about half of the gap.", 0.4 < unpaired / -gap < 0.6)
+    page.says(
+        "the standard error of their difference would be about half of the gap.",
+        0.4 < unpaired / -gap < 0.6,
+    )
     page.says("a standard error several times smaller", 3 < unpaired / error < 7)
     page.says("The standard error of the difference is then several times smaller.")
     both = torch.stack([per_image("plain-vae"), per_image("affine-vae")])

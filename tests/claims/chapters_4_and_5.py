@@ -82,7 +82,10 @@ def chapter_4(page: Page) -> None:
         "Again 60 latents in all, and again a little smaller than the plain model.",
         len(tps.kl_per_latent) == 60,
     )
-    page.leaves("These nats are also not what the model *gains* by bending", "a small error in it costs many nats")
+    page.leaves(
+        "These nats are also not what the model *gains* by bending",
+        "a small error in it costs many nats",
+    )
     folds = page.printed(r"negative somewhere in #%")
     page.says(
         "Grids of real digits do not fold; some of those drawn from the prior do.",
@@ -127,7 +130,10 @@ def chapter_4(page: Page) -> None:
         3 < -gap / error < 6,
     )
     page.leaves("was trained from several seeds", "outside its 95 % interval")
-    page.leaves("We call a gap *more than luck* if zero", "It is wider than two standard errors, because a few runs")
+    page.leaves(
+        "We call a gap *more than luck* if zero",
+        "It is wider than two standard errors, because a few runs",
+    )
     page.says(
         "Both warps keep their lead over the plain model.",
         *(ahead(w, "plain-vae") for w in VAES[1:]),

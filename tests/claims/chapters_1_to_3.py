@@ -149,11 +149,19 @@ def chapter_3(page: Page) -> None:
         "The model gains only where a number of $u$ says more per nat",
         "would have to shrink",
     )
-    page.leaves("Let us shrink every pose", "as a smaller $W$ would", "with a dead warp behind it")
-    page.leaves("after the other by the prior's mean, 0, and print by how much recon rises")
+    page.leaves(
+        "Let us shrink every pose",
+        "as a smaller $W$ would, and see in which direction recon falls",
+        "with a dead warp behind it",
+    )
+    page.leaves(
+        "So gradient descent would shrink $W$",
+        "is 0, and the model is a plain VAE with fewer latents.",
+    )
+    page.leaves("by the prior's mean, 0. Print by how much recon rises")
     (small, *_) = page.printed("the grid is off by # pixels")
     page.says(
-        f"At a small $W$ the grid is off by {word(small)} pixels. This still costs something, but a blur {word(small)} pixels off"
+        f"With a small $W$ the grid is off by {word(small)} pixels. This still costs something, but a blur {word(small)} pixels off"
     )
     kl = {name: [row[name] for row in affine.curves] for name in ("kl_z", "kl_u", "recon", "bound")}
     page.says(
@@ -206,7 +214,10 @@ def chapter_3(page: Page) -> None:
     )
     gap, error = paired("affine-vae", "plain-vae")
     unpaired = math.hypot(plain.nll.se, affine.nll.se)
-    page.says("that of the difference would be about half of the gap.", 0.4 < unpaired / -gap < 0.6)
+    page.says(
+        "the standard error of their difference would be about half of the gap.",
+        0.4 < unpaired / -gap < 0.6,
+    )
     page.says("a standard error several times smaller", 3 < unpaired / error < 7)
     page.says("The standard error of the difference is then several times smaller.")
     both = torch.stack([per_image("plain-vae"), per_image("affine-vae")])
@@ -228,7 +239,7 @@ def chapter_3(page: Page) -> None:
         at(affine)[500] - at(affine)[5_000] > at(plain)[500] - at(plain)[5_000],
     )
     right, _ = page.printed("batch 16, k = 5: right #, mixed up #")
-    page.says("where the right one is a little over 80.", 80 < right < 85)
+    page.says("where the right one is a little over 80?", 80 < right < 85)
     scaled = page.printed(r"(?m)^[01]\.\d\d # #$")
     page.says(
         "In the right order every step towards the mean pose costs. Mixed up, every step gains",
@@ -251,7 +262,7 @@ def chapter_3(page: Page) -> None:
     weights = 256 * 6
     size = page.printed("(?:plain  |affine )#(?:,|$|\n)")[:2]
     page.says(
-        "six columns of 256 weights fewer at the entrance of the decoder, 42 numbers more in the map.",
+        "the first layer of the decoder has six columns of 256 weights fewer, and the map has 42 numbers more.",
         size[0] - size[1] == weights - 42,
     )
 

@@ -376,7 +376,7 @@ def chapter_10(page: Page) -> None:
     exhibits = len(re.findall(r"(?m)^## \d+\. ", page.text))
     page.says(f"**You will** plant {word(exhibits)} mistakes")
     page.says(f"## Break it on purpose, {word(exhibits)} times")
-    page.leaves("A schedule that runs ahead", "starts below 1")
+    page.leaves("A schedule that is one step ahead", "starts below 1")
     price = page.printed(r"KL +[\d.]+ +-> +# nats")[0]
     page.says(f"at a price of {round(price, -3):,.0f} nats.")
     page.says(

@@ -213,6 +213,12 @@ def chapter_8(page: Page) -> None:
 
 def chapter_9(page: Page) -> None:
     s = page.asserted(r"D, s, K = 60, #, 5_000")[0]
+    (toy,) = page.printed(r"NLL\(5,000\) of 12 images: mean #")
+    page.says("Too high, by about half a nat on average.", 0.45 < toy < 0.6)
+    page.leaves(
+        "which hardly punishes a $q$ that is too narrow.",
+        "in which one single draw has more than half of the weight.",
+    )
     narrow = f"{1 - s:.0%} too narrow"
     page.says(
         f"with $s = {s}$: the right place, the right shape, and {narrow} in each of $D = 60$ dimensions"
@@ -233,7 +239,9 @@ def chapter_9(page: Page) -> None:
     page.leaves(
         "Right: how many nats a warped model is ahead of the plain one, at each K; bands are one standard error"
     )
-    page.says(f"For each image, {ks[-1]:,} draws of $q$ were made")
+    page.says(
+        f"For each of {curves['plain'].shape[1]} test images, {ks[-1]:,} draws of $q$ were made"
+    )
     page.says(
         "The more draws, the better the warped models look beside the plain one.",
         *(
@@ -324,7 +332,12 @@ def chapter_9(page: Page) -> None:
             for c in own.values()
         ),
     )
-    page.leaves("If it falls by many nats", "to compare two that are of different things")
+    page.says(
+        f"on {len(own['plain']['is_nll'])} images that each of them has made itself",
+        *(len(c["is_nll"]) == len(own["plain"]["is_nll"]) for c in own.values()),
+    )
+    page.leaves("*IS-5,000* is importance sampling from 5,000 draws")
+    page.leaves("If it falls by many nats", "to compare two numbers that measure different things")
     (fall,), (within,) = (
         page.printed(r"largest fall # nats"),
         page.printed("with u within the range of the tanh # nats"),
@@ -363,7 +376,7 @@ def chapter_10(page: Page) -> None:
     exhibits = len(re.findall(r"(?m)^## \d+\. ", page.text))
     page.says(f"**You will** plant {word(exhibits)} mistakes")
     page.says(f"## Break it on purpose, {word(exhibits)} times")
-    page.leaves("A schedule that runs ahead", "starts below 1")
+    page.leaves("A schedule that is one step ahead", "starts below 1")
     price = page.printed(r"KL +[\d.]+ +-> +# nats")[0]
     page.says(f"at a price of {round(price, -3):,.0f} nats.")
     page.says(

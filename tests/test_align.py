@@ -198,6 +198,10 @@ def test_clusters_are_numbered_by_their_size():
     z = torch.cat([torch.zeros(2, 3), torch.ones(7, 3), -torch.ones(4, 3)])
     assert aligning._clusters(z, 3).tolist() == [2] * 2 + [0] * 7 + [1] * 4
     assert aligning._clusters(z, 1).tolist() == [0] * 13
+    sizes = [3, 9, 5, 7, 1]
+    z = 10 * torch.eye(5).repeat_interleave(torch.tensor(sizes), 0)
+    found = aligning._clusters(z, 5)
+    assert found.bincount().tolist() == sorted(sizes, reverse=True)
 
 
 def test_blocks_change_nothing(monkeypatch):

@@ -39,6 +39,12 @@ SIZE = (4, 6)
 FOLDER = Path(__file__).parents[1] / "book" / "static"
 
 
+@pytest.fixture(autouse=True)
+def _without_figures():
+    yield
+    plt.close("all")
+
+
 def some() -> SimpleNamespace:
     with seeded(0):
         model = models.build("affine", SIZE, dim_z=3, hidden=(8,))

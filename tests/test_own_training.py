@@ -188,6 +188,15 @@ def test_mirrored_grids_fold():
         assert own._grids(model, torch.zeros(3, 8)) == (0.0, pytest.approx(1, abs=1e-5))
 
 
+def test_a_grid_that_is_turned_by_a_quarter_does_not_fold():
+    model = own.new_model("similarity", SIZE, 2, 8)
+    with torch.no_grad():
+        model.decoder.pose.weight.zero_()
+        model.decoder.pose.bias.copy_(torch.tensor([-1.0, 1, 0, 0]))
+    with torch.no_grad():
+        assert own._grids(model, torch.zeros(3, 6)) == (0.0, pytest.approx(1, abs=1e-5))
+
+
 def test_every_problem_says_what_to_change():
     problem = own.Problem("folding", "grids fold", own.CHANGES["folding"])
     assert str(problem) == "folding: grids fold. Choose a warp that cannot fold: --warp similarity."

@@ -281,6 +281,35 @@ def own_images(page: Page) -> None:
     measured = table_of_own_images.record()
     moves = {of["moves"].partition(",")[0] for of in measured.values()}
     page.says("were turned by up to 45 degrees and shifted", moves <= {"Moves(degrees=45"})
+    median, tail = (
+        {
+            (name, way, unit): values[key]
+            for name, of in measured.items()
+            for way, found in of["errors"].items()
+            for unit, values in found.items()
+        }
+        for key in ("median", "p90")
+    )
+    page.says(
+        "On letters the command finds turns and shifts about as well as the moments do, and the scale better.",
+        *(
+            0.8 < median["glyphs", "model", unit] / median["glyphs", "moments", unit] < 1.25
+            for unit in ("degrees", "shift")
+        ),
+        median["glyphs", "model", "scale"] < median["glyphs", "moments", "scale"] / 2,
+    )
+    page.says(
+        "it finds turns better than the moments and shifts worse.",
+        median["digits", "model", "degrees"] < median["digits", "moments", "degrees"] - 2,
+        median["digits", "model", "shift"] > median["digits", "moments", "shift"] + 0.1,
+    )
+    page.says(
+        "Every way has errors in the tail that are several times its median",
+        all(
+            max(tail[n, w, "degrees"] / median[n, w, "degrees"] for n in measured) > 2.5
+            for w in ("model", "moments", "registration")
+        ),
+    )
 
 
 CLAIMS = {

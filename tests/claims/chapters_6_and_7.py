@@ -246,6 +246,9 @@ def chapter_7(page: Page) -> None:
         f"Can you subtract {PRINTED['plain'].headed_multi5:.2f} from {PRINTED['plain'].nll:.2f}"
     )
     page.leaves(
+        "All three lead to the log-weights, and these to three objectives, in colour: the ELBO with one draw, the ELBO with five draws, and the bound L_5"
+    )
+    page.leaves(
         "Here is the study's third table", "The nine runs.", "### NLL against K, for all nine"
     )
     vaes = [record_of(f"{m}-vae") for m in DECODERS]

@@ -121,3 +121,11 @@ def test_a_diagram_is_small_and_valid_and_has_something_new(chapter):
     assert {edge[end] for edge in diagrams.edges_of(entry) for end in ("from", "to")} == set(
         entry["nodes"]
     )
+
+
+def test_the_museum_has_a_place_for_each_of_its_exhibits():
+    text = NOTEBOOKS[9].read_text(encoding="utf-8")
+    exhibits = {int(n) for n in re.findall(r'"## (\d+)\. ', text)}
+    placed = [b for node in TABLE["10"]["nodes"].values() for b in node.get("badges", [])]
+    assert len(exhibits) > 1
+    assert sorted(placed) == sorted(exhibits)

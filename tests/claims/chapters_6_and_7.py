@@ -257,6 +257,7 @@ def chapter_7(page: Page) -> None:
         f"Can you subtract {PRINTED['plain'].headed_multi5:.2f} from {PRINTED['plain'].nll:.2f}"
     )
     page.leaves(
+        "All three lead to the log-weights, and these to three objectives, in colour: the ELBO with one draw, the ELBO with five draws, and the bound L_5",
         "Here is the study's third table",
         "This cell trains the nine models.",
         "### NLL against K, for all nine",

@@ -377,6 +377,9 @@ def chapter_10(page: Page) -> None:
     page.says(f"**You will** plant {word(exhibits)} mistakes")
     page.says(f"## Break it on purpose, {word(exhibits)} times")
     page.leaves("A schedule that is one step ahead", "starts below 1")
+    page.leaves(
+        "1 at the encoder, 6 at the latents, 2 at the grid, 10 and 11 at the output, 3, 4, 5, 8 and 9 at the training on a bound, 7 and 12 at the evaluation"
+    )
     price = page.printed(r"KL +[\d.]+ +-> +# nats")[0]
     page.says(f"at a price of {round(price, -3):,.0f} nats.")
     page.says(

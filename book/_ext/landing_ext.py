@@ -32,16 +32,19 @@ PLACE = re.compile(r'<div data-landing="(\w+)"></div>')
 MODEL, DIGIT = "affine-iwae5", 5
 ROOT = Path(__file__).parents[2]
 FIGURE = """<figure class="landing-figure" data-canonical="{canonical}" data-poses="{poses}">
-<img src="{picture}" width="720" height="360" alt="Two squares. Left: a digit 5 as the decoder draws it, under a slanted grid. \
-Right: what the grid sees, the same 5, leaning and narrower.">
-<div class="moving"><canvas width="280" height="280" role="img" aria-label="The digit as the decoder draws it. It stays the same, and a \
-grid moves over it."></canvas>
-<canvas width="280" height="280" role="img" aria-label="What the grid sees: the same digit, which leans, widens and moves as the grid \
-does."></canvas></div>
+<img src="{picture}" width="720" height="360" alt="{alt}">
+<div class="moving"><canvas width="280" height="280" role="img" aria-label="{left}"></canvas>
+<canvas width="280" height="280" role="img" aria-label="{right}"></canvas></div>
 <figcaption><span><strong>What</strong>: drawn once, from <em>z</em>. It does not change.</span>
 <span><strong>Where</strong>: the grid, from <em>u</em>, and what it sees.</span>
 <button type="button">Play</button></figcaption>
 </figure>"""
+SAYS = {
+    "alt": "Two squares. Left: a digit 5 as the decoder draws it, under a grid. Right: what the "
+    "grid sees, the same 5, leaning and shifted.",
+    "left": "The digit as the decoder draws it. It stays the same, and a grid moves over it.",
+    "right": "What the grid sees: the same digit, which leans, widens and moves with the grid.",
+}
 
 
 # The live figure.
@@ -75,6 +78,7 @@ def figure(picture: str) -> str:
         canonical=base64.b64encode(pixels).decode(),
         poses=html.escape(json.dumps(numbers)),
         picture=picture,
+        **SAYS,
     )
 
 
@@ -154,7 +158,7 @@ def trust() -> Result:
         name = f"{decoder}-iwae5"
         gap = results.gap_over_seeds(name, "plain-iwae5")
         ours = corrected[name]._replace(kind="best")
-        rows[NAMES["decoders"][decoder]] = [Mark(gap.mean, gap.se, "other"), ours]
+        rows[NAMES["decoders"][decoder]] = [Mark(gap.mean, gap.error, "other"), ours]
     said = ", ".join(f"{label} {a.value:+.1f} and {b.value:+.1f}" for label, (a, b) in rows.items())
     return Result(
         "The usual estimate hides most of what a warp gains",
@@ -222,9 +226,10 @@ def picture_of(result: Result) -> str:
     parts.append(
         f'<text class="axis" x="{LEFT}" y="{bottom + 32}">{html.escape(result.axis)}</text>'
     )
+    said = html.escape(result.alt)
     return (
         f'<figure class="result"><figcaption>{html.escape(result.title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {bottom + 38}" role="img" aria-label="{html.escape(result.alt)}">'
+        f'<svg viewBox="0 0 {WIDTH} {bottom + 38}" role="img" aria-label="{said}">'
         f"{''.join(parts)}</svg></figure>"
     )
 

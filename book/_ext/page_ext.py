@@ -1,7 +1,7 @@
 """What a page tells others of itself, and how much it weighs.
 
-Description, social picture and canonical address in its head; a sitemap and a page for lost
-readers beside the pages; only the icons that the theme shows, and MathJax only where there is maths.
+Description, social picture and canonical address in its head; a sitemap and a page for lost readers
+beside the pages; only the icons that the theme shows, and MathJax only where there is maths.
 """
 
 from __future__ import annotations
@@ -29,19 +29,24 @@ ICONS = (
     *("sun", "moon", "circle-half-stroke", "github", "download", "expand", "file", "file-pdf"),
     *("lightbulb", "rocket", "xmark", "chevron-down"),
 )
+SVG = "http://www.w3.org/2000/svg"
 LOST = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Page not found — {title}</title><meta name="robots" content="noindex">
-<style>body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; padding: 0 1rem; color-scheme: light dark; }}</style>
+<style>:root {{ color-scheme: light dark; }}
+body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; }}
+main {{ padding: 0 1rem; }}</style>
 </head><body><main><h1>This page is not here</h1>
 <p>It may have moved to another place in the book.</p>
-<ul><li><a href="{base}book/welcome.html">The first page of {title}</a></li><li><a href="{base}search.html">Search the book</a></li>
+<ul><li><a href="{base}book/welcome.html">The first page of {title}</a></li>
+<li><a href="{base}search.html">Search the book</a></li>
 <li><a href="{base}book/map.html">The map of the book</a></li></ul></main></body></html>
 """
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Set what follows from the address of the repository and its release, which _config.yml has."""
+    """Set what follows from the address and the release of the repository, in _config.yml."""
     theme = config.html_theme_options
     owner, name = theme["repository_url"].rstrip("/").split("/")[-2:]
     config.html_baseurl = f"https://{owner}.github.io/{name}/"
@@ -76,12 +81,9 @@ def describe(
         tags = {"og:title": title, "og:description": said, "og:type": "website"}
         tags |= {"og:site_name": app.config.html_title, "og:url": f"{base}{page}.html"}
         tags |= {"og:image": f"{base}_static/preview.png", "twitter:card": "summary_large_image"}
-        context["metatags"] = (
-            f'{context.get("metatags", "")}\n<meta name="description" content="{html.escape(said)}">\n'
-            + "".join(
-                f'<meta property="{k}" content="{html.escape(v)}">\n' for k, v in tags.items()
-            )
-        )
+        meta = [f'<meta name="description" content="{html.escape(said)}">']
+        meta += [f'<meta property="{k}" content="{html.escape(v)}">' for k, v in tags.items()]
+        context["metatags"] = "\n".join([context.get("metatags", ""), *meta])
     for script, words in SCRIPTS.items():
         if re.search(words, body):
             app.add_js_file(script, loading_method="defer")
@@ -114,10 +116,9 @@ def icons(script: str) -> str:
         if not found:
             raise ValueError(f"Font Awesome has no icon {name!r}: see ICONS in page_ext.py")
         width, height, path = found.groups()
-        svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
-        rules.append(
-            f'.fa-{name} {{ --icon: url("data:image/svg+xml,{quote(svg, safe=" =:/'")}"); }}'
-        )
+        svg = f"<svg xmlns='{SVG}' viewBox='0 0 {width} {height}'><path d='{path}'/></svg>"
+        address = quote(svg, safe=" =:/'")
+        rules.append(f'.fa-{name} {{ --icon: url("data:image/svg+xml,{address}"); }}')
     return "\n".join(rules) + "\n"
 
 
@@ -141,7 +142,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     (out / "robots.txt").write_text(f"Sitemap: {base}sitemap.xml\n", encoding="utf-8")
     lost = LOST.format(title=html.escape(app.config.html_title), base=base)
     (out / "404.html").write_text(lost, encoding="utf-8")
-    for page in [*app.env.found_docs, "search", "genindex"]:
+    for page in [*pages, "search", "genindex"]:
         path = out / f"{page}.html"
         if path.exists():
             text = path.read_text(encoding="utf-8")

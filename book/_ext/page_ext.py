@@ -127,13 +127,12 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
     out, base = Path(app.outdir), app.config.html_baseurl
+    pages = sorted(app.env.found_docs)
     script = out / "_static" / "scripts" / "fontawesome.js"
     (out / "_static" / "icons.css").write_text(
         icons(script.read_text(encoding="utf-8")), encoding="utf-8"
     )
-    urls = "".join(
-        f"<url><loc>{base}{page}.html</loc></url>" for page in sorted(app.env.found_docs)
-    )
+    urls = "".join(f"<url><loc>{base}{page}.html</loc></url>" for page in pages)
     (out / "sitemap.xml").write_text(
         '<?xml version="1.0" encoding="utf-8"?>\n'
         f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>\n',

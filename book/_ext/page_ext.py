@@ -112,7 +112,7 @@ def icons(script: str) -> str:
         ".fa-lg { font-size: 1.25em; line-height: 0.05em; vertical-align: -0.075em; }",
     ]
     for name in ICONS:
-        found = re.search(rf'"?{name}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]', script)
+        found = re.search(rf'(?<![\w-])"?{name}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]', script)
         if not found:
             raise ValueError(f"Font Awesome has no icon {name!r}: see ICONS in page_ext.py")
         width, height, path = found.groups()

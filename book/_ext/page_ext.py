@@ -64,7 +64,7 @@ def description(doctree: nodes.document) -> str:
     for paragraph in doctree.findall(nodes.paragraph):
         text = re.sub(r"\s+", " ", paragraph.astext())
         links = sum(len(link.astext()) for link in paragraph.findall(nodes.reference))
-        if len(text) > 60 and links < len(text) / 2:
+        if len(text) > 60 and links < len(text) / 2 and not any(paragraph.findall(nodes.math)):
             return text if len(text) <= 200 else text[:199].rsplit(" ", 1)[0] + " …"
     return ""
 
@@ -112,7 +112,9 @@ def icons(script: str) -> str:
         ".fa-lg { font-size: 1.25em; line-height: 0.05em; vertical-align: -0.075em; }",
     ]
     for name in ICONS:
-        found = re.search(rf'(?<![\w-])"?{name}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]', script)
+        found = re.search(
+            rf'(?<![\w-])"?{name}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]', script
+        )
         if not found:
             raise ValueError(f"Font Awesome has no icon {name!r}: see ICONS in page_ext.py")
         width, height, path = found.groups()
@@ -141,6 +143,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     (out / "robots.txt").write_text(f"Sitemap: {base}sitemap.xml\n", encoding="utf-8")
     lost = LOST.format(title=html.escape(app.config.html_title), base=base)
     (out / "404.html").write_text(lost, encoding="utf-8")
+    theme = out / "_static" / "styles" / "pydata-sphinx-theme.css"
+    rules = re.sub(r"@font-face\{[^}]*fontawesome[^}]*\}", "", theme.read_text(encoding="utf-8"))
+    theme.write_text(rules, encoding="utf-8")
     for page in [*pages, "search", "genindex"]:
         path = out / f"{page}.html"
         if path.exists():

@@ -64,7 +64,8 @@ def test_a_result_is_drawn_to_scale_and_described(name):
         assert a <= mark.value - mark.error <= mark.value + mark.error <= b
     (drawn,) = svg.iter("svg")
     for mark in marks:
-        assert f"{mark.value:.1f}"[:4].strip("+") in drawn.get("aria-label")
+        said = (f"{mark.value:+.1f}", f"{mark.value:.2f}")
+        assert any(number in drawn.get("aria-label") for number in said)
 
 
 def test_the_live_figure_has_poses_that_differ_and_that_digits_have():

@@ -46,8 +46,6 @@ def readme(page: Page) -> None:
 
 
 def welcome(page: Page) -> None:
-    page.says(f"{exhibits()} mistakes that train and print, and the laws that catch them.")
-    page.leaves("by two other estimates")
     page.says("a number belongs to the run with seed 0 and to 2,000 test images")
 
 

@@ -1,0 +1,45 @@
+// A card with a term's definition, where the pointer or the focus is on a link to the glossary.
+"use strict";
+{
+  const links = document.querySelectorAll('a.reference.internal[href*="glossary.html#term-"]');
+  const card = document.createElement("div");
+  card.className = "term-card";
+  card.setAttribute("role", "tooltip");
+  card.id = "term-card";
+  let glossary = null;
+  let wanted = null;
+
+  const hide = () => {
+    wanted?.removeAttribute("aria-describedby");
+    wanted = null;
+    card.remove();
+  };
+
+  async function show(link) {
+    if (location.protocol === "file:") return; // a page from the disk may fetch nothing
+    wanted = link;
+    const [page, id] = link.href.split("#");
+    glossary ??= fetch(page)
+      .then((answer) => answer.text())
+      .then((text) => new DOMParser().parseFromString(text, "text/html"));
+    const found = (await glossary.catch(() => null))?.getElementById(decodeURIComponent(id));
+    const said = found?.closest("dt")?.nextElementSibling ?? found?.nextElementSibling;
+    if (!said || wanted !== link) return;
+    if (said.querySelector(".math") && !window.MathJax?.typesetPromise) return;
+    card.innerHTML = said.innerHTML;
+    document.body.append(card);
+    if (card.querySelector(".math")) await window.MathJax.typesetPromise([card]);
+    const { left, bottom, top } = link.getBoundingClientRect();
+    const width = document.documentElement.clientWidth;
+    card.style.left = `${scrollX + Math.max(8, Math.min(left, width - card.offsetWidth - 8))}px`;
+    const below = bottom + card.offsetHeight + 8 < innerHeight;
+    card.style.top = `${scrollY + (below ? bottom + 4 : top - card.offsetHeight - 4)}px`;
+    link.setAttribute("aria-describedby", card.id);
+  }
+
+  for (const link of links) {
+    for (const event of ["pointerenter", "focus"]) link.addEventListener(event, () => show(link));
+    for (const event of ["pointerleave", "blur"]) link.addEventListener(event, hide);
+  }
+  addEventListener("keydown", (event) => event.key === "Escape" && hide());
+}

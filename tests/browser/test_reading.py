@@ -1,0 +1,333 @@
+"""What a reader does on the pages: answer questions, look terms up, search, print, look around."""
+
+import gzip
+import json
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from test_pages import BLOCKED
+from visits import BOOK, DESKTOP, SETTLE, Trouble, new_page, pages
+
+from tvae_core.questions import LETTERS, QUESTIONS
+
+LANDING = "book/welcome"
+CHAPTER = {name[10:12]: name for name in pages() if name.startswith("notebooks/")}
+
+
+def question(page: Page, name: str):
+    return page.locator(f'.tvae-question[data-id="{name}"]')
+
+
+def asked(kind: str):
+    """A question of a kind, and the page that it stands on."""
+    found = next(q for each in QUESTIONS.values() for q in each if q.kind == kind)
+    return found, CHAPTER[found.id[:2]]
+
+
+# Questions.
+
+
+def test_a_number_is_graded_with_a_hint_after_a_miss(open_page, root):
+    asks, name = asked("number")
+    page = open_page(root, name)
+    element = question(page, asks.id)
+    field, said = element.get_by_role("textbox"), element.get_by_role("status")
+    assert not element.locator("details").evaluate("each => each.open")
+    field.fill("nonsense")
+    field.press("Enter")
+    assert said.inner_text() == "Write a number, such as 4.2."
+    field.fill(str(float(asks.answer) + 10 * asks.tolerance + 1))
+    field.press("Enter")
+    assert said.inner_text() == f"Not yet. {asks.hint}"
+    assert not element.locator("details").evaluate("each => each.open")
+    field.fill(str(asks.answer))
+    field.press("Enter")
+    assert said.inner_text() == "Right."
+    assert element.locator("details").evaluate("each => each.open")
+    assert "answered" in element.get_attribute("class")
+
+
+def test_a_choice_is_graded_by_keyboard_alone(open_page, http_root):
+    asks, name = asked("choice")
+    page = open_page(http_root, name)
+    element = question(page, asks.id)
+    element.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    for _ in range(LETTERS.index(asks.answer)):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert element.get_by_role("status").inner_text() == "Right."
+    element.get_by_role("radio").nth((LETTERS.index(asks.answer) + 1) % 3).check()
+    element.get_by_role("button").click()
+    assert element.get_by_role("status").inner_text() == f"Not yet. {asks.hint}"
+
+
+def test_an_order_is_graded(open_page, http_root):
+    asks, name = asked("order")
+    page = open_page(http_root, name)
+    element = question(page, asks.id)
+    for place, letter in enumerate(asks.answer):
+        words = asks.options[LETTERS.index(letter)]
+        up = element.get_by_role("button", name=f"Move up: {words}", exact=True)
+        while element.locator("li").all_inner_texts()[place].split(". ", 1)[1] != words:
+            up.press("Enter")
+            expect(up).to_be_focused()
+    element.get_by_role("button", name="Check").click()
+    assert element.get_by_role("status").inner_text() == "Right."
+
+
+def test_every_question_can_be_answered_on_its_page(open_page, http_root):
+    """The data on a page are those of the module, so one page for each chapter is enough."""
+    for chapter, questions in QUESTIONS.items():
+        page = open_page(http_root, CHAPTER[chapter])
+        assert page.locator(".tvae-question form").count() == len(questions)
+        for each in questions:
+            element = question(page, each.id)
+            if each.kind == "number":
+                element.get_by_role("textbox").fill(str(each.answer))
+            elif each.kind == "choice":
+                element.locator(f'input[value="{each.answer}"]').check()
+            else:
+                continue
+            element.get_by_role("button", name="Check").click()
+            assert element.get_by_role("status").inner_text() == "Right.", each.id
+
+
+def test_progress_is_kept_in_this_browser_and_shown_on_the_map(browser: Browser, http_root):
+    asks, name = asked("number")
+    context = browser.new_context(**DESKTOP)
+    page, trouble = new_page(context, http_root)
+    for visit in range(2):
+        page.goto(f"{http_root}{name}.html")
+        element = question(page, asks.id)
+        assert ("answered" in element.get_attribute("class")) == bool(visit)
+        element.get_by_role("textbox").fill(str(asks.answer))
+        element.get_by_role("button").click()
+    page.goto(f"{http_root}book/map.html")
+    total = len(QUESTIONS[asks.id[:2]])
+    expect(page.get_by_text(f"1 of {total} answered")).to_be_visible()
+    assert trouble == Trouble()
+    context.close()
+
+
+def test_questions_work_where_storage_is_blocked_and_without_scripts(browser: Browser, http_root):
+    asks, name = asked("number")
+    context = browser.new_context(**DESKTOP)
+    context.add_init_script(BLOCKED)
+    page, trouble = new_page(context, http_root)
+    page.goto(f"{http_root}{name}.html")
+    element = question(page, asks.id)
+    element.get_by_role("textbox").fill(str(asks.answer))
+    element.get_by_role("button").click()
+    assert element.get_by_role("status").inner_text() == "Right."
+    assert trouble == Trouble()
+    context.close()
+    context = browser.new_context(**DESKTOP, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{http_root}{name}.html")
+    folded = page.locator(f'.tvae-question[data-id="{asks.id}"] details')
+    folded.locator("summary").click()
+    expect(folded).to_contain_text(asks.why)
+    context.close()
+
+
+# The landing page.
+
+
+def weights(browser: Browser, root: str, name: str) -> dict[str, int]:
+    """The bytes of all that a page loads, as a server would send them, compressed."""
+    context = browser.new_context(**DESKTOP)
+    page, sizes = context.new_page(), {}
+
+    def note(answer) -> None:
+        body = answer.body()
+        packed = re.search(r"png|jpe?g|woff", answer.url) is not None
+        sizes[answer.url] = len(body) if packed else len(gzip.compress(body))
+
+    page.on("response", note)
+    page.goto(f"{root}{name}.html")
+    page.evaluate(SETTLE)
+    context.close()
+    return sizes
+
+
+def test_the_landing_page_weighs_at_most_400_kb(browser, http_root):
+    sizes = weights(browser, http_root, LANDING)
+    assert sum(sizes.values()) < 400_000, json.dumps(sizes, indent=1)
+    assert not [url for url in sizes if "mathjax" in url or "fontawesome" in url]
+
+
+def test_pages_with_formulas_have_mathjax(browser, http_root):
+    assert [u for u in weights(browser, http_root, "book/notation") if "mathjax" in u]
+
+
+def frame(page: Page) -> list[str]:
+    return page.locator(".landing-figure canvas").evaluate_all("all => all.map(c => c.toDataURL())")
+
+
+def test_the_digit_moves_and_can_be_stopped(open_page, root):
+    page = open_page(root, LANDING)
+    figure = page.locator(".landing-figure")
+    before = frame(page)
+    page.wait_for_timeout(600)
+    after = frame(page)
+    assert before[0] != after[0]  # the grid
+    assert before[1] != after[1]  # what it sees
+    figure.get_by_role("button", name="Pause").click()
+    stopped = frame(page)
+    page.wait_for_timeout(300)
+    assert frame(page) == stopped
+    figure.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(600)
+    assert frame(page) != stopped
+    assert figure.bounding_box()["y"] + 200 < 900  # on the first screen
+
+
+def test_the_digit_stands_still_with_reduced_motion(browser: Browser, http_root):
+    context = browser.new_context(**DESKTOP, reduced_motion="reduce")
+    page, trouble = new_page(context, http_root)
+    page.goto(f"{http_root}{LANDING}.html")
+    before = frame(page)
+    page.wait_for_timeout(500)
+    assert frame(page) == before
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(500)
+    assert frame(page) != before
+    assert trouble == Trouble()
+    context.close()
+
+
+def test_without_scripts_the_landing_page_shows_a_picture(browser: Browser, http_root):
+    context = browser.new_context(**DESKTOP, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{http_root}{LANDING}.html")
+    expect(page.locator(".landing-figure > img")).to_be_visible()
+    expect(page.locator(".landing-figure canvas").first).to_be_hidden()
+    context.close()
+
+
+def test_the_explorer_is_among_the_first_links_of_the_landing_page(open_page, http_root):
+    page = open_page(http_root, LANDING)
+    first = page.locator(".bd-article a.reference").evaluate_all("all => all.map(a => a.href)")[:3]
+    assert f"{http_root}book/explorer.html" in first
+
+
+# What a page tells of itself.
+
+
+def test_a_page_describes_itself(open_page, http_root, name):
+    if name in ("404", "genindex", "search"):
+        return
+    page = open_page(http_root, name)
+    content = "all => all.map(each => each.content)"
+    (said,) = page.locator('meta[name="description"]').evaluate_all(content)
+    assert 40 < len(said) <= 200
+    assert not re.search(r"\\|\$|`|\]\(", said)
+    (canonical,) = page.locator('link[rel="canonical"]').evaluate_all("all => all.map(a => a.href)")
+    assert canonical.endswith(f".github.io/what-and-where/{name}.html")
+    (image,) = page.locator('meta[property="og:image"]').evaluate_all(content)
+    assert (BOOK / image.split("/what-and-where/")[1]).is_file()
+    parts = page.title().split(" — ")
+    assert len({*parts}) == len(parts) == 2
+    assert canonical in (BOOK / "sitemap.xml").read_text(encoding="utf-8")
+    release = r"Release v[\d.]+, rendered \d{4}-\d\d-\d\d"
+    assert re.search(release, page.locator("body").text_content())
+
+
+def test_chapters_are_numbered_on_across_the_parts(open_page, http_root):
+    page = open_page(http_root, LANDING)
+    links = page.locator('.bd-links a[href*="notebooks/"]').all_text_contents()
+    assert [int(text.split(".")[0]) for text in links] == [*range(1, len(CHAPTER) + 1)]
+
+
+def test_lost_readers_find_the_book(open_page, http_root):
+    page = open_page(http_root, "404")
+    assert page.locator("h1").inner_text() == "This page is not here"
+    links = page.locator("a").evaluate_all("all => all.map(a => a.href)")
+    for link in links:
+        assert (BOOK / link.split("/what-and-where/")[1]).is_file()
+
+
+def test_every_icon_is_there(open_page, http_root, name):
+    page = open_page(http_root, name)
+    missing = page.locator("[class*='fa-'], .fab, .fas").evaluate_all(
+        "all => all.filter(i => !getComputedStyle(i).getPropertyValue('--icon'))"
+        ".map(i => i.className)"
+    )
+    assert not [each for each in missing if isinstance(each, str)]
+
+
+# Reading.
+
+
+def test_no_formula_is_a_stop_for_the_tab_key(open_page, http_root):
+    page = open_page(http_root, CHAPTER["03"])
+    assert page.locator("mjx-container").count() > 50
+    assert page.locator('mjx-container[tabindex="0"]').count() == 0
+
+
+def test_a_term_is_linked_once_and_has_a_card(open_page, http_root):
+    page = open_page(http_root, CHAPTER["05"])
+    links = page.locator('.bd-article a[href*="glossary.html#term-"]')
+    targets = links.evaluate_all("all => all.map(a => a.hash)")
+    assert len(targets) > 10
+    assert len(targets) == len({*targets})
+    link = page.locator('.bd-article a[href$="#term-ELBO"]')
+    for act in (link.hover, link.focus):
+        act()
+        card = page.get_by_role("tooltip")
+        expect(card).to_contain_text("Evidence lower bound")
+        assert card.locator("mjx-container").count() > 0
+        page.keyboard.press("Escape")
+        expect(card).to_have_count(0)
+        page.mouse.move(0, 0)
+
+
+QUERIES = {
+    "how to use my own images": ("Reading and running", "map of the book"),
+    "reparameterization trick": ("plain VAE", "map of the book"),
+    "posterior collapse": ("Glossary", "map of the book"),
+    "GPU": ("Reading and running",),
+    "importance weighting": ("Importance weighting",),
+    "thin-plate spline": ("thin-plate-spline", "Spatial transformers"),
+    "canonical image": ("affine transformer VAE", "Glossary"),
+    "annealed importance sampling": ("NLL you can trust",),
+    "effective sample size": ("NLL you can trust", "Importance weighting"),
+    "binarization": ("Importance weighting", "Glossary"),
+    "straightening": ("Look again", "Glossary"),
+    "MIWAE": ("gradient lab", "Multi-sample bounds"),
+    "Colab": ("Reading and running",),
+    "align_corners": ("Spatial transformers", "pitfall museum", "Notation"),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_search_finds_what_readers_look_for(open_page, http_root, query):
+    page = open_page(http_root, "search")
+    page.goto(f"{http_root}search.html?q={query.replace(' ', '+')}")
+    page.locator("#search-results li a").first.wait_for()
+    page.wait_for_timeout(300)
+    found = page.locator("#search-results li > a").all_inner_texts()[:5]
+    assert any(title in text for text in found for title in QUERIES[query]), found
+
+
+def test_a_page_printed_from_dark_mode_is_dark_on_white_and_code_is_whole(browser, http_root):
+    context = browser.new_context(**DESKTOP, color_scheme="dark")
+    page, trouble = new_page(context, http_root)
+    page.goto(f"{http_root}{CHAPTER['05']}.html")
+    page.evaluate(SETTLE)
+    page.emulate_media(media="print")
+    bright = """all => all.filter(e => e.checkVisibility()).map(e => {
+        const [r, g, b] = getComputedStyle(e).color.match(/[\\d.]+/g).map(Number);
+        return 0.3 * r + 0.6 * g + 0.1 * b;
+    }).filter(light => light > 130).length"""
+    assert page.locator(".bd-article :is(p, li, h2, pre, pre span, td)").evaluate_all(bright) == 0
+    assert page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor") in (
+        "rgb(255, 255, 255)",
+        "rgba(0, 0, 0, 0)",
+    )
+    cut = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.locator(".bd-article pre").evaluate_all(cut) == 0
+    assert trouble == Trouble()
+    context.close()

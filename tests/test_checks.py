@@ -262,7 +262,6 @@ WRONG = {
     "MakeOptimizer": [torch.optim.Adam, torch.optim.Adam([torch.ones(1)]), "adam", None],
     "Epochs": [3, iter([torch.zeros(2, 1, *SIZE)]), None],
     "Path": ["run.pt", 3, None],
-    "bool": ["yes", 3],
     "History": [3, {}, None],
     "poses.Poses": [{}, None],
 }

@@ -10,8 +10,9 @@ from claims.sources import at, mean
 from tables import base
 from torch.distributions import Normal, kl_divergence
 
-from tvae_core import bounds, data, models, questions, warps
+from tvae_core import bounds, data, models, poses, questions, warps
 from tvae_core.evaluation import mean_se
+from tvae_core.experiments import where
 from tvae_core.questions import LETTERS, QUESTIONS, Question, ask, check
 
 KNOWN = {question.id: question for each in QUESTIONS.values() for question in each}
@@ -53,6 +54,19 @@ def bending_directions() -> int:
 def matches(images: int, draws: int) -> int:
     order = torch.arange(images)
     return int((order.repeat(draws) == order.repeat_interleave(draws)).sum())
+
+
+def largest_of(n: int) -> float:
+    """The mean of the largest of n standard normal draws, by quadrature."""
+    z = torch.linspace(-10, 10, 100_001).double()
+    normal = Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    density = n * normal.log_prob(z).exp() * normal.cdf(z) ** (n - 1)
+    return torch.trapezoid(z * density, z).item()
+
+
+def turn_of(x: float, y: float) -> float:
+    """The degrees of a pose that sends the x axis there."""
+    return poses.decompose(torch.tensor([[[x, -y, 0.0], [y, x, 0.0]]]))["degrees"].item()
 
 
 def squared_weight(s2: float) -> float:
@@ -108,6 +122,9 @@ ANSWERS = {
     "10.4": lambda: -sum(s * math.log(s) for s in (1.0,)) + math.log(8),
     "11.1": lambda: squared_weight(0.64),
     "11.4": lambda: inverse(2.0, 1.0),
+    "12.1": lambda: torch.zeros(()).sigmoid().item(),
+    "12.2": lambda: largest_of(10),
+    "12.4": lambda: turn_of(0.866, -0.5),
 }
 
 
@@ -192,6 +209,13 @@ CHOSEN = {
     "07.6": lambda: max(
         {"a": "plain", "b": "affine", "c": "tps"}.items(), key=lambda m: gains(m[1])
     )[0],
+    "12.6": lambda: order(
+        {
+            "a": where.mapped(2_000, 45, "plain").mean().item(),
+            "b": where.mapped(500, 45, "affine-straight").mean().item(),
+            "c": where.mapped(2_000, 45, "affine-straight").mean().item(),
+        }
+    ),
     "11.6": lambda: order(
         {
             "a": mean("affine-iwae5-modern"),

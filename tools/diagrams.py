@@ -41,7 +41,7 @@ STYLE = """
   .diagram { --paper: #16181c; --ink: #e6e6e6; --line: #8f8f8f; --new: #ff9d5c; --tint: #3a2516 }
 }
 .diagram text { fill: var(--ink); text-anchor: middle }
-.diagram .math { font-family: "STIX Two Text", "Times New Roman", serif; font-size: 17px }
+.diagram .symbol { font-family: "STIX Two Text", "Times New Roman", serif; font-size: 17px }
 .diagram i, .diagram .it { font-style: italic }
 .diagram .script { font-size: 12px }
 .diagram .sheet { fill: var(--paper) }
@@ -220,7 +220,7 @@ def text_svg(line: str, x: float, y: float) -> str:
     parts, shift = [], 0
     for text, shape, level, math in spans(line):
         move = {-1: 4, 0: 0, 1: -6}[level]
-        names = [name for name, on in (("math", math), ("it", shape == "italic")) if on]
+        names = [name for name, on in (("symbol", math), ("it", shape == "italic")) if on]
         names += ["script"] if level else []
         dy = f' dy="{move - shift}"' if move != shift else ""
         kind = f' class="{" ".join(names)}"' if names else ""

@@ -34,7 +34,7 @@ LOST = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Page not found — {title}</title><meta name="robots" content="noindex">
-<style>:root {{ color-scheme: light dark; }}
+<style>:root {{ color-scheme: light dark; background: Canvas; color: CanvasText; }}
 body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; }}
 main {{ padding: 0 1rem; }}</style>
 </head><body><main><h1>This page is not here</h1>

@@ -47,6 +47,7 @@
         item.replaceChildren(make("label", {}, radio, " ", ...item.childNodes));
       });
       list.setAttribute("role", "radiogroup");
+      for (const item of list.children) item.setAttribute("role", "none");
       list.setAttribute("aria-label", `Answers to ${id}`);
       const read = () => list.querySelector("input:checked")?.value ?? null;
       return { read, missing: "Choose one of the answers." };

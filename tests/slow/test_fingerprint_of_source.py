@@ -93,7 +93,9 @@ def unedited(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize(("file", "old", "new", "noticed"), EDITS)
 def test_what_notices_an_edit(source, unedited, file, old, new, noticed):
-    (path,) = source.rglob(file)
+    path = min(
+        source.rglob(file), key=lambda found: len(found.parts)
+    )  # own/ has a training.py, too
     text = path.read_text(encoding="utf-8")
     assert old in text
     if "estimators." in new:

@@ -22,7 +22,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def test_files_and_cells_are_up_to_date():
     done = subprocess.run(
-        [sys.executable, "-m", "tools.diagrams", "--check"],
+        [sys.executable, "tools/diagrams.py", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -121,8 +121,10 @@ def test_addresses_are_written_once_into_notebooks_and_readme(monkeypatch, tmp_p
         nbformat.v4.new_code_cell("1 + 1"),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    before = path.read_bytes()
     with pytest.raises(SystemExit, match="make setup-cells"):
         call(monkeypatch, setup_cells.main, "--check")
+    assert path.read_bytes() == before
     for owner in ("someone", "another"):  # the second address replaces the first
         (tmp_path / "_config.yml").write_text(config.format(owner), encoding="utf-8")
         call(monkeypatch, setup_cells.main)

@@ -10,18 +10,15 @@ the repository, as Colab has no other files of the book; in the rendered book,
 book/_ext/diagram_ext.py puts both drawings into the page itself, where they follow its theme.
 """
 
-import argparse
 import json
 import re
-import sys
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
 import yaml
-
-from tvae_core.runtime import write_atomically
+from derived import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tools" / "diagrams.yaml"
@@ -388,24 +385,7 @@ def contents() -> dict[Path, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
-    check = parser.parse_args().check
-    stale = False
-    for path, after in contents().items():
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        # Editors differ in the white space of a notebook and in the order of its keys.
-        notebook = path.suffix == ".ipynb"
-        if json.loads(after) == json.loads(before) if notebook else after == before:
-            continue
-        stale = True
-        print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
-        if not check:
-            write_atomically(path, after.encode())
-    if check and stale:
-        sys.exit("run: make diagrams")
+    write_or_check(__doc__, lambda: contents().items(), ROOT, "diagrams")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ tvae_core/questions/questions.json holds the questions. The cell that asks them 
 output is what a reader's own kernel would show, and the cells after it are counted on.
 """
 
-import argparse
-import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+from derived import write_or_check
 from nbformat import NotebookNode
 
 from tvae_core.questions import QUESTIONS, ask
@@ -72,26 +71,16 @@ def with_questions(notebook: NotebookNode, chapter: str) -> NotebookNode:
     return notebook
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
-    check = parser.parse_args().check
-    stale = False
+def contents() -> Iterator[tuple[Path, str]]:
+    """Each chapter with questions, and the text that its notebook should hold."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        if (chapter := path.stem[:2]) not in QUESTIONS:
-            continue
-        before = path.read_text(encoding="utf-8")
-        made = with_questions(nbformat.reads(before, as_version=4), chapter)
-        after = nbformat.writes(made) + "\n"
-        if json.loads(after) != json.loads(before):
-            stale = True
-            print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
-            if not check:
-                path.write_text(after, encoding="utf-8")
-    if check and stale:
-        sys.exit("run: make questions")
+        if (chapter := path.stem[:2]) in QUESTIONS:
+            notebook = nbformat.read(path, as_version=4)
+            yield path, nbformat.writes(with_questions(notebook, chapter)) + "\n"
+
+
+def main() -> None:
+    write_or_check(__doc__, contents, ROOT, "questions")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ Colab), and, in its second cell, a link below the title that opens the notebook 
 Colab. README.md gets its badges, between <!-- badges --> and <!-- /badges -->.
 """
 
-import argparse
 import json
 import re
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import yaml
+from derived import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,32 +114,19 @@ def with_badges(text: str, to: dict[str, str]) -> str:
     return found.sub(lambda _: badges, text)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
-    check = parser.parse_args().check
-
+def contents() -> Iterator[tuple[Path, str]]:
+    """README.md and each notebook, and the text that it should hold."""
     to = addresses()
-    paths = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    stale = False
-    for path in paths:
+    for path in [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
         before = path.read_text(encoding="utf-8")
-        if path.suffix == ".md":
-            after = with_badges(before, to)
-            same = after == before
-        else:
-            after = with_setup(before, path.name, to)
-            # Compare the content: editors differ in white space and in the order of keys.
-            same = json.loads(after) == json.loads(before)
-        if not same:
-            stale = True
-            print(f"{path.relative_to(ROOT)}: {'differs from _config.yml' if check else 'written'}")
-            if not check:
-                path.write_text(after, encoding="utf-8")
-    if check and stale:
-        sys.exit("run: make setup-cells")
+        yield (
+            path,
+            with_badges(before, to) if path.suffix == ".md" else with_setup(before, path.name, to),
+        )
+
+
+def main() -> None:
+    write_or_check(__doc__, contents, ROOT, "setup-cells", "differs from _config.yml")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def calls() -> dict[str, dict]:
         },
         "own.aligning.aligned": {**images, "reference": s.images},
         "own.aligning.rebuilt": images,
+        "own.aligning.blocks": {"images": s.images},
         "own.folders.from_folder": {
             "path": FOLDER,
             "size": 28,

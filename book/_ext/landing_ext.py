@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import html
 import json
 import re
@@ -50,6 +51,7 @@ SAYS = {
 # The live figure.
 
 
+@functools.cache
 @torch.no_grad()
 def canonical_and_poses() -> tuple[torch.Tensor, torch.Tensor]:
     """A canonical image (28, 28), and poses (P, 2, 3) among those of digits of its class."""

@@ -93,10 +93,11 @@ def complete(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
     """Put the parts where the page has places for them."""
 
     def filled(found: re.Match[str]) -> str:
-        shown = [c for c in chapters() if int(found[2]) <= c.number <= int(found[3])]
+        shown = [c for c in every if int(found[2]) <= c.number <= int(found[3])]
         return part(found[1], shown, context["pathto"])
 
     if "data-map=" in context.get("body", ""):
+        every = chapters()
         context["body"] = PLACE.sub(filled, context["body"])
 
 

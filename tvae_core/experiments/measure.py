@@ -257,7 +257,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the models to measure (default: those that the book measures in this way)",
     )
     for name, meaning in NUMBERS.items():
-        add(f"--{name}", type=_count, default=argparse.SUPPRESS, help=meaning)
+        add(f"--{name}", type=count, default=argparse.SUPPRESS, help=meaning)
     add(
         "--start",
         choices=ais.STARTS,
@@ -292,7 +292,8 @@ def _describe(kind: str) -> str:
     return f"{kind}: {what}; {Options(**KINDS[kind].defaults).images} images"
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)

@@ -352,6 +352,7 @@ def fingerprint() -> str:
         return digest(found)
 
 
+@functools.cache  # a table asks for many numbers
 def records(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """The records of all tasks, by name."""
     return {path.stem: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}

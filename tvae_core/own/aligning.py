@@ -54,7 +54,7 @@ def examine(
     size, the largest first.
     """
     tables, z = [], []
-    for index, part in enumerate(_blocks(images)):
+    for index, part in enumerate(blocks(images)):
         with seeded(index):
             tables.append(poses.table(model, part, reference, nll_samples=nll_samples).columns)
         z.append(model.split(model.posterior(part.x).mean)[0].cpu())
@@ -65,18 +65,19 @@ def examine(
 
 def aligned(model: VAE, images: Images, reference: Images) -> Iterator[Aligned]:
     """The images in the mean pose of the reference, a block of them at a time."""
-    for part in _blocks(images):
+    for part in blocks(images):
         yield Aligned(*(x.cpu() for x in poses.align(model, part, reference)))
 
 
 def rebuilt(model: VAE, images: Images) -> Float[Tensor, "N 1 H W"]:
-    """What the model draws in place of each image, in the image's own pose."""
+    """What the model draws for each image, in the image's own pose."""
     with torch.no_grad():
         parts = [model.decoder(model.posterior(x).mean).mean for x in images.x.split(BLOCK)]
     return torch.cat(parts).cpu()
 
 
-def _blocks(images: Images) -> Iterator[Images]:
+def blocks(images: Images) -> Iterator[Images]:
+    """The images, at most 1,000 at a time."""
     for start in range(0, len(images), BLOCK):
         yield images[start : start + BLOCK]
 

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from tvae_core.data import Images
 from tvae_core.experiments.acceleration import fast_arithmetic
+from tvae_core.experiments.measure import count
 from tvae_core.experiments.records import versions
 from tvae_core.models import VAE
 from tvae_core.own import aligning, folders, report, training
@@ -263,8 +264,7 @@ def _report(
     errors = torch.cat(
         [
             (aligning.rebuilt(kept.model, part) - part.x.cpu()).square().mean((1, 2, 3))
-            for start in range(0, len(images), aligning.BLOCK)
-            for part in [images[start : start + aligning.BLOCK]]
+            for part in aligning.blocks(images)
         ]
     )
     worst = errors.argsort(descending=True)[:SHOWN].tolist()
@@ -338,23 +338,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--fit", choices=folders.FITS, help=f"default: {DEFAULTS['fit']}")
     add("--invert", choices=("auto", "yes", "no"), help=f"default: {DEFAULTS['invert']}")
     add("--contrast", choices=folders.CONTRASTS, help=f"default: {DEFAULTS['contrast']}")
-    add("--clusters", type=_count, help="default: one for each class, or 1")
-    add("--epochs", type=_count, help="default: more for fewer pictures")
-    add("--latents", type=_count, default=training.DIM_Z, help="of z (default: %(default)s)")
-    add("--hidden", type=_count, default=training.HIDDEN, help="width (default: %(default)s)")
+    add("--clusters", type=count, help="default: one for each class, or 1")
+    add("--epochs", type=count, help="default: more for fewer pictures")
+    add("--latents", type=count, default=training.DIM_Z, help="of z (default: %(default)s)")
+    add("--hidden", type=count, default=training.HIDDEN, help="width (default: %(default)s)")
     add("--rate", type=float, default=training.PEAK, help="learning rate (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
 def _size(text: str) -> tuple[int, int]:
-    sides = [_count(side) for side in text.lower().split("x")]
+    sides = [count(side) for side in text.lower().split("x")]
     if len(sides) > 2:
         raise argparse.ArgumentTypeError(f"expected a side or HEIGHTxWIDTH, got {text!r}")
     return sides[0], sides[-1]

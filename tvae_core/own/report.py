@@ -50,14 +50,8 @@ class Report(NamedTuple):
 def page(report: Report) -> str:
     """The report as HTML that needs no other file."""
     problems = "".join(f'<p class="problem">{html.escape(text)}</p>' for text in report.problems)
-    strips = "".join(
-        f"<figure>{_image(_strip(x), name)}<figcaption>{html.escape(name)}</figcaption></figure>"
-        for name, x in report.strips.items()
-    )
-    means = "".join(
-        f"<figure>{_image(x, name)}<figcaption>{html.escape(name)}</figcaption></figure>"
-        for name, x in report.means.items()
-    )
+    strips = "".join(_figure(_strip(x), name) for name, x in report.strips.items())
+    means = "".join(_figure(x, name) for name, x in report.means.items())
     summary = "<br>".join(html.escape(line) for line in report.summary)
     title = html.escape(report.title)
     return (
@@ -82,6 +76,10 @@ def png(x: Float[Tensor, "1 H W"]) -> bytes:
 
 def _image(x: Float[Tensor, "1 H W"], words: str) -> str:
     return _embedded(png(x), words)
+
+
+def _figure(x: Float[Tensor, "1 H W"], words: str) -> str:
+    return f"<figure>{_image(x, words)}<figcaption>{html.escape(words)}</figcaption></figure>"
 
 
 def _embedded(content: bytes, words: str) -> str:

@@ -183,11 +183,12 @@ def test_a_record_is_what_its_name_says(name):
     assert record["fingerprint"] == where.fingerprint()
     assert record["data"]["test"]["n"] == task.n_test
     if task.model != where.ABSENT:
-        assert record["data"]["train"]["n"] == task.n_train + where.HELD_OUT
+        poses_of_each = where.COPIES if task.model.endswith("augmented") else 1
+        assert record["data"]["train"]["n"] == task.n_train * poses_of_each + where.HELD_OUT
         assert len(record["nll"]) == min(task.n_test, where.N_NLL)
         assert record["bounds"][record["best_round"] - 1] == max(record["bounds"])
         assert len(record["bounds"]) in (where.ROUNDS, record["best_round"] + where.PATIENCE)
         # The bound of five draws lies below the log-likelihood, here of other pictures of the kind.
         assert max(record["bounds"]) < -sum(record["nll"]) / len(record["nll"]) + 8
-    assert ("moves" in record) == (task.model != "plain")
+    assert ("moves" in record) == (not task.model.startswith("plain"))
     assert ("contents" in record) == task.probes

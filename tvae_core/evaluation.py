@@ -173,7 +173,7 @@ def _stream(
     posterior = model.posterior(x)
     powers = torch.tensor([1.0, 2.0], device=x.device).view(2, 1, 1)
     log_sums = torch.full((2, len(x)), -math.inf, device=x.device)  # of w and of w^2
-    drawn, at = 0, []
+    drawn, weights, at = 0, 0, []
     for stop in stops:
         while drawn < stop:
             k = min(per_chunk, stop - drawn)
@@ -182,8 +182,8 @@ def _stream(
             else:
                 log_w = model.particles(x, k, posterior).log_w
             log_sums = torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))
-            drawn += k
-        at.append(math.log(drawn) - log_sums[0])
+            drawn, weights = drawn + k, weights + len(log_w)
+        at.append(math.log(weights) - log_sums[0])
     return torch.stack([*log_sums, *at])
 
 

@@ -98,7 +98,7 @@ def fixed(normal: Normal) -> Normal:
 
 def held(q: Normal | Ordered) -> Normal | Ordered:
     """q with its parameters held fixed, for the path derivative of log q."""
-    return q.held() if isinstance(q, Ordered) else fixed(q)
+    return fixed(q) if isinstance(q, Normal) else q.held()
 
 
 def parts(q: Normal | Ordered) -> tuple[Tensor, ...]:

@@ -32,8 +32,10 @@ from tvae_core.data import Batches, Images
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.fingerprint import digest, in_double_precision
 from tvae_core.experiments.records import Machine, versions
+from tvae_core.experiments import turns
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
+from tvae_core.experiments.turns import QuarterTurns, turn_back
 from tvae_core.models import VAE
 from tvae_core.moved import Moved, Moves, glyphs, moved
 from tvae_core.runtime import pick_device, seeded, write_atomically
@@ -55,7 +57,9 @@ class Task:
     """One model, trained on `n_train` pictures of known pose and scored on `n_test` others."""
 
     pictures: str  # "digits" or "glyphs"
-    model: str  # a model and its look, such as "affine-straight", or "none" for the moments
+    # A model and its look, such as "affine-straight"; "-turns" adds quarter turns, "-augmented" shows
+    # it each training picture in `COPIES` poses; "none" stands for the moments.
+    model: str
     moves: Moves
     n_train: int
     n_test: int
@@ -69,6 +73,8 @@ MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-stra
 SIZES = (500, 2_000, 10_000)
 TURNS = (0, 45, 90, 180)
 SEEDS = (0, 1, 2)
+COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
+EVERY_WAY = Moves(degrees=180)
 
 
 def _scores() -> dict[str, Task]:
@@ -93,8 +99,34 @@ def _map() -> dict[str, Task]:
     }
 
 
+def _turns() -> dict[str, Task]:
+    """Digits that may lie in any direction, with and without a latent for the quarter turns."""
+    return {
+        f"turns-{model}-{seed}": Task("digits", model, EVERY_WAY, 5_000, 2_000, seed, (28, 28))
+        for seed in SEEDS
+        for model in (
+            ABSENT,
+            "plain",
+            "similarity-straight",
+            "affine-straight",
+            "similarity-straight-turns",
+            "affine-straight-turns",
+        )
+    }
+
+
+def _augmented() -> dict[str, Task]:
+    """The plain model, shown what a warp knows: every training picture in many poses."""
+    return {
+        f"scores-digits-plain-augmented-{seed}": Task(
+            "digits", "plain-augmented", FAMILY, 5_000, 2_000, seed
+        )
+        for seed in SEEDS
+    }
+
+
 SHIPPED_MODEL = "scores-digits-affine-straight-0"  # which chapter 12 looks at
-GROUPS = {"scores": _scores(), "map": _map()}
+GROUPS = {"scores": _scores(), "map": _map(), "turns": _turns(), "augmented": _augmented()}
 TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
 
 
@@ -160,16 +192,27 @@ def pictures(task: Task, split: str, seed: int) -> Moved:
             images = images[torch.randperm(len(images))[:n]]
     else:
         images = images[torch.linspace(0, len(images) - 1, n).round().long()]
-    return moved(images, task.moves, task.canvas, seed=seed)
+    found = moved(images, task.moves, task.canvas, seed=seed)
+    if split == "test" or "augmented" not in task.model:
+        return found
+    # The held-out pictures come last and stay as they are; the others are seen in more poses.
+    more = [
+        moved(images[:-HELD_OUT], task.moves, task.canvas, seed=1_000 * (seed + 1) + copy)
+        for copy in range(1, COPIES)
+    ]
+    every = [each.images.pixels for each in (*more, found)]
+    pixels = Images(torch.cat(every), None, f"{found.images.name}, {COPIES} poses of each")
+    return Moved(pixels, torch.cat([each.maps for each in (*more, found)]))
 
 
 def build(task: Task) -> VAE:
     """The model of a task, before training."""
-    name, _, look = task.model.partition("-")
+    name, *options = task.model.split("-")
     warped: dict[str, Any] = {}
     if name != "plain":
-        warped = {"resample": "logits", "look": look or "once"}
-    return models.build(name, task.canvas, **warped)
+        warped = {"resample": "logits", "look": "straight" if "straight" in options else "once"}
+    model = models.build(name, task.canvas, **warped)
+    return QuarterTurns(model) if "turns" in options else model
 
 
 def load(name: str = SHIPPED_MODEL) -> VAE:
@@ -196,7 +239,7 @@ def train(
             model,
             Passes(batches, max(1, STEPS // len(batches))),
             estimators.dreg,
-            k=5,
+            k=2 if isinstance(model, QuarterTurns) else 5,  # for each quarter turn
             epochs=rounds,
             optimizer=functools.partial(training.adam, peak=2e-3),
             warm_up=5,
@@ -217,7 +260,7 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
         period, (a, b) = 180, (poses.moments_maps(each.images) for each in (before, after))
     else:
         seen, other = binary(before.images), binary(after.images)
-        period, (a, b) = 360, (poses.maps(model, images, seen) for images in (seen, other))
+        period, (a, b) = 360, (inferred(model, images, seen) for images in (seen, other))
     true = poses.compose(after.maps, poses.inverse(before.maps))
     upright = torch.eye(2, 3).expand(len(a), 2, 3)
     return {
@@ -226,25 +269,45 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
     }
 
 
+def inferred(model: VAE, images: Images, reference: Images) -> Tensor:
+    """`poses.maps`, of a model with or without quarter turns."""
+    where = turns.maps if isinstance(model, QuarterTurns) else poses.maps
+    return where(model, images, reference)
+
+
 def score_contents(model: VAE | None, pictures: Moved) -> dict[str, Any]:
-    """What probes find in the pixels and in a model's z, u, canonical and straightened images."""
+    """What probes find in the pixels and in a model's z, u, canonical and straightened images.
+
+    With quarter turns in the model, it looks at pictures that were turned back.
+    """
     seen, labels = binary(pictures.images), pictures.images.labels
     assert labels is not None, "these pictures have classes"
+    if isinstance(model, QuarterTurns):
+        seen, model = turn_back(model, seen).back, model.base
     features = {"pixels": seen.x.flatten(1)} if model is None else scores.features(model, seen)
     if model is not None and "u" in features:
         features["straightened"] = poses.align(model, seen).straightened.flatten(1)
     units = poses.decompose(pictures.maps)
-    turn = torch.deg2rad(units["degrees"]).sin()[:, None]  # within a quarter turn either way
+    angle = torch.deg2rad(units["degrees"])
+    turn = angle.sin()[:, None]  # which says all within a quarter turn either way
+    if units["degrees"].abs().max() > 90:
+        turn = torch.stack([angle.cos(), angle.sin()], 1)
     shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
+    shifted = shift.std(0).min().item() > 0
     found: dict[str, Any] = {}
     for name, values in features.items():
         found[name] = scores.probes(values, labels)._asdict()
         found[name]["turn"] = scores.explained(values, turn)
-        found[name]["shift"] = scores.explained(values, shift)
+        if shifted:
+            found[name]["shift"] = scores.explained(values, shift)
         if name in ("z", "u"):
             found[name]["turn_forest"] = scores.explained(values, turn, forest=True)
         else:
             found[name]["variance"] = scores.within_class_variance(values, labels)
+    if model is not None and shifted:
+        factors = torch.cat([turn, shift, units["scale_x"].log()[:, None]], 1)
+        latents = torch.cat([features[name] for name in ("z", "u") if name in features], 1)
+        found["latents"] = scores.dci(latents, factors)._asdict()
     return found
 
 
@@ -267,7 +330,7 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         with seeded(task.seed):
             nll = evaluation.nll(model, binary(first.images)[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
-    if task.model != "plain":
+    if not task.model.startswith("plain"):
         record |= score_poses(model, first, second)
         wide = dataclasses.replace(task, moves=dataclasses.replace(task.moves, degrees=90))
         record["wide"] = score_poses(model, *_pair(wide, device))["moves"]

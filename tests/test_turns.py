@@ -1,0 +1,144 @@
+"""A latent for quarter turns: probabilities, gradients and poses of a model that may turn."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tvae_core import bounds, data, estimators, evaluation, models, moved, poses
+from tvae_core.experiments import turns, where
+from tvae_core.experiments.turns import QuarterTurns
+from tvae_core.runtime import seeded
+
+
+def tiny(size: int = 3, look: str = "straight") -> QuarterTurns:
+    """An untrained model, with a decoder so strong that a turn changes p(x)."""
+    with seeded(0):
+        model = models.build("affine", (size, size), 2, 2, hidden=(6,), look=look, pose_std=0.3)
+    for parameter in model.decoder.canonical.parameters():
+        parameter.data *= 2
+    return QuarterTurns(model)
+
+
+def all_images(size: int) -> Tensor:
+    pixels = itertools.product((0.0, 1.0), repeat=size * size)
+    return torch.tensor(list(pixels)).view(-1, 1, size, size)
+
+
+def nll(model: models.VAE, x: Tensor, n: int = 4_000) -> evaluation.NLL:
+    with seeded(1):
+        return evaluation.nll(model, data.from_tensor(x), n)
+
+
+@pytest.mark.parametrize("look", ["once", "straight"])
+def test_the_probabilities_of_all_images_sum_to_one(look):
+    assert nll(tiny(2, look), all_images(2)).nll.neg().exp().sum() == pytest.approx(1, abs=0.02)
+
+
+def test_p_is_the_mean_over_the_four_turns_and_does_not_change_with_a_turn():
+    model, x = tiny(), all_images(3)[torch.arange(3, 500, 41)]
+    found = nll(model, x)
+    each = torch.stack([nll(model.base, back).nll for back in turns.each_quarter(x)])
+    mean = math.log(4) - each.neg().logsumexp(0)
+    assert ((found.nll - mean).abs() < 6 * found.se).all()
+    assert found.se.max() < 0.2 < each.std(0).median()
+    for r in (1, 2, 3):
+        turned = nll(model, x.rot90(r, (-2, -1)))
+        assert ((turned.nll - found.nll).abs() < 6 * found.se).all()
+
+
+def test_each_quarter_undoes_its_turn():
+    x = torch.rand(5, 1, 4, 4)
+    for r in range(4):
+        assert torch.equal(turns.each_quarter(x.rot90(r, (-2, -1)))[r], x)
+    with pytest.raises(ValueError, match="square pictures, got \\(4, 5\\)"):
+        turns.each_quarter(torch.rand(5, 1, 4, 5))
+
+
+def test_particles_are_k_for_each_turn_and_score_the_picture_turned_back():
+    model, x = tiny(), all_images(3)[100:107]
+    with seeded(0), torch.no_grad():
+        particles = model.particles(x, 3)
+    assert particles.log_w.shape == (12, 7)
+    by_turn = particles.latents.unflatten(0, (3, 4))
+    for r, back in enumerate(turns.each_quarter(x)):
+        expected = model.decoder(by_turn[:, r]).log_prob(back)
+        torch.testing.assert_close(particles.log_lik.unflatten(0, (3, 4))[:, r], expected)
+        log_q = model.base.posterior(back).log_prob(by_turn[:, r]).sum(-1)
+        torch.testing.assert_close(particles.log_q.unflatten(0, (3, 4))[:, r], log_q)
+
+
+@pytest.mark.parametrize("look", ["once", "straight"])
+def test_the_doubly_reparameterized_gradient_is_unbiased(look):
+    """By a t-test against the reparameterized gradient, on a random projection."""
+    model = tiny(look=look).double()
+    x = all_images(3)[200:201].double().expand(400, -1, -1, -1)
+    parameters = [*model.encoder.parameters()]
+    with seeded(2):
+        at = [torch.randn_like(p) for p in parameters]
+        found = []
+        for _ in range(100):
+            pair = []
+            for estimator in (estimators.dreg, estimators.reparameterized(bounds.iwae)):
+                value = estimator(model.particles(x, 2)).mean()
+                slopes = torch.autograd.grad(value, parameters)
+                pair.append(sum((a * g).sum() for a, g in zip(at, slopes, strict=True)))
+            found.append(torch.stack(pair))
+    both = torch.stack(found)
+    off = evaluation.mean_se(both[:, 0] - both[:, 1])
+    assert abs(off.mean) < 4 * off.se
+    assert off.se < both.mean().abs() / 6, "the test can tell"
+
+
+def test_quarter_maps_are_what_rot90_does():
+    letters = moved.glyphs(30, moved.Moves(), (32, 32)).images
+    for r in range(4):
+        turned = letters.pixels.rot90(r, (-2, -1))
+        y, x = torch.meshgrid(*[torch.arange(32) - 15.5] * 2, indexing="ij")
+        centre = [
+            torch.stack([(p * axis).sum((-3, -2, -1)) for axis in (x, y)], -1)
+            for p in (letters.pixels.float(), turned.float())
+        ]
+        linear = turns.quarter_maps([r] * 30)[..., :2]
+        torch.testing.assert_close((linear @ centre[0][..., None])[..., 0], centre[1])
+        degrees = poses.decompose(turns.quarter_maps([r]))["degrees"]
+        assert (degrees - 90 * r) % 360 == pytest.approx(0, abs=1e-4)
+
+
+def test_a_turned_picture_is_turned_back_and_its_pose_turns_with_it():
+    model, images = tiny(4), data.from_tensor(all_images(4)[torch.arange(1, 65_000, 1_300)])
+    upright = turned_back(model, images)
+    best, second = upright.probabilities.sort(0, descending=True).values[:2]
+    images = images[best > 3 * second]
+    assert len(images) >= 10
+    upright = turned_back(model, images)
+    for r in (1, 2, 3):
+        found = turned_back(model, data.from_tensor(images.x.rot90(r, (-2, -1))))
+        assert torch.equal(found.quarter, (upright.quarter + r) % 4)
+        assert torch.equal(found.back.pixels, upright.back.pixels)
+        torch.testing.assert_close(
+            found.probabilities, upright.probabilities.roll(r, 0), atol=0.25, rtol=0
+        )
+    fine = poses.maps(model.base, upright.back, upright.back)
+    expected = poses.compose(turns.quarter_maps(upright.quarter.tolist()), fine)
+    with seeded(0):
+        torch.testing.assert_close(turns.maps(model, images, images), expected)
+
+
+def turned_back(model: QuarterTurns, images: data.Images) -> turns.Turned:
+    with seeded(0):
+        return turns.turn_back(model, images, draws=2_000)
+
+
+def test_a_task_with_turns_trains_such_a_model(monkeypatch):
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split, **_: load("mini", split))
+    task = where.TASKS["turns-affine-straight-turns-0"]
+    model = where.build(task)
+    assert isinstance(model, QuarterTurns)
+    assert isinstance(model.encoder, models.SecondLook)
+    assert not isinstance(where.build(where.TASKS["turns-affine-straight-0"]), QuarterTurns)
+    names = [name for name, _ in model.named_parameters()]
+    assert names == [name for name, _ in model.base.named_parameters()]

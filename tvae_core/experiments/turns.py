@@ -1,0 +1,137 @@
+"""One more latent, which says by how many quarter turns a picture is turned.
+
+A normal q(u | x) has one mode. Of a digit that may lie in any direction, the true posterior over
+the turn has several: a 6 is a 9 upside down, and a 0, a 1 or an 8 looks nearly the same after half
+a turn. So the turn is split into a coarse part, r = 0, 1, 2, 3 quarter turns, each with prior
+probability 1/4, and a fine part, which stays in u. A quarter turn of a square picture only moves
+its pixels, so with p_0 for the model without r,
+
+    p(x) = sum_r 1/4 p_0(x turned back by r quarter turns).
+
+Four terms are few enough to compute them all: no estimator for a discrete latent is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.distributions import Distribution, Normal, kl_divergence, register_kl
+
+from tvae_core import poses
+from tvae_core.data import Images
+from tvae_core.models import VAE
+from tvae_core.particles import Particles
+from tvae_core.posteriors import Ordered, held
+
+QUARTERS = 4
+ROWS = 500  # pictures at once
+
+
+class EachQuarter(Distribution):
+    """q_0 of a picture turned back by 0, 1, 2 and 3 quarter turns; `of` has batch shape (4, B).
+
+    k draws are 4 k: k for each r, with r running faster. As weights are p_0 / q_0 of the picture
+    turned back, their mean over all 4 k draws is an unbiased estimate of p(x).
+    """
+
+    def __init__(self, of: Normal | Ordered) -> None:
+        self.of = of
+        super().__init__(of.batch_shape[1:], validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> Float[Tensor, "S B D"]:
+        return self.of.rsample(sample_shape).flatten(0, -3)
+
+    def log_prob(self, latents: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        by_quarter = latents.unflatten(0, (-1, QUARTERS))
+        return self.of.log_prob(by_quarter).flatten(0, 1)
+
+    def held(self) -> EachQuarter:
+        """The same, with the encoder's parameters held fixed."""
+        return EachQuarter(held(self.of))
+
+
+@register_kl(EachQuarter, Normal)
+def _kl(q: EachQuarter, prior: Normal) -> Float[Tensor, "B D"]:
+    """The mean over the four turns: for the log of a training, not a term of the bound."""
+    return kl_divergence(q.of, prior).mean(0)
+
+
+def each_quarter(x: Float[Tensor, "B 1 S S"]) -> Float[Tensor, "4 B 1 S S"]:
+    """Pictures turned back by 0, 1, 2 and 3 quarter turns, which were counter-clockwise.
+
+    Raises:
+        ValueError: pictures that are not square.
+    """
+    if x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"quarter turns need square pictures, got {tuple(x.shape[-2:])}")
+    return torch.stack([x.rot90(-r, (-2, -1)) for r in range(QUARTERS)])
+
+
+class QuarterTurns(VAE):
+    """A VAE that may turn its picture by r quarter turns: see above. It shares `base`'s networks.
+
+    k particles are 4 k, k for each r, so all bounds and estimators of their weights hold.
+    """
+
+    def __init__(self, base: VAE) -> None:
+        super().__init__(base.encoder, base.decoder, base.size, base.dim_z, base.dim_u)
+        self._base = (base,)  # in a tuple, so that its parameters are not registered twice
+
+    @property
+    def base(self) -> VAE:
+        """The model of a picture that was turned back."""
+        return self._base[0]
+
+    def posterior(self, x: Float[Tensor, "B 1 S S"]) -> Any:
+        return EachQuarter(super().posterior(each_quarter(x)))
+
+    def particles(self, x: Float[Tensor, "B 1 S S"], k: int = 1, posterior: Any = None) -> Particles:
+        q = self.posterior(x) if posterior is None else posterior
+        return super().particles(each_quarter(x).repeat(k, 1, 1, 1, 1), k, q)
+
+
+class Turned(NamedTuple):
+    """How pictures lie: p(r | x) for each r, and the pictures turned back by the likeliest r."""
+
+    probabilities: Float[Tensor, "4 N"]
+    quarter: Int64[Tensor, "N"]
+    back: Images
+
+
+@torch.no_grad()
+def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
+    """The posterior over quarter turns, estimated with `draws` draws for each of the four."""
+    log_p = [
+        model.particles(x, draws).log_w.unflatten(0, (draws, QUARTERS)).logsumexp(0)
+        for x in images.x.split(ROWS)
+    ]
+    probabilities = torch.cat(log_p, 1).softmax(0)
+    quarter = probabilities.argmax(0)
+    back = torch.empty_like(images.pixels)
+    for r in range(QUARTERS):
+        chosen = quarter == r
+        back[chosen] = images.pixels[chosen].rot90(-r, (-2, -1))
+    return Turned(probabilities, quarter, Images(back, images.labels, images.name))
+
+
+def maps(
+    model: QuarterTurns, images: Images, reference: Images
+) -> Float[Tensor, "N 2 3"]:
+    """As `poses.maps`: the pose of the picture turned back, then the quarter turns.
+
+    The mean pose is that of the reference images, each turned back too.
+    """
+    turned = turn_back(model, images)
+    fine = poses.maps(model.base, turned.back, turn_back(model, reference).back)
+    return poses.compose(quarter_maps(turned.quarter.tolist()), fine)
+
+
+def quarter_maps(quarters: Sequence[int]) -> Float[Tensor, "N 2 3"]:
+    """The map P of r quarter turns counter-clockwise, in pixels, with y downwards."""
+    once = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    linear = torch.stack([torch.linalg.matrix_power(once, r) for r in quarters])
+    return torch.cat([linear, torch.zeros(len(linear), 2, 1)], -1)

@@ -89,7 +89,9 @@ class QuarterTurns(VAE):
     def posterior(self, x: Float[Tensor, "B 1 S S"]) -> Any:
         return EachQuarter(super().posterior(each_quarter(x)))
 
-    def particles(self, x: Float[Tensor, "B 1 S S"], k: int = 1, posterior: Any = None) -> Particles:
+    def particles(
+        self, x: Float[Tensor, "B 1 S S"], k: int = 1, posterior: Any = None
+    ) -> Particles:
         q = self.posterior(x) if posterior is None else posterior
         return super().particles(each_quarter(x).repeat(k, 1, 1, 1, 1), k, q)
 
@@ -119,14 +121,14 @@ def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
 
 
 def maps(
-    model: QuarterTurns, images: Images, reference: Images
+    model: QuarterTurns, images: Images, reference: Images, draws: int = 20
 ) -> Float[Tensor, "N 2 3"]:
     """As `poses.maps`: the pose of the picture turned back, then the quarter turns.
 
     The mean pose is that of the reference images, each turned back too.
     """
-    turned = turn_back(model, images)
-    fine = poses.maps(model.base, turned.back, turn_back(model, reference).back)
+    turned = turn_back(model, images, draws)
+    fine = poses.maps(model.base, turned.back, turn_back(model, reference, draws).back)
     return poses.compose(quarter_maps(turned.quarter.tolist()), fine)
 
 

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from tvae_core import bounds, data, estimators, evaluation, models, poses, scores, training
 from tvae_core.data import Batches, Images
+from tvae_core.experiments import turns
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.fingerprint import digest, in_double_precision
 from tvae_core.experiments.records import Machine, versions
-from tvae_core.experiments import turns
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
 from tvae_core.experiments.turns import QuarterTurns, turn_back
@@ -57,8 +57,8 @@ class Task:
     """One model, trained on `n_train` pictures of known pose and scored on `n_test` others."""
 
     pictures: str  # "digits" or "glyphs"
-    # A model and its look, such as "affine-straight"; "-turns" adds quarter turns, "-augmented" shows
-    # it each training picture in `COPIES` poses; "none" stands for the moments.
+    # A model and its look, such as "affine-straight". "-turns" adds quarter turns, "-augmented"
+    # shows it each training picture in `COPIES` poses, and "none" stands for the moments.
     model: str
     moves: Moves
     n_train: int
@@ -271,8 +271,9 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
 
 def inferred(model: VAE, images: Images, reference: Images) -> Tensor:
     """`poses.maps`, of a model with or without quarter turns."""
-    where = turns.maps if isinstance(model, QuarterTurns) else poses.maps
-    return where(model, images, reference)
+    if isinstance(model, QuarterTurns):
+        return turns.maps(model, images, reference)
+    return poses.maps(model, images, reference)
 
 
 def score_contents(model: VAE | None, pictures: Moved) -> dict[str, Any]:

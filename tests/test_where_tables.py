@@ -25,13 +25,15 @@ def numbered(monkeypatch):
             return {key: other(part) for key, part in value.items()}
         return float(next(count)) / 8 if isinstance(value, float) else value
 
-    for name in where.GROUPS["scores"]:
+    for name in (*where.GROUPS["scores"], *where.GROUPS["turns"], *where.GROUPS["augmented"]):
         pattern = known.get(name[:-1] + "0")
         if pattern is not None:
             record = copy.deepcopy(pattern)
             for field in ("moves", "poses", "contents"):
                 if field in record:
                     record[field] = other(record[field])
+            if "u" in record.get("contents", ()):  # the first records have no such score
+                record["contents"]["latents"] = {"disentanglement": float(next(count)) / 8}
             if "nll" in record:
                 record["nll"] = [float(next(count)) for _ in range(4)]
             made[name] = record
@@ -55,6 +57,7 @@ def test_the_scores_are_means_over_seeds_with_their_standard_deviations(numbered
         "class from u": lambda r: r["contents"]["u"]["linear"],
         "turn from z": lambda r: r["contents"]["z"]["turn_forest"],
         "turn from u": lambda r: r["contents"]["u"]["turn_forest"],
+        "D": lambda r: r["contents"]["latents"]["disentanglement"],
         "NLL": lambda r: statistics.fmean(r["nll"]),
     }
     assert head == ["pictures", "model", "seeds", *places]
@@ -76,6 +79,30 @@ def test_the_scores_are_means_over_seeds_with_their_standard_deviations(numbered
     assert len(rows) >= 8
 
 
+def test_digits_that_lie_in_any_direction_have_a_row_for_each_model(numbered, subtests):
+    head, *rows = tables.turns_table().rows
+    places = {
+        "turn: follows": lambda r: r["moves"]["degrees"]["error"],
+        "its correlation": lambda r: r["moves"]["degrees"]["correlation"],
+        "class from z": lambda r: r["contents"]["z"]["linear"],
+        "clusters of z": lambda r: r["contents"]["z"]["clusters"],
+        "NLL": lambda r: statistics.fmean(r["nll"]),
+    }
+    assert head == ["model", "seeds", *places]
+    for (model, seeds, *cells), name in zip(rows, where.EVERY_WAY_MODELS, strict=True):
+        assert model == ("ink moments" if name == where.ABSENT else name)
+        records = [numbered[f"turns-{name}-{seed}"] for seed in range(SEEDS)]
+        assert seeds == "3"
+        for (title, place), cell in zip(places.items(), cells, strict=True):
+            with subtests.test(model=model, title=title):
+                try:
+                    mean = statistics.fmean(map(place, records))
+                except KeyError:
+                    assert cell == ""
+                    continue
+                assert float(cell.split(" ± ")[0]) == pytest.approx(mean, abs=0.00501)
+
+
 def test_the_map_shows_every_cell_and_the_gap_of_plain_and_straight(numbered):
     _, *rows = tables.map_table().rows
     assert len(rows) == len(where.SIZES) * len(where.TURNS)
@@ -94,4 +121,5 @@ def test_the_map_shows_every_cell_and_the_gap_of_plain_and_straight(numbered):
 def test_what_is_not_measured_is_left_out(monkeypatch):
     monkeypatch.setattr(where, "records", dict)
     assert not tables.where_table().any_record
+    assert not tables.turns_table().any_record
     assert not tables.map_table().any_record

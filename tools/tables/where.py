@@ -10,7 +10,8 @@ from tvae_core.experiments import where
 
 from .base import UNKNOWN, Table, plus_minus
 
-WORDS = {where.ABSENT: "ink moments", **{model: model for model in where.MODELS}}
+MODELS = (where.ABSENT, "plain", where.AUGMENTED, *where.MODELS[1:])
+WORDS = {model: model for model in MODELS} | {where.ABSENT: "ink moments"}
 MAPPED = ("plain", "affine", "affine-straight")
 # The columns of the scores: a title, and where a record keeps the number.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -21,6 +22,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "class from u": ("contents", "u", "linear"),
     "turn from z": ("contents", "z", "turn_forest"),
     "turn from u": ("contents", "u", "turn_forest"),
+    "D": ("contents", "latents", "disentanglement"),
+}
+TURNED: dict[str, tuple[str, ...]] = {
+    "turn: follows": ("moves", "degrees", "error"),
+    "its correlation": ("moves", "degrees", "correlation"),
+    "class from z": ("contents", "z", "linear"),
+    "clusters of z": ("contents", "z", "clusters"),
 }
 
 
@@ -29,15 +37,30 @@ def where_table() -> Table:
     rows = [["pictures", "model", "seeds", *COLUMNS, "NLL"]]
     for pictures, model in itertools.product(("digits", "glyphs"), WORDS):
         if seeds := where.scored(pictures, model):
-            values = [[_at(seed, keys) for seed in seeds] for keys in COLUMNS.values()]
-            values.append([statistics.fmean(seed.get("nll", [math.nan])) for seed in seeds])
-            rows.append([pictures, WORDS[model], str(len(seeds)), *map(_cell, values)])
+            rows.append([pictures, WORDS[model], *_cells(seeds, COLUMNS)])
     return Table(
         "What and where, on 2,000 test pictures in known poses: median errors in degrees and "
         "pixels when an inferred pose should follow a known move, and when it should agree with "
         "that of other pictures; the share of classes that a linear probe gets right; the share "
         "of the variance of the turns (their sine) that a random forest explains; and the NLL of "
         "500 pictures. With several seeds, ± is the standard deviation.",
+        rows,
+        [],
+    )
+
+
+def turns_table() -> Table:
+    """Digits that lie in any direction, with and without a latent for quarter turns."""
+    rows = [["model", "seeds", *TURNED, "NLL"]]
+    for model in where.EVERY_WAY_MODELS:
+        if seeds := where.by_seed(f"turns-{model}"):
+            rows.append([WORDS.get(model, model), *_cells(seeds, TURNED)])
+    return Table(
+        "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
+        "inferred turn that should follow a known one, and its circular correlation with it; the "
+        "shares of classes that a linear probe and Ward's clusters get right; and the NLL of 500 "
+        "pictures. `-turns`: with a latent for the quarter turns. The axis of the ink moments is "
+        "known up to half a turn, and is scored so.",
         rows,
         [],
     )
@@ -65,6 +88,13 @@ def map_table() -> Table:
     )
 
 
+def _cells(seeds: list[dict[str, Any]], columns: dict[str, tuple[str, ...]]) -> list[str]:
+    """The number of seeds, the columns, and the NLL."""
+    values = [[_at(seed, keys) for seed in seeds] for keys in columns.values()]
+    values.append([statistics.fmean(seed.get("nll", [math.nan])) for seed in seeds])
+    return [str(len(seeds)), *map(_cell, values)]
+
+
 def _at(record: dict[str, Any], keys: tuple[str, ...]) -> float:
     """A number of a record; NaN if the model has nothing of the kind."""
     part: Any = record
@@ -74,10 +104,11 @@ def _at(record: dict[str, Any], keys: tuple[str, ...]) -> float:
 
 
 def _cell(values: list[float]) -> str:
-    if math.isnan(values[0]):
+    values = [value for value in values if not math.isnan(value)]
+    if not values:
         return ""
     mean = f"{statistics.fmean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
-TABLES = {"where": where_table, "map": map_table}
+TABLES = {"where": where_table, "turns": turns_table, "map": map_table}

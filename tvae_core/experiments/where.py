@@ -74,7 +74,16 @@ SIZES = (500, 2_000, 10_000)
 TURNS = (0, 45, 90, 180)
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
+AUGMENTED = "plain-augmented"
 EVERY_WAY = Moves(degrees=180)
+EVERY_WAY_MODELS = (
+    ABSENT,
+    "plain",
+    "affine-straight",
+    "affine-straight-turns",
+    "similarity-straight",
+    "similarity-straight-turns",
+)
 
 
 def _scores() -> dict[str, Task]:
@@ -104,23 +113,14 @@ def _turns() -> dict[str, Task]:
     return {
         f"turns-{model}-{seed}": Task("digits", model, EVERY_WAY, 5_000, 2_000, seed, (28, 28))
         for seed in SEEDS
-        for model in (
-            ABSENT,
-            "plain",
-            "similarity-straight",
-            "affine-straight",
-            "similarity-straight-turns",
-            "affine-straight-turns",
-        )
+        for model in EVERY_WAY_MODELS
     }
 
 
 def _augmented() -> dict[str, Task]:
     """The plain model, shown what a warp knows: every training picture in many poses."""
     return {
-        f"scores-digits-plain-augmented-{seed}": Task(
-            "digits", "plain-augmented", FAMILY, 5_000, 2_000, seed
-        )
+        f"scores-digits-{AUGMENTED}-{seed}": Task("digits", AUGMENTED, FAMILY, 5_000, 2_000, seed)
         for seed in SEEDS
     }
 
@@ -193,7 +193,7 @@ def pictures(task: Task, split: str, seed: int) -> Moved:
     else:
         images = images[torch.linspace(0, len(images) - 1, n).round().long()]
     found = moved(images, task.moves, task.canvas, seed=seed)
-    if split == "test" or "augmented" not in task.model:
+    if split == "test" or task.model != AUGMENTED:
         return found
     # The held-out pictures come last and stay as they are; the others are seen in more poses.
     more = [
@@ -424,7 +424,12 @@ def records(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 
 def scored(pictures: str, model: str, *keys: str) -> list[Any]:
     """A field of the records of a group of scores, with one value per seed: its keys, in order."""
-    names = [f"scores-{pictures}-{model}-{seed}" for seed in SEEDS]
+    return by_seed(f"scores-{pictures}-{model}", *keys)
+
+
+def by_seed(task: str, *keys: str) -> list[Any]:
+    """A field of the records of a task, one value per seed: its keys, in order."""
+    names = [f"{task}-{seed}" for seed in SEEDS]
     found = [record for name, record in records().items() if name in names]
     return [functools.reduce(lambda part, key: part[key], keys, record) for record in found]
 

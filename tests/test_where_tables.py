@@ -32,8 +32,6 @@ def numbered(monkeypatch):
             for field in ("moves", "poses", "contents"):
                 if field in record:
                     record[field] = other(record[field])
-            if "u" in record.get("contents", ()):  # the first records have no such score
-                record["contents"]["latents"] = {"disentanglement": float(next(count)) / 8}
             if "nll" in record:
                 record["nll"] = [float(next(count)) for _ in range(4)]
             made[name] = record
@@ -57,7 +55,6 @@ def test_the_scores_are_means_over_seeds_with_their_standard_deviations(numbered
         "class from u": lambda r: r["contents"]["u"]["linear"],
         "turn from z": lambda r: r["contents"]["z"]["turn_forest"],
         "turn from u": lambda r: r["contents"]["u"]["turn_forest"],
-        "D": lambda r: r["contents"]["latents"]["disentanglement"],
         "NLL": lambda r: statistics.fmean(r["nll"]),
     }
     assert head == ["pictures", "model", "seeds", *places]

@@ -22,7 +22,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "class from u": ("contents", "u", "linear"),
     "turn from z": ("contents", "z", "turn_forest"),
     "turn from u": ("contents", "u", "turn_forest"),
-    "D": ("contents", "latents", "disentanglement"),
 }
 TURNED: dict[str, tuple[str, ...]] = {
     "turn: follows": ("moves", "degrees", "error"),

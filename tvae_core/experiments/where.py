@@ -125,7 +125,8 @@ def _augmented() -> dict[str, Task]:
     }
 
 
-SHIPPED_MODEL = "scores-digits-affine-straight-0"  # which chapter 12 looks at
+SHIPPED_MODEL = "scores-digits-affine-straight-0"
+TURNING_MODEL = "turns-similarity-straight-turns-0"
 GROUPS = {"scores": _scores(), "map": _map(), "turns": _turns(), "augmented": _augmented()}
 TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
 
@@ -372,7 +373,8 @@ def complete(name: str, folder: Path) -> dict[str, Any]:
         if kept != settings:
             raise ValueError(f"{path} was made with other settings; delete it")
         return record
-    weights = folder / f"{name}.safetensors" if name == SHIPPED_MODEL else None
+    ships = name in (SHIPPED_MODEL, TURNING_MODEL)  # the models that chapter 12 looks at
+    weights = folder / f"{name}.safetensors" if ships else None
     measured = run(task, weights)
     record = {
         "name": name,

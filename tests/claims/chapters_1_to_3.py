@@ -133,7 +133,7 @@ def chapter_2(page: Page) -> None:
     half, _ = page.printed("half a pixel: # nats; a whole pixel: #")
     turns = page.printed("turned by # degrees and back: # nats")[1::2]
     page.says(
-        "two readings of a digit cost more nats than separate the reconstruction losses of this book's plain and warped models",
+        "two readings of a digit, half a pixel off or at an angle, cost more nats than separate the reconstruction losses of this book's plain and warped models",
         min(half, *turns[:3]) > between,
     )
     page.says(
@@ -149,7 +149,11 @@ def chapter_2(page: Page) -> None:
         "more than separates the reconstruction losses of the plain VAE and the richest warp.",
         costs[2] > between,
     )
-    page.says(f"A mixture costs about {word(costs[2])} nats an image on these digits.")
+    wrong = sorted(costs)[2:]
+    page.says(
+        f"Mixing them costs {word(wrong[0])} or thirteen nats an image on these digits",
+        round(wrong[1]) == 13,
+    )
     page.says("(seed 0, 2,000 test images), from three models of nearly the same size")
     page.says(
         "Both warps do better than no warp, with the same number of latents",

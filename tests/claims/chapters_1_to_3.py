@@ -80,7 +80,10 @@ def chapter_1(page: Page) -> None:
         closed > 50,
     )
     page.leaves(
-        "Its mean over $q$ is the ELBO of step 2.", "By step 4 the ELBO misses", "the 1s in a group"
+        "Its mean over $q$ is the ELBO of step 2.",
+        "the tables call it *recon*, a mean over ten draws of $q$ for each image.",
+        "By step 4 the ELBO misses",
+        "the 1s in a group",
     )
     page.says(
         "scattered over an area several times as wide.",

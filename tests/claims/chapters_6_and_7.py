@@ -41,7 +41,6 @@ def chapter_6(page: Page) -> None:
         f"From one draw to 50 the IWAE's ratio of signal to noise rises from {one[0]} to {fifty[0]} for the encoder and from {one[1]} to {fifty[1]} for the decoder. "
         f"The ratio of the multi-sample VAE rises {word(rises[0])}fold and {word(rises[1])}fold."
     )
-    page.leaves("Its noise falls more slowly.")
     page.says(
         f"(The law says $\\sqrt{{50}} = {math.sqrt(50):.1f}$ for both; with 16 repetitions a ratio is only roughly known.)"
     )
@@ -99,6 +98,9 @@ def chapter_6(page: Page) -> None:
     )
     page.leaves(
         "We now have three questions to ask",
+        "Its noise falls more slowly.",
+        "fewer importance samples and a longer training do not shift all models alike.",
+        "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy",
         "call a gap more than luck as in chapter 4",
         "runs with less noise should have more latents in use",
     )
@@ -227,20 +229,14 @@ def chapter_6(page: Page) -> None:
     page.says(
         f"print {BURDA['multi5']} for the multi-sample VAE and {BURDA['iwae5']} for the IWAE."
     )
+    estimates = [at(record_of(f"{m}-{o}")) for m, o in FIVE]
     page.says(
         "The samples matter by tenths of a nat (chapter 4), and the printed gaps are larger than that.",
-        *(
-            0 < at(record_of(f"{m}-{o}"))[1_000] - at(record_of(f"{m}-{o}"))[5_000] < 1
-            for m, o in FIVE
-        ),
+        *(0 < nll[1_000] - nll[5_000] < 1 for nll in estimates),
         *(row.headed_iwae5 - row.headed_multi5 > 1.5 for row in PRINTED.values()),
     )
-    page.leaves("fewer importance samples and a longer training do not shift all models alike.")
     page.says(
         "usually a thin 1, less at most $\\log 100 = 4.6$ nats", round(math.log(100), 1) == 4.6
-    )
-    page.leaves(
-        "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy"
     )
     (stray,) = page.printed("a pixel of the IWAE varies # times as much")
     page.says(

@@ -25,7 +25,7 @@ ROOMS = (
     *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
     *("models", "moved", "plots", "poses", "runtime", "scores", "training", "warps"),
     *("own.aligning", "own.convolutions", "own.expected", "own.folders", "own.pixels"),
-    "own.training",
+    *("own.shards", "own.training"),
 )
 # What a room shares with others, or with itself, but no user calls; and what takes nothing.
 INNER = {
@@ -35,6 +35,7 @@ INNER = {
     *("runtime.is_live", "runtime.locked", "runtime.pick_device", "runtime.rng_state"),
     *("runtime.set_rng_state", "runtime.write_atomically"),
     *("training.describe", "training.print_every", "own.pixels.ContinuousPixels"),
+    *("own.shards.place", "own.shards.together"),
 }
 IWAE = estimators.reparameterized(bounds.iwae)
 SIZE = (4, 6)
@@ -206,6 +207,10 @@ def calls() -> dict[str, dict]:
         "own.pixels.NormalPixels": {"noise": 0.1},
         "own.pixels.PixelNormal": {**logits, "noise": torch.tensor(0.1)},
         "own.pixels.best_constant": {**pixels_of, "x": s.x},
+        "own.shards.share": {"images": s.images},
+        "own.shards.shared": model,
+        "own.shards.of_first": {"value": 3},
+        "own.shards.checkpoint": {"path": None},
         "own.training.new_model": {"warp": "affine", **size, **small, **normal, **mlp},
         "own.training.epochs_for": {"n": 20},
         "own.training.shape_of": {"images": s.images},

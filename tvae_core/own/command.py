@@ -17,9 +17,11 @@ A command that was stopped resumes where it was when the same command is given a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +37,7 @@ from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.measure import count
 from tvae_core.experiments.records import versions
 from tvae_core.models import VAE
-from tvae_core.own import aligning, convolutions, folders, pixels, report, training
+from tvae_core.own import aligning, convolutions, folders, pixels, report, shards, training
 from tvae_core.own.aligning import Findings
 from tvae_core.own.folders import Folder, from_folder
 from tvae_core.runtime import pick_device, write_atomically
@@ -107,7 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
-        _run(chosen)
+        with (
+            shards.together() as rank,
+            contextlib.redirect_stdout(io.StringIO() if rank else sys.stdout),
+        ):
+            _run(chosen)
     except (ValueError, OSError, NonFiniteLossError) as error:
         parser.exit(1, f"error: {error}\n")
 
@@ -130,6 +136,8 @@ def _run(chosen: argparse.Namespace) -> None:
         record = {"model": str(chosen.model), "problems": []}
         of_model = ("colour", "warp", "latents", "hidden", *DESIGN)
         settings |= {name: value for name, value in kept.settings.items() if name in of_model}
+    if shards.place()[0] != 0:
+        return  # the first process writes for all
     images = found.images.to(pick_device())
     clusters = chosen.clusters or max(1, len(found.classes))
     findings = aligning.examine(kept.model, images, kept.reference, clusters)
@@ -192,7 +200,8 @@ def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, 
         print(f"warning: {problem}")
     reference = aligning.reference_of(found.images).to(pick_device())
     kept = Kept(trained.model, reference, settings)
-    save_model(out / MODEL, kept)
+    if shards.place()[0] == 0:
+        save_model(out / MODEL, kept)
     record = {
         "held_out_elbo": trained.best,
         "problems": [problem._asdict() for problem in trained.problems],

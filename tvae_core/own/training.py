@@ -27,7 +27,7 @@ from tvae_core.data import Images
 from tvae_core.estimators import Estimator, Weight
 from tvae_core.experiments.runner import hold_out
 from tvae_core.models import VAE, Shape
-from tvae_core.own import convolutions, expected
+from tvae_core.own import convolutions, expected, shards
 from tvae_core.own.pixels import best_constant, make_pixels
 from tvae_core.particles import Particles
 from tvae_core.runtime import NAMES, pick_device, seeded, write_atomically
@@ -45,6 +45,7 @@ HIDDEN = 256
 HELD_OUT = 0.1
 # First poses of about so much: an eighth of a turn, and a fifth of the image's side.
 POSE_STD = 0.4
+SEEDS = 1_000_003  # from one process's seed to the next one's
 STRICT = 10.0  # by how much more z costs at first
 PATIENCE = 0.25  # of the epochs without a better held-out bound, and training ends
 WHOLE_ROWS = 500  # images whose grids are looked at
@@ -193,18 +194,20 @@ def train(
         part.to(pick_device()) for part in hold_out(images, max(2, round(HELD_OUT * len(images))))
     )
     models.start_at_mean(model, seen.x.mean(0))
-    epochs = epochs_for(len(seen)) if epochs is None else epochs
-    watch = _Watch(model, held, epochs, folder and folder / "best.safetensors")
+    rank, size = shards.place()
+    seen = shards.share(seen)
+    epochs = epochs_for(size * len(seen)) if epochs is None else epochs
+    watch = _Watch(model, held, epochs, folder and shards.checkpoint(folder / "best.safetensors"))
     try:
-        with seeded(seed):
+        with seeded(seed + SEEDS * rank):
             history = training.fit(
-                model,
-                data.Batches(seen, BATCH),
+                shards.shared(model),
+                data.Batches(seen, max(1, BATCH // size)),
                 pose_first(model),
                 epochs=epochs,
                 optimizer=functools.partial(training.adam_one_cycle, peak=rate),
                 warm_up=watch.warm_up,
-                checkpoint=folder and folder / "checkpoint.pt",
+                checkpoint=folder and shards.checkpoint(folder / "checkpoint.pt"),
                 after_epoch=watch,
             )
     except training.NonFiniteLossError as error:
@@ -239,7 +242,7 @@ class _Watch:
 
     def __call__(self, history: History) -> None:
         row = history[-1]
-        row["held_out"] = _elbo(self.model, self.held)
+        row["held_out"] = shards.of_first(_elbo(self.model, self.held))
         row["eligible"] = row["epoch"] > self.warm_up or row["epoch"] == self.epochs
         values = [row["held_out"] if row["eligible"] else -math.inf for row in history]
         best = max(range(len(values)), key=values.__getitem__)

@@ -12,6 +12,8 @@ from tvae_core.runtime import seeded
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 128, 40), (1, 17, 30), (1, 4, 5)])
 def test_any_height_and_width_and_colour(shape):
     model = training.new_model("similarity", shape, 2, 8, body="conv")
+    assert isinstance(model.encoder.body[0], convolutions.Look)  # for u
+    assert isinstance(model.encoder.read, convolutions.Look)  # for z
     with torch.no_grad():
         x = torch.rand(3, *shape)
         particles = model.particles(x, 2)

@@ -161,7 +161,7 @@ def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
 
 
 def test_a_dry_run_writes_nothing(folder, out, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "seconds_for", lambda *_: 150.0)
+    monkeypatch.setattr(training, "seconds_for", lambda *_, **__: 150.0)
     command.main([str(folder), "--out", str(tmp_path / "out"), "--dry-run"])
     printed = capsys.readouterr().out
     assert printed.startswith("26 images of 10 x 12 pixels in 2 folders: a, b\n")
@@ -170,6 +170,48 @@ def test_a_dry_run_writes_nothing(folder, out, tmp_path, capsys, monkeypatch):
     command.main([str(folder), "--out", str(tmp_path / "out"), "--dry-run", *model])
     assert "nothing is trained" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_the_likelihood_is_named_wherever_its_nll_stands(folder, tmp_path):
+    out, again = tmp_path / "out", tmp_path / "again"
+    command.main([str(folder), "--out", str(out), *SMALL, "--likelihood", "continuous-bernoulli"])
+    model = ["--model", str(out / "model.safetensors")]
+    command.main([str(folder), "--out", str(again), *SMALL, *model])
+    for made in (out, again):
+        assert "nll_continuous_bernoulli" in rows(made)[0]
+        assert "nll" not in rows(made)[0]
+        record = json.loads((made / "record.json").read_bytes())
+        assert record["settings"]["likelihood"] == "continuous-bernoulli"
+        report_ = (made / "report.html").read_text(encoding="utf-8")
+        assert "likelihood of a pixel: continuous-bernoulli" in report_
+        assert "<th>nll_continuous_bernoulli</th>" in report_
+
+
+def test_colours_go_through_to_the_aligned_images(tmp_path, capsys):
+    """Pictures that are not square, whose two halves differ in colour and not in shade."""
+    (tmp_path / "in").mkdir()
+    bars = torch.zeros(20, 3, *SIZE)
+    bars[:, 0, 2:5, 5:7] = 1
+    bars[:, 2, 5:8, 5:7] = 1
+    moves = Moves(degrees=20, shift=1)
+    for i, x in enumerate(moved.moved(data.from_tensor(bars), moves).images.pixels):
+        Image.fromarray(x.movedim(0, -1).numpy()).save(tmp_path / "in" / f"{i}.png")
+    out, again = tmp_path / "out", tmp_path / "again"
+    command.main([str(tmp_path / "in"), "--out", str(out), *SMALL, "--colour"])
+    model = ["--model", str(out / "model.safetensors")]
+    command.main([str(tmp_path / "in"), "--out", str(again), *SMALL, *model])
+    kept = command.load_model(out / "model.safetensors")
+    assert (kept.model.shape, kept.model.size) == ((3, *SIZE), SIZE)
+    found = command.from_folder(tmp_path / "in", channels=3)
+    expected = poses.align(kept.model, found.images, kept.reference)
+    assert expected.canonical.shape == expected.straightened.shape == (20, 3, *SIZE)
+    for made in (out, again):
+        assert json.loads((made / "record.json").read_bytes())["settings"]["colour"] is True
+        with Image.open(made / "aligned" / "7.png") as image:
+            assert image.mode == "RGB"
+            shown = torch.from_numpy(np.array(image)).movedim(-1, 0)
+        assert (shown - 255 * expected.straightened[found.files.index("7.png")]).abs().max() < 0.51
+    assert not kept.reference.pixels[:, 1].any()  # there was no green
 
 
 def test_what_is_refused(folder, tmp_path, capsys, subtests):
@@ -181,6 +223,7 @@ def test_what_is_refused(folder, tmp_path, capsys, subtests):
         (str(folder), "--out", str(tmp_path), "--model", str(tmp_path / "text.safetensors")): (
             "is not a model of this command, or damaged"
         ),
+        (str(folder), "--out", str(tmp_path), "--noise", "0.1"): "only the likelihood 'normal' has",
         (str(folder), "--out", str(tmp_path), "--size", "4x5x6"): "a side or HEIGHTxWIDTH",
         (str(folder), "--out", str(tmp_path), "--epochs", "0"): "a whole number of at least 1",
     }.items():
@@ -231,11 +274,17 @@ def test_shear_and_bend_are_columns_of_warps_that_have_them():
     model = training.new_model("tps", SIZE, 2, 8)
     images = data.from_tensor(torch.rand(3, 1, *SIZE))
     findings = aligning.examine(model, images, images)
-    assert {"shear", "scale_y", "bend", "reflected"} <= {*command._columns(findings, "tps")}
-    assert {"shear", "bend"} & {*command._columns(findings, "affine")} == {"shear"}
+
+    def columns(warp: str) -> set[str]:
+        return {*command._columns(findings, {"warp": warp})}
+
+    assert {"shear", "scale_y", "bend", "reflected", "nll"} <= columns("tps")
+    assert {"shear", "bend"} & columns("affine") == {"shear"}
 
 
 def test_a_png_holds_the_picture():
     x = torch.tensor([[[0.0, 0.5], [1.0, 2.0]]])
     with Image.open(io.BytesIO(report.png(x))) as image:
         assert np.asarray(image).tolist() == [[0, 128], [255, 255]]
+    with Image.open(io.BytesIO(report.png(torch.cat([x, x / 2, 0 * x])))) as image:
+        assert np.asarray(image)[0, 1].tolist() == [128, 64, 0]

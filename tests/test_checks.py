@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from tvae_core import bounds, data, estimators, models, training
+from tvae_core import bounds, data, estimators, models, own, training
 from tvae_core.experiments import runner
 from tvae_core.explorer import explorer
 from tvae_core.moved import Moves
+from tvae_core.networks import PixelBernoulli
 from tvae_core.poses import Poses
 from tvae_core.runtime import seeded
 from tvae_core.warps import Warp, make_warp, tps_basis
@@ -23,7 +24,8 @@ from tvae_core.warps import Warp, make_warp, tps_basis
 ROOMS = (
     *("ais", "bounds", "data", "diagnostics", "estimators", "evaluation", "gradients"),
     *("models", "moved", "plots", "poses", "runtime", "scores", "training", "warps"),
-    *("own.aligning", "own.folders", "own.training"),
+    *("own.aligning", "own.convolutions", "own.expected", "own.folders", "own.pixels"),
+    *("own.shards", "own.training"),
 )
 # What a room shares with others, or with itself, but no user calls; and what takes nothing.
 INNER = {
@@ -32,7 +34,8 @@ INNER = {
     *("models.VAE", "models.check_images", "plots.use_style"),
     *("runtime.is_live", "runtime.locked", "runtime.pick_device", "runtime.rng_state"),
     *("runtime.set_rng_state", "runtime.write_atomically"),
-    *("training.describe", "training.print_every"),
+    *("training.describe", "training.print_every", "own.pixels.ContinuousPixels"),
+    *("own.shards.place", "own.shards.together"),
 }
 IWAE = estimators.reparameterized(bounds.iwae)
 SIZE = (4, 6)
@@ -69,9 +72,16 @@ def calls() -> dict[str, dict]:
     layers = {**size, "dim_z": 3, "hidden": [8]}
     warped = {"canonical": models.Decoder(SIZE, 3), "warp": Warp(tps_basis(SIZE)), "dim_u": 2}
     look, moves = {"look": "straight", "refine": 0}, {"moves": Moves(degrees=10)}
+    pixels_of, logits = {"pixels": PixelBernoulli}, {"logits": s.x}
     ranges = {"degrees": 1.0, "shift": 1.0, "scale": 1.0, "shear": 1.0, "bend": 1.0}
     maps, seed = torch.eye(2, 3).expand(3, -1, -1), {"seed": 0}
     many, small = data.from_tensor(torch.rand(20, 1, *SIZE)), {"dim_z": 2, "hidden": 8, "seed": 0}
+    normal = {"likelihood": "normal", "noise": 0.1}
+    no_more = {"shift": None, "scale": None, "fixed": False}
+    mlp, second = (
+        {"body": "mlp", "turn": None, **no_more},
+        {"model": own.training.new_model("rotation", SIZE, 2, 8)},
+    )
     known, options = Poses({"degrees": torch.zeros(2)}), {"warp": "affine", "epochs": 1}
     labelled = {"x": torch.randn(20, 3), "labels": torch.arange(20) % 2}
     return {
@@ -119,10 +129,17 @@ def calls() -> dict[str, dict]:
         "evaluation.mean_se": {"values": torch.rand(3)},
         "gradients.gradient_snr": {**model, "x": s.x, "estimator": IWAE, "k": 2, "repeats": 2},
         "gradients.blocks": model,
-        "models.build": {"name": "affine", **layers, "dim_u": 6, "encoder_hidden": [8, 8], **look},
+        "models.build": {
+            "name": "affine",
+            **layers,
+            "dim_u": 6,
+            "encoder_hidden": [8, 8],
+            **look,
+            **pixels_of,
+        },
         "models.SecondLook": {"decoder": s.model.decoder, **layers, "dim_u": 6, **look},
         "models.Encoder": {**layers, "dim_u": 0},
-        "models.Decoder": layers,
+        "models.Decoder": {**layers, **pixels_of},
         "models.WarpedDecoder": {**warped, "pose_std": 1, "resample": "probs", "padding": "zeros"},
         "models.start_at_mean": {**model, "mean": torch.full((1, *SIZE), 0.5), "floor": 0.01},
         "moved.Moves": ranges,
@@ -171,6 +188,7 @@ def calls() -> dict[str, dict]:
             "fit": "pad",
             "invert": None,
             "contrast": "keep",
+            "channels": 3,
         },
         "own.folders.Folder": {
             "images": s.images,
@@ -180,8 +198,22 @@ def calls() -> dict[str, dict]:
             "changed": {},
         },
         "own.training.pose_first": {**model, "strict": 2.0},
-        "own.training.new_model": {"warp": "affine", **size, **small},
+        "own.convolutions.Look": {"shape": (1, *SIZE), "features": 3},
+        "own.convolutions.Draw": {"features": 3, "shape": (1, *SIZE)},
+        "own.convolutions.convolve": {**second, "features": 8},
+        "own.expected.expect": {**second, "warp": "rotation", "turn": 9.0, **no_more},
+        "own.expected.pose_warp": {**size, "units": ("turn", "shift")},
+        "own.pixels.make_pixels": normal,
+        "own.pixels.NormalPixels": {"noise": 0.1},
+        "own.pixels.PixelNormal": {**logits, "noise": torch.tensor(0.1)},
+        "own.pixels.best_constant": {**pixels_of, "x": s.x},
+        "own.shards.share": {"images": s.images},
+        "own.shards.shared": model,
+        "own.shards.of_first": {"value": 3},
+        "own.shards.checkpoint": {"path": None},
+        "own.training.new_model": {"warp": "affine", **size, **small, **normal, **mlp},
         "own.training.epochs_for": {"n": 20},
+        "own.training.shape_of": {"images": s.images},
         "own.training.train": {"images": many, **options, **small, "rate": 0.1, "folder": None},
         "own.training.problems": {
             **model,
@@ -237,6 +269,7 @@ WRONG = {
     "str": [3, ["mini"], None],
     "bool": ["yes", None],
     "Size": [28, (28,), (0, 5), (2.5, 3), "28", None],
+    "Shape": [28, (28,), (0, 5), (2.5, 3), (1, 2, 3, 4), "28", None],
     "tuple[int, int]": [28, (28,), (0, 5), (2.5, 3), "28", None],
     "Sequence[int]": [3, "12", [1.5], (0,), None],
     "Sequence[": [3, "12", None],
@@ -260,6 +293,7 @@ WRONG = {
     "Estimator": ["iwae", 3, torch.optim.Adam, None],
     "Bound": ["iwae", 3, None],
     "Callable[": ["fast", 3],
+    "Pixels": ["bernoulli", 3, None],
     "MakeOptimizer": [torch.optim.Adam, torch.optim.Adam([torch.ones(1)]), "adam", None],
     "Epochs": [3, iter([torch.zeros(2, 1, *SIZE)]), None],
     "Path": ["run.pt", 3, None],
@@ -326,7 +360,7 @@ def test_methods_too(subtests):
         lambda: s.model.sample_latents(0): "n must be a whole number of at least 1, got 0",
         lambda: make_warp("affine", SIZE).grid([0.0] * 6): "params must be a Float tensor",
         lambda: make_warp("affine", SIZE)([1.0], torch.zeros(6)): "images must be a Float tensor",
-        lambda: s.images[3]: r"pixels must be a UInt8 tensor \(N, 1, H, W\), got .*\(1, 4, 6\)",
+        lambda: s.images[3]: r"pixels must be a UInt8 tensor \(N, C, H, W\), got .*\(1, 4, 6\)",
         lambda: s.images[:0]: r"pixels must be .* shape \(0, 1, 4, 6\)",
     }.items():
         with subtests.test(sentence), pytest.raises((TypeError, ValueError), match=sentence):

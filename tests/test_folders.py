@@ -246,7 +246,62 @@ def test_contrast_sets_the_border_to_black_and_the_brightest_to_white(tmp_path):
     assert (x > 0).sum() == (picture == 140).sum()
 
 
+# Colour.
+
+
+def in_colour(shape: np.ndarray, thing=(200, 60, 20), ground=(20, 20, 20)) -> np.ndarray:
+    """A thing on a ground, where `shape` is not 0."""
+    return np.where(shape[..., None] > 0, thing, ground).astype(np.uint8)
+
+
+def test_colours_are_kept_if_asked_for_and_the_ground_becomes_black(tmp_path):
+    on = disc(20, 24, 1, 0)
+    save(in_colour(on), tmp_path / "a.png")
+    save(disc(20, 24), tmp_path / "b gray.png")
+    save(np.dstack([in_colour(on), 255 * on]), tmp_path / "c cut out.png")
+    np.save(tmp_path / "d.npy", in_colour(on)[None])
+    np.save(tmp_path / "e.npy", np.moveaxis(in_colour(on), -1, 0)[None])
+    np.save(tmp_path / "f.npy", disc(20, 24))
+    found = from_folder(tmp_path, channels=3)
+    assert found.images.pixels.shape == (6, 3, 20, 24)
+    # 255 (shade - 20) / (200 - 20) of each channel, in 256 levels.
+    assert found.images.pixels[0][:, 10, 12].tolist() == [255, 57, 0]
+    assert found.images.pixels[0].amax(0).numpy().tolist() == (255 * on).tolist()
+    assert found.images.pixels[1].numpy().tolist() == [(255 * on).tolist()] * 3
+    # With its black paper, the ground is 0 and not 20.
+    assert found.images.pixels[2][:, 10, 12].tolist() == [255, round(255 * 60 / 200), 26]
+    assert found.images.pixels[3].equal(found.images.pixels[0])
+    assert found.images.pixels[4].equal(found.images.pixels[0])
+    assert found.images.pixels[5].equal(found.images.pixels[1])
+
+
+def test_colours_are_resized_and_padded_one_channel_at_a_time(tmp_path):
+    on = disc(40, 20, 1, 0)
+    save(in_colour(on), tmp_path / "a.png")
+    x = from_folder(tmp_path, 20, channels=3, contrast="keep").images.pixels[0]
+    shares = (x.float() - 20).clamp(min=0).sum((1, 2)) / torch.tensor([180.0, 40.0, 1])
+    assert x[:, 0, 0].tolist() == [20, 20, 20]
+    assert shares[0].item() == pytest.approx(on.sum() / 4, rel=0.05)
+    assert shares[1].item() == pytest.approx(on.sum() / 4, rel=0.1)
+    assert shares[2] == 0
+
+
+def test_dark_colours_on_a_bright_ground_become_their_complements(tmp_path):
+    save(in_colour(disc(20, 20, 1, 0), (200, 60, 20), (240, 240, 240)), tmp_path / "a.png")
+    x = from_folder(tmp_path, channels=3).images.pixels[0]
+    assert x[:, 0, 0].tolist() == [0, 0, 0]
+    assert x[:, 10, 10].tolist() == [46, 209, 255]
+
+
+def test_a_jpeg_in_colour(tmp_path):
+    save(in_colour(disc(64, 64, 1, 0)), tmp_path / "a.jpg", quality=95)
+    x = from_folder(tmp_path, channels=3).images.x[0]
+    assert x[:, 32, 32].tolist() == pytest.approx([1, 40 / 180, 0], abs=0.05)
+
+
 def test_what_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"channels must be 1 \(gray\) or 3 .*got 2"):
+        from_folder(tmp_path, channels=2)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         from_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no picture that can be used; it needs files .*\.png"):

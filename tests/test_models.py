@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tvae_core import bounds, models
+from tvae_core import bounds, models, warps
 from tvae_core.estimators import analytic_kl, reparameterized
 from tvae_core.networks import PixelBernoulli, mlp
 from tvae_core.runtime import seeded
@@ -375,3 +375,29 @@ def test_a_decoder_can_start_at_the_mean_image(name):
     models.start_at_mean(model, mean, floor=0.01)
     decoder = getattr(model.decoder, "canonical", model.decoder)
     torch.testing.assert_close(decoder.logits.bias.sigmoid().view(1, 28, 28), 0.01 + 0.98 * mean)
+
+
+# Colour.
+
+
+@pytest.mark.parametrize("look", ["once", "pose", "straight", "straight-mean"])
+def test_one_warp_moves_all_channels(look):
+    with seeded(0):
+        model = models.build("affine", (3, 5, 6), 2, hidden=(8,), look=look)
+        x = torch.rand(4, 3, 5, 6)
+        latents = model.particles(x, 2).latents
+    assert (model.size, model.shape) == ((5, 6), (3, 5, 6))
+    canonical, grid = model.canonical(latents), model.grid(latents)
+    assert canonical.shape == (2, 4, 3, 5, 6)
+    seen = torch.cat([warps.sample(c, grid) for c in canonical.split(1, -3)], -3)
+    torch.testing.assert_close(model.decoder(latents).mean, seen, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected images of shape \(B, 3, 5, 6\), got \(4, 1, 5"):
+        model.posterior(x[:, :1])
+
+
+def test_a_plain_model_in_colour_starts_at_the_mean_image():
+    model = models.build("plain", (3, 5, 6), 2, hidden=(8,))
+    mean = torch.rand(3, 5, 6)
+    models.start_at_mean(model, mean, floor=0.01)
+    torch.nn.init.zeros_(model.decoder.logits.weight)
+    torch.testing.assert_close(model.decoder(torch.zeros(2)).mean, 0.01 + 0.98 * mean)

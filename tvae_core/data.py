@@ -58,9 +58,9 @@ MINI_TRAIN = 9_000  # of 10,000; the others are the test set
 
 @dataclass(frozen=True)
 class Images:
-    """N single-channel images on one device, with labels if there are any."""
+    """N gray or coloured images on one device, with labels if there are any."""
 
-    pixels: UInt8[Tensor, "N 1 H W"]
+    pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, "N"] | None
     name: str
 
@@ -77,7 +77,7 @@ class Images:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     @property
-    def x(self) -> Float[Tensor, "N 1 H W"]:
+    def x(self) -> Float[Tensor, "N C H W"]:
         """All images as floats in [0, 1]."""
         return self.pixels / 255
 
@@ -93,13 +93,13 @@ class Images:
 
 
 def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> Images:
-    """Images of a tensor, array or list, (N, 1, H, W) in [0, 1], rounded to 256 gray levels."""
+    """Images of a tensor, array or list, (N, 1 or 3, H, W) in [0, 1], in 256 levels."""
     x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     labels = None if labels is None else torch.as_tensor(labels).long()
-    if x.ndim != 4 or x.shape[1] != 1 or x.numel() == 0:
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or x.numel() == 0:
         raise ValueError(
-            f"images must have shape (N, 1, H, W) with N, H, W >= 1, got {tuple(x.shape)}; "
-            "add the channel axis with x.unsqueeze(1), or turn colour into gray first"
+            "images must have shape (N, 1, H, W), or (N, 3, H, W) in colour, with N, H, W >= 1, "
+            f"got {tuple(x.shape)}; add the channel axis with x.unsqueeze(1)"
         )
     x = x.float()
     if not x.isfinite().all():
@@ -309,7 +309,7 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Float[Tensor, "*S B 1 H W"]]:
+    def __iter__(self) -> Iterator[Float[Tensor, "*S B C H W"]]:
         pixels = self.images.pixels
         orders = torch.stack([torch.randperm(len(pixels)) for _ in range(self.stack or 1)])
         if self.stack is None:

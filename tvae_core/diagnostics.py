@@ -139,7 +139,7 @@ def with_gray_density(model: VAE) -> VAE:
     are far below zero, and can only be compared with each other.
     """
     gray = _ContinuousPixels(model.decoder)
-    return VAE(model.encoder, gray, model.size, model.dim_z, model.dim_u).eval()
+    return VAE(model.encoder, gray, model.shape, model.dim_z, model.dim_u).eval()
 
 
 class _ContinuousPixels(nn.Module):

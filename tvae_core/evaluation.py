@@ -161,7 +161,7 @@ def nll(
 
 def _stream(
     model: VAE,
-    x: Float[Tensor, "B 1 H W"],
+    x: Float[Tensor, "B C H W"],
     stops: Sequence[int],
     per_chunk: int,
     fast_log_w: LogWeights | None,

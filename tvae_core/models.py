@@ -7,7 +7,7 @@ VAE is the case dim(u) = 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from tvae_core.warps import PADDINGS, WARPS, Size, Warp, make_warp, sample
 
 HIDDEN = (256, 256)  # the study's two hidden layers, in the encoder and in the decoder
 LOG_SIGMA_RANGE = (-8.0, 4.0)
+Shape = Size | tuple[int, int, int]  # (height, width), or (channels, height, width)
+Pixels = Callable[[Tensor], Any]  # from logits (*S, C, H, W) to the distribution of pixels
 RESAMPLED = ("probs", "logits")
 FLOOR = 1e-6  # the least probability of a warped pixel; for logits, that of the background
 NO_WARP = (
@@ -34,14 +36,14 @@ NO_WARP = (
 class Encoder(nn.Module):
     """q(z, u | x), a diagonal normal. The mean of u passes through tanh, as in the study's code."""
 
-    def __init__(self, size: Size, dim_z: int, dim_u: int, hidden: Sequence[int] = HIDDEN) -> None:
+    def __init__(self, size: Shape, dim_z: int, dim_u: int, hidden: Sequence[int] = HIDDEN) -> None:
         super().__init__()
-        self.body = mlp([size[0] * size[1], *hidden])
+        self.body = mlp([math.prod(size), *hidden])
         self.mu_z = nn.Linear(hidden[-1], dim_z)
         self.mu_u = nn.Linear(hidden[-1], dim_u) if dim_u else None
         self.log_sigma = nn.Linear(hidden[-1], dim_z + dim_u)
 
-    def forward(self, x: Float[Tensor, "*B 1 H W"]) -> Normal:
+    def forward(self, x: Float[Tensor, "*B C H W"]) -> Normal:
         """Normal with batch shape (*B, dim_z + dim_u)."""
         h = self.body(x.flatten(-3))
         mu = self.mu_z(h)
@@ -80,7 +82,7 @@ class SecondLook(nn.Module):
     def __init__(
         self,
         decoder: WarpedDecoder,
-        size: Size,
+        size: Shape,
         dim_z: int,
         dim_u: int,
         hidden: Sequence[int] = HIDDEN,
@@ -92,13 +94,13 @@ class SecondLook(nn.Module):
         self.look, self.refine = look, refine
         # In a tuple, because its parameters are the decoder's: they are not registered twice.
         self._decoder = (decoder,)
-        self.body = mlp([size[0] * size[1], *hidden])
+        self.body = mlp([math.prod(size), *hidden])
         self.mu_u = nn.Linear(hidden[-1], dim_u)
         self.log_sigma_u = nn.Linear(hidden[-1], dim_u)
-        self.read = nn.Linear(size[0] * size[1], hidden[0])
+        self.read = nn.Linear(math.prod(size), hidden[0])
         self.reader = _Reader(dim_z, dim_u, hidden)
 
-    def forward(self, x: Float[Tensor, "*B 1 H W"]) -> Ordered:
+    def forward(self, x: Float[Tensor, "*B C H W"]) -> Ordered:
         """A posterior with batch shape (*B, dim_z + dim_u)."""
         h = self.body(x.flatten(-3))
         sigma = self.log_sigma_u(h).clamp(*LOG_SIGMA_RANGE).exp()
@@ -121,8 +123,8 @@ class SecondLook(nn.Module):
         return Normal(mean, deviation, validate_args=False)
 
     def straightened(
-        self, x: Float[Tensor, "*B 1 H W"], u: Float[Tensor, "*S U"], held: bool = False
-    ) -> Float[Tensor, "*S 1 H W"]:
+        self, x: Float[Tensor, "*B C H W"], u: Float[Tensor, "*S U"], held: bool = False
+    ) -> Float[Tensor, "*S C H W"]:
         """Images seen through the inverse of the warp of u."""
         warp, pose = self._decoder[0].warp, self._decoder[0].pose
         return sample(x, warp.inverse_grid(_call(pose, held, u), self.refine))
@@ -160,21 +162,22 @@ def _call(module: nn.Module, held: bool, *args: Tensor) -> Any:
 
 
 class Decoder(nn.Module):
-    """p(x | z): independent Bernoulli pixels."""
+    """p(x | z): independent pixels; `pixels` takes their logits, and by default is Bernoulli."""
 
-    def __init__(self, size: Size, dim_z: int, hidden: Sequence[int] = HIDDEN) -> None:
+    def __init__(
+        self,
+        size: Shape,
+        dim_z: int,
+        hidden: Sequence[int] = HIDDEN,
+        pixels: Pixels = PixelBernoulli,
+    ) -> None:
         super().__init__()
-        self.size = size
+        self.shape, self.pixels = (1, *size)[-3:], pixels
         self.body = mlp([dim_z, *hidden])
-        self.logits = nn.Linear(hidden[-1], size[0] * size[1])
+        self.logits = nn.Linear(hidden[-1], math.prod(size))
 
-    def forward(self, z: Float[Tensor, "*S D"]) -> PixelBernoulli:
-        return PixelBernoulli(self.logits(self.body(z)).unflatten(-1, (1, *self.size)))
-
-    @torch.no_grad()
-    def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
-        """Set the last bias so that initial images are close to `mean`, which lies in (0, 1)."""
-        self.logits.bias.copy_(torch.logit(mean.flatten()))
+    def forward(self, z: Float[Tensor, "*S D"]) -> Any:
+        return self.pixels(self.logits(self.body(z)).unflatten(-1, self.shape))
 
     def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Tensor:
         raise TypeError(NO_WARP)
@@ -210,22 +213,19 @@ class WarpedDecoder(nn.Module):
         self.resample, self.padding = resample, padding
         self.pose = near_zero_linear(dim_u, warp.n_params, std=pose_std)
 
-    def forward(self, latents: Float[Tensor, "*S D"]) -> PixelBernoulli:
+    def forward(self, latents: Float[Tensor, "*S D"]) -> Any:
         z, u = self._split(latents)
         image, theta = self.canonical(z), self.pose(u)
         if self.resample == "probs":
-            return PixelBernoulli.from_probs(self.warp(image.mean, theta, self.padding), FLOOR)
+            probs = self.warp(image.logits.sigmoid(), theta, self.padding)
+            return self.canonical.pixels(PixelBernoulli.from_probs(probs, FLOOR).logits)
         # Relative to the background's logit, so that zero padding means background and not p = 1/2.
         background = math.log(FLOOR / (1 - FLOOR))
         warped = self.warp(image.logits - background, theta, self.padding)
-        return PixelBernoulli(warped + background)
+        return self.canonical.pixels(warped + background)
 
-    def start_at_mean(self, mean: Float[Tensor, "1 H W"]) -> None:
-        """`Decoder.start_at_mean` for the canonical image."""
-        self.canonical.start_at_mean(mean)
-
-    def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
-        """Pixel probabilities before the warp."""
+    def canonical_image(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S C H W"]:
+        """The pixels' means before the warp, for Bernoulli pixels their probabilities."""
         return self.canonical(self._split(latents)[0]).mean
 
     def grid(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S H W 2"]:
@@ -244,11 +244,11 @@ class VAE(nn.Module):
     _zero: Tensor
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, size: Size, dim_z: int, dim_u: int = 0
+        self, encoder: nn.Module, decoder: nn.Module, size: Shape, dim_z: int, dim_u: int = 0
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.size, self.dim_z, self.dim_u = size, dim_z, dim_u
+        self.size, self.shape, self.dim_z, self.dim_u = size[-2:], (1, *size)[-3:], dim_z, dim_u
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     @property
@@ -256,13 +256,13 @@ class VAE(nn.Module):
         """N(0, 1), for each latent dimension."""
         return Normal(self._zero, self._zero + 1, validate_args=False)
 
-    def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> Normal | Ordered:
+    def posterior(self, x: Float[Tensor, "*B C H W"]) -> Normal | Ordered:
         """q(z, u | x), batch shape (*B, D). Raises ValueError for images of the wrong shape."""
-        check_images(x, self.size)
+        check_images(x, self.shape)
         return self.encoder(x)
 
     def particles(
-        self, x: Float[Tensor, "*B 1 H W"], k: int = 1, posterior: Normal | Ordered | None = None
+        self, x: Float[Tensor, "*B C H W"], k: int = 1, posterior: Normal | Ordered | None = None
     ) -> Particles:
         """k reparameterized draws from q(z, u | x) for each image, with their log-terms.
 
@@ -284,8 +284,8 @@ class VAE(nn.Module):
         """Split the last axis into the parts for z and for u."""
         return latents[..., : self.dim_z], latents[..., self.dim_z :]
 
-    def canonical(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S 1 H W"]:
-        """The image before the warp, as probabilities. Raises TypeError if there is no warp."""
+    def canonical(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S C H W"]:
+        """The image before the warp. Raises TypeError if there is no warp."""
         return self.decoder.canonical_image(latents)
 
     def grid(self, latents: Float[Tensor, "*S D"]) -> Float[Tensor, "*S H W 2"]:
@@ -298,12 +298,11 @@ class VAE(nn.Module):
         return self.prior.sample((n, self.dim_z + self.dim_u))
 
 
-def check_images(x: Tensor, size: Size) -> None:
-    """Raise a ValueError unless x is a batch of images of this size."""
-    if x.ndim < 4 or x.shape[-3:] != (1, *size):
-        raise ValueError(
-            f"expected images of shape (B, 1, {size[0]}, {size[1]}), got {tuple(x.shape)}"
-        )
+def check_images(x: Tensor, shape: Sequence[int]) -> None:
+    """Raise a ValueError unless x is a batch of images of this shape."""
+    if x.ndim < 4 or x.shape[-3:] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"expected images of shape (B, {wanted}), got {tuple(x.shape)}")
 
 
 MODELS = ("plain", *(name for name in WARPS if name != "identity"))
@@ -312,13 +311,14 @@ STUDY_LATENTS = {"plain": (60, 0), "affine": (54, 6), "tps": (42, 18)}  # (dim_z
 
 def build(
     name: str,
-    size: Size = (28, 28),
+    size: Shape = (28, 28),
     dim_z: int | None = None,
     dim_u: int | None = None,
     hidden: Sequence[int] = HIDDEN,
     encoder_hidden: Sequence[int] | None = None,
     look: str = "once",
     refine: int = 0,
+    pixels: Pixels = PixelBernoulli,
     **warped: Any,
 ) -> VAE:
     """A model by name: "plain", or the name of a warp in `warps.WARPS`.
@@ -326,8 +326,8 @@ def build(
     By default plain, affine and tps have the study's `dim_z` and `dim_u`: (60, 0), (54, 6) and
     (42, 18). The other models have 60 latents, one of them in u for each parameter of the warp.
     `encoder_hidden` are the encoder's hidden layers, by default `hidden`. With a `look` other than
-    "once" the encoder is a `SecondLook`, and `refine` is its option. `warped` are options of
-    `WarpedDecoder`; the defaults are the study's.
+    "once" the encoder is a `SecondLook`, and `refine` is its option. `pixels` is that of `Decoder`;
+    `warped` are options of `WarpedDecoder`. The defaults are the study's.
     """
     check_known("model", name, MODELS)
     check_known("look", look, LOOKS)
@@ -339,24 +339,26 @@ def build(
             )
         dim_z = STUDY_LATENTS[name][0] if dim_z is None else dim_z
         encoder = Encoder(size, dim_z, 0, encoder_hidden)
-        return VAE(encoder, Decoder(size, dim_z, hidden), size, dim_z)
-    warp = make_warp(name, size)
+        return VAE(encoder, Decoder(size, dim_z, hidden, pixels), size, dim_z)
+    warp = make_warp(name, size[-2:])
     study_z, study_u = STUDY_LATENTS.get(name, (60 - warp.n_params, warp.n_params))
     dim_z = study_z if dim_z is None else dim_z
     dim_u = study_u if dim_u is None else dim_u
     if dim_u < 1:
         raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, expected >= 1")
-    decoder = WarpedDecoder(Decoder(size, dim_z, hidden), warp, dim_u, **warped)
+    decoder = WarpedDecoder(Decoder(size, dim_z, hidden, pixels), warp, dim_u, **warped)
     if look == "once":
         return VAE(Encoder(size, dim_z, dim_u, encoder_hidden), decoder, size, dim_z, dim_u)
     second = SecondLook(decoder, size, dim_z, dim_u, encoder_hidden, look, refine)
     return VAE(second, decoder, size, dim_z, dim_u)
 
 
-def start_at_mean(model: VAE, mean: Float[Tensor, "1 H W"], floor: float = 1e-3) -> None:
+@torch.no_grad()
+def start_at_mean(model: VAE, mean: Float[Tensor, "C H W"], floor: float = 1e-3) -> None:
     """Set the decoder's last bias so that initial images are close to the training images' mean.
 
     `mean` is rescaled to [floor, 1 - floor], so that a pixel that is white in all training images
     can still turn black.
     """
-    model.decoder.start_at_mean(floor + (1 - 2 * floor) * mean)
+    canonical = getattr(model.decoder, "canonical", model.decoder)
+    canonical.logits.bias.copy_(torch.logit(floor + (1 - 2 * floor) * mean.flatten()))

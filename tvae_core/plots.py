@@ -64,8 +64,9 @@ def _array(x: Tensor) -> NDArray[Any]:
 
 
 def image(ax: Axes, x: Tensor, title: str = "") -> Axes:
-    """One image, (1, H, W) or (H, W), in a frame, with 0 as white and 1 as black."""
-    ax.imshow(_array(x.float().reshape(x.shape[-2:])), cmap=INK, vmin=0, vmax=1)
+    """One image in a frame: (1, H, W) or (H, W) with 1 as black, or (3, H, W) in its colours."""
+    shown = x.movedim(0, -1) if x.shape[:-2] == (3,) else x.reshape(x.shape[-2:])
+    ax.imshow(_array(shown.float()), cmap=INK, vmin=0, vmax=1)
     return _bare(ax, title)
 
 

@@ -74,8 +74,8 @@ class Poses:
 class Aligned(NamedTuple):
     """Images in the mean pose: the images themselves, and what the model drew in their place."""
 
-    straightened: Float[Tensor, "N 1 H W"]
-    canonical: Float[Tensor, "N 1 H W"]
+    straightened: Float[Tensor, "N C H W"]
+    canonical: Float[Tensor, "N C H W"]
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def moments(images: Images) -> Poses:
     Raises:
         ValueError: an image without ink.
     """
-    ink = images.x[:, 0].double()
+    ink = images.x.mean(1).double()
     total = ink.flatten(1).sum(1)
     if not total.all():
         raise ValueError(f"image {int(total.argmin())} has no ink, so it has no pose")
@@ -241,7 +241,7 @@ def _decoder(model: VAE) -> WarpedDecoder:
     return model.decoder
 
 
-def _pose_posterior(model: VAE, x: Float[Tensor, "B 1 H W"]) -> Normal:
+def _pose_posterior(model: VAE, x: Float[Tensor, "B C H W"]) -> Normal:
     """q(u | x)."""
     _decoder(model)
     q = model.posterior(x)
@@ -257,7 +257,7 @@ def _mean_maps(model: VAE, images: Images) -> Float[Tensor, "N 2 3"]:
 
 
 def _maps(
-    model: VAE, x: Float[Tensor, "B 1 H W"], u: Float[Tensor, "*K B U"]
+    model: VAE, x: Float[Tensor, "B C H W"], u: Float[Tensor, "*K B U"]
 ) -> tuple[Float[Tensor, "*K B 2 3"], Float[Tensor, "*K B"]]:
     """G of each u, in normalised coordinates, and the bend of its grid under the ink, in pixels."""
     decoder = _decoder(model)
@@ -266,7 +266,7 @@ def _maps(
         maps = (warp.theta(params) @ warp.to_affine).unflatten(-1, (2, 3))
         return maps + torch.eye(2, 3, device=u.device), torch.zeros_like(u[..., 0])
     points = torch.cat([warp.identity, torch.ones_like(warp.identity[..., :1])], -1).flatten(0, 1)
-    ink = x.flatten(1) + 1e-3  # a blank image weighs all its pixels equally
+    ink = x.mean(1).flatten(1) + 1e-3  # a blank image weighs all its pixels equally
     ink = ink / ink.sum(1, keepdim=True)
     grid = warp.grid(params).flatten(-3, -2)
     moment = torch.einsum("bp,pi,pj->bij", ink, points, points)

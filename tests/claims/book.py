@@ -285,6 +285,14 @@ def own_images(page: Page) -> None:
     page.says(
         f"at most {own.folders.USUAL} pixels | `--size 48` or `--size 40x64`, at most {own.folders.LARGEST} |"
     )
+    page.says(
+        "is set to 25 degrees, a tenth of the shorter side and 15 per cent.",
+        own.expected.USUAL == {"turn": 25, "scale": 15},
+        own.expected.USUAL_SHIFT == 0.1,
+    )
+    page.says("closer to black or white than one gray level, 1/255", own.pixels.LEVELS == 255)
+    page.says("any height and width up to 128 pixels", own.folders.LARGEST == 128)
+    page.says("with three layers of convolutions", len(own.convolutions.CHANNELS) == 3)
     measured = table_of_own_images.record()
     moves = {of["moves"].partition(",")[0] for of in measured.values()}
     page.says("were turned by up to 45 degrees and shifted", moves <= {"Moves(degrees=45"})

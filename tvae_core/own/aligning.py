@@ -69,7 +69,7 @@ def aligned(model: VAE, images: Images, reference: Images) -> Iterator[Aligned]:
         yield Aligned(*(x.cpu() for x in poses.align(model, part, reference)))
 
 
-def rebuilt(model: VAE, images: Images) -> Float[Tensor, "N 1 H W"]:
+def rebuilt(model: VAE, images: Images) -> Float[Tensor, "N C H W"]:
     """What the model draws for each image, in the image's own pose."""
     with torch.no_grad():
         parts = [model.decoder(model.posterior(x).mean).mean for x in images.x.split(BLOCK)]

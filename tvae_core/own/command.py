@@ -17,9 +17,11 @@ A command that was stopped resumes where it was when the same command is given a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +37,7 @@ from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.measure import count
 from tvae_core.experiments.records import versions
 from tvae_core.models import VAE
-from tvae_core.own import aligning, folders, report, training
+from tvae_core.own import aligning, convolutions, folders, pixels, report, shards, training
 from tvae_core.own.aligning import Findings
 from tvae_core.own.folders import Folder, from_folder
 from tvae_core.runtime import pick_device, write_atomically
@@ -45,6 +47,16 @@ SHOWN = 12  # pictures in each part of the report
 STIFF = ("translation", "rotation", "similarity")  # warps without shear, mirrors and bends
 MODEL = "model.safetensors"
 DEFAULTS = {"fit": "pad", "invert": "auto", "contrast": "stretch"}
+
+
+# Further options of `training.new_model`, as they are without an option of the command.
+DESIGN: dict[str, Any] = {"likelihood": "bernoulli", "noise": None, "body": "mlp"}
+DESIGN |= {"turn": None, "shift": None, "scale": None, "fixed": False}
+
+
+def _design(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of the settings of a run, those in `DESIGN`."""
+    return {name: settings.get(name, usual) for name, usual in DESIGN.items()}
 
 
 class Kept(NamedTuple):
@@ -77,12 +89,18 @@ def load_model(path: Path) -> Kept:
             settings = json.loads(file.metadata()["settings"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         pixels = tensors.pop("reference")
-        size = pixels.shape[-2], pixels.shape[-1]
-        model = training.new_model(settings["warp"], size, settings["latents"], settings["hidden"])
+        reference = Images(pixels, None, "reference")
+        model = training.new_model(
+            settings["warp"],
+            training.shape_of(reference),
+            settings["latents"],
+            settings["hidden"],
+            **_design(settings),
+        )
         model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
     except (safetensors.SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a model of this command, or damaged ({error})") from error
-    return Kept(model, Images(pixels, None, "reference").to(pick_device()), settings)
+    return Kept(model, reference.to(pick_device()), settings)
 
 
 @fast_arithmetic()
@@ -91,7 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
-        _run(chosen)
+        with (
+            shards.together() as rank,
+            contextlib.redirect_stdout(io.StringIO() if rank else sys.stdout),
+        ):
+            _run(chosen)
     except (ValueError, OSError, NonFiniteLossError) as error:
         parser.exit(1, f"error: {error}\n")
 
@@ -112,6 +134,10 @@ def _run(chosen: argparse.Namespace) -> None:
         kept, record = _trained(found, settings, out)
     else:
         record = {"model": str(chosen.model), "problems": []}
+        of_model = ("colour", "warp", "latents", "hidden", *DESIGN)
+        settings |= {name: value for name, value in kept.settings.items() if name in of_model}
+    if shards.place()[0] != 0:
+        return  # the first process writes for all
     images = found.images.to(pick_device())
     clusters = chosen.clusters or max(1, len(found.classes))
     findings = aligning.examine(kept.model, images, kept.reference, clusters)
@@ -125,16 +151,16 @@ def _read(chosen: argparse.Namespace, kept: Kept | None) -> Folder:
     settings = DEFAULTS if kept is None else kept.settings
     fit, invert, contrast = (getattr(chosen, name) or settings[name] for name in DEFAULTS)
     size = chosen.size if kept is None else kept.model.size
-    return from_folder(
-        chosen.folder, size, fit, {"auto": None, "yes": True, "no": False}[invert], contrast
-    )
+    colour = chosen.colour if kept is None else kept.model.shape[0] == 3
+    inverted = {"auto": None, "yes": True, "no": False}[invert]
+    return from_folder(chosen.folder, size, fit, inverted, contrast, 3 if colour else 1)
 
 
 def _forecast(found: Folder, chosen: argparse.Namespace, kept: Kept | None) -> str:
     if kept is not None:
         return "nothing is trained, because --model gives a model; nothing was written"
     epochs = chosen.epochs or training.epochs_for(round(len(found) * (1 - training.HELD_OUT)))
-    seconds = training.seconds_for(found.images, chosen.warp, epochs)
+    seconds = training.seconds_for(found.images, chosen.warp, epochs, **_design(vars(chosen)))
     return (
         f"training for {epochs} epochs would take about {max(1, round(seconds / 60))} min on this "
         "machine; nothing was written"
@@ -143,7 +169,7 @@ def _forecast(found: Folder, chosen: argparse.Namespace, kept: Kept | None) -> s
 
 def _settings(chosen: argparse.Namespace, found: Folder) -> dict[str, Any]:
     """What the result depends on."""
-    names = ("warp", "epochs", "latents", "hidden", "rate", "seed")
+    names = ("colour", "warp", "epochs", "latents", "hidden", "rate", "seed", *DESIGN)
     given = {name: getattr(chosen, name) for name in names}
     prepared = {name: getattr(chosen, name) or DEFAULTS[name] for name in DEFAULTS}
     return {**given, **prepared, "size": found.images.size, "images": found.images.sha256()}
@@ -168,12 +194,14 @@ def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, 
         rate=settings["rate"],
         seed=settings["seed"],
         folder=out / "training",
+        **_design(settings),
     )
     for problem in trained.problems:
         print(f"warning: {problem}")
     reference = aligning.reference_of(found.images).to(pick_device())
     kept = Kept(trained.model, reference, settings)
-    save_model(out / MODEL, kept)
+    if shards.place()[0] == 0:
+        save_model(out / MODEL, kept)
     record = {
         "held_out_elbo": trained.best,
         "problems": [problem._asdict() for problem in trained.problems],
@@ -194,7 +222,7 @@ def _write(
             write_atomically(out / "aligned" / names[len(straight)], report.png(x))
             straight.append((x * 255).round().byte())
     after = torch.stack(straight)
-    write_atomically(out / "poses.csv", _table(found, findings, kept.settings["warp"]).encode())
+    write_atomically(out / "poses.csv", _table(found, findings, kept.settings).encode())
     means = {"mean before": _mean(found.images.pixels), "mean after": _mean(after)}
     n_clusters = int(findings.cluster.max()) + 1
     for cluster in range(n_clusters if n_clusters > 1 else 0):
@@ -224,9 +252,10 @@ def _aligned_names(files: Sequence[str]) -> list[str]:
     return names
 
 
-def _columns(findings: Findings, warp: str) -> dict[str, Tensor]:
-    """The columns of poses.csv that vary with this warp."""
-    columns = dict(findings.poses.columns)
+def _columns(findings: Findings, settings: dict[str, Any]) -> dict[str, Tensor]:
+    """The columns of poses.csv that vary with this warp, with the likelihood in the NLL's name."""
+    columns, warp = dict(findings.poses.columns), settings["warp"]
+    columns[_nll(settings)] = columns.pop("nll")
     if warp in STIFF:
         for name in ("scale_y", "scale_y_sd", "shear", "shear_sd", "reflected"):
             del columns[name]
@@ -236,9 +265,15 @@ def _columns(findings: Findings, warp: str) -> dict[str, Tensor]:
     return columns
 
 
-def _table(found: Folder, findings: Findings, warp: str) -> str:
+def _nll(settings: dict[str, Any]) -> str:
+    """The name of the NLL's column, so that nobody compares those of two likelihoods."""
+    likelihood = _design(settings)["likelihood"]
+    return "nll" if likelihood == "bernoulli" else f"nll_{likelihood.replace('-', '_')}"
+
+
+def _table(found: Folder, findings: Findings, settings: dict[str, Any]) -> str:
     """The contents of poses.csv."""
-    columns = _columns(findings, warp)
+    columns = _columns(findings, settings)
     labels = found.images.labels
     classes = [found.classes[label] for label in labels.tolist()] if labels is not None else None
     text = io.StringIO()
@@ -268,14 +303,18 @@ def _report(
         ]
     )
     worst = errors.argsort(descending=True)[:SHOWN].tolist()
-    columns = _columns(findings, kept.settings["warp"])
+    columns = _columns(findings, kept.settings)
 
     def rows(indices: list[int]) -> list[report.Row]:
         return [_row(i, found, kept, after, columns) for i in indices]
 
     return report.Report(
         title=f"{found.images.name}, aligned",
-        summary=found.summary().split("\n"),
+        summary=[
+            *found.summary().split("\n"),
+            f"likelihood of a pixel: {_design(kept.settings)['likelihood']}; compare the NLL only "
+            "with those of the same one",
+        ],
         problems=[
             ": ".join([p["name"], f"{p['seen']}. {p['change']}"]) for p in record["problems"]
         ],
@@ -303,7 +342,8 @@ def _row(
     numbers = {
         name: f"{columns[name][i]:.3g} ± {columns[f'{name}_sd'][i]:.2g}" for name in _units(columns)
     }
-    return report.Row(found.files[i], pictures, {**numbers, "nll": f"{columns['nll'][i]:.1f}"})
+    nll = _nll(kept.settings)
+    return report.Row(found.files[i], pictures, {**numbers, nll: f"{columns[nll][i]:.1f}"})
 
 
 def _write_record(
@@ -338,12 +378,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--fit", choices=folders.FITS, help=f"default: {DEFAULTS['fit']}")
     add("--invert", choices=("auto", "yes", "no"), help=f"default: {DEFAULTS['invert']}")
     add("--contrast", choices=folders.CONTRASTS, help=f"default: {DEFAULTS['contrast']}")
+    add("--colour", action="store_true", help="keep colours (default: gray)")
     add("--clusters", type=count, help="default: one for each class, or 1")
     add("--epochs", type=count, help="default: more for fewer pictures")
     add("--latents", type=count, default=training.DIM_Z, help="of z (default: %(default)s)")
     add("--hidden", type=count, default=training.HIDDEN, help="width (default: %(default)s)")
     add("--rate", type=float, default=training.PEAK, help="learning rate (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
+    add(
+        "--likelihood",
+        choices=pixels.LIKELIHOODS,
+        default=DESIGN["likelihood"],
+        help="of a pixel (default: %(default)s)",
+    )
+    add("--noise", type=float, help="of normal pixels, from 0 to 1 (default: learned)")
+    add("--body", choices=convolutions.BODIES, default=DESIGN["body"], help="default: %(default)s")
+    poses = parser.add_argument_group("what you expect of the poses, as standard deviations")
+    poses.add_argument("--turn", type=float, help="in degrees")
+    poses.add_argument("--shift", type=float, help="in pixels")
+    poses.add_argument("--scale", type=float, help="in per cent")
+    poses.add_argument("--fixed", action="store_true", help="training does not change these")
     return parser
 
 

@@ -5,16 +5,17 @@ What happens to a picture, in this order:
 1. It is read: the first frame of an animation or a file of several pages, upright if a camera
    turned it. 16-bit and floating-point values are scaled from the picture's (for an array, from
    the whole file's) own range.
-2. Colour becomes gray. Transparent parts become white behind dark things, and black behind bright
-   ones.
+2. Colour becomes gray, or with `channels=3` gray becomes colour. Transparent parts become white
+   behind dark things, and black behind bright ones.
 3. It gets the set's size, by `fit`: "pad" shrinks it until it fits, never enlarges it, and fills
    up with the shade of its border; "crop" scales it until it fills the size and cuts off the rest
    on both sides alike; "stretch" ignores its proportions.
 4. With `invert`, dark and bright are exchanged. By default that is done if most pictures have a
    border brighter than their mean, because a model's background is black. Pictures with
-   transparent parts are looked at one by one.
+   transparent parts are looked at one by one. Colours become their complements.
 5. With `contrast="stretch"`, the shade of its border becomes black and its brightest pixel white;
-   with "keep" its shades stay as they are.
+   with "keep" its shades stay as they are. In colour, the shade of the border is taken off each
+   channel, and the brightest value of any channel becomes 255.
 
 Pictures that cannot be used are left out, each with a sentence that says why.
 """
@@ -43,6 +44,7 @@ FITS = ("pad", "crop", "stretch")
 CONTRASTS = ("stretch", "keep")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 ARRAYS = (".npy", ".npz")
+CHANNELS = (1, 3)
 USUAL = 64  # pixels: the longest side, unless a size is given
 LARGEST = 128
 FILLED = "transparent parts filled"
@@ -86,7 +88,7 @@ class Folder:
 
 class _Picture(NamedTuple):
     name: str
-    shades: Array  # (H, W), from 0 to 1
+    shades: Array  # (H, W, channels), from 0 to 1
     remark: str
 
 
@@ -100,14 +102,15 @@ def from_folder(
     fit: str = "pad",
     invert: bool | None = None,
     contrast: str = "stretch",
+    channels: int = 1,
 ) -> Folder:
-    """All pictures in a folder and its subfolders, as gray images of one size.
+    """All pictures in a folder and its subfolders, as gray images of one size, or coloured ones.
 
     Reads PNG, JPEG, TIFF, BMP, GIF, WebP, and arrays in .npy or .npz files: (H, W), (N, H, W),
-    (N, 1, H, W) or with colours last. `size` is (height, width), or the side of a square, up to
-    128 pixels. By default it is the pictures' own if they share one, and else a square of the
-    longest side; either is shrunk to at most 64 pixels. `fit`, `invert` and `contrast` are
-    explained at the top of this module.
+    (N, 1 or 3, H, W) or with colours last. `channels` is 1 for gray and 3 for colour. `size` is
+    (height, width), or the side of a square, up to 128 pixels. By default it is the pictures' own
+    if they share one, and else a square of the longest side; either is shrunk to at most 64 pixels.
+    `fit`, `invert` and `contrast` are explained at the top of this module.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -115,6 +118,8 @@ def from_folder(
     """
     check_known("fit", fit, FITS)
     check_known("contrast", contrast, CONTRASTS)
+    if channels not in CHANNELS:
+        raise ValueError(f"channels must be 1 (gray) or 3 (red, green, blue), got {channels}")
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -125,7 +130,7 @@ def from_folder(
     names, kept, alone = [], [], []
     for name, file in tqdm(found.items(), desc="reading", unit="file", disable=not is_live()):
         try:
-            for picture in _pictures(name, file):
+            for picture in _pictures(name, file, channels):
                 if not np.isfinite(picture.shades).all():
                     skipped[picture.name] = "it holds NaN or infinite values"
                     continue
@@ -151,7 +156,7 @@ def from_folder(
     pixels = np.stack(kept)
     inverted = np.full(len(pixels), invert)
     if invert is None:
-        on_bright = _borders(pixels) > pixels.mean((1, 2))
+        on_bright = _borders(pixels).mean(1) > pixels.mean((1, 2, 3))
         inverted = np.where(alone, on_bright, on_bright.mean() > 0.5)
     pixels[inverted] = 255 - pixels[inverted]
     if contrast == "stretch":
@@ -161,7 +166,8 @@ def from_folder(
     skipped |= {name: why for name, is_seen in zip(names, seen, strict=True) if not is_seen}
     names = [name for name, is_seen in zip(names, seen, strict=True) if is_seen]
     classes, labels = _classes(names)
-    images = Images(torch.from_numpy(pixels[seen]).unsqueeze(1), labels, folder.resolve().name)
+    kept_pixels = torch.from_numpy(pixels[seen]).movedim(-1, 1).contiguous()
+    images = Images(kept_pixels, labels, folder.resolve().name)
     changed = {name: remark for name, remark in changed.items() if name not in skipped}
     return Folder(images, tuple(names), classes, skipped, changed)
 
@@ -219,10 +225,10 @@ def _shape(file: Path) -> tuple[int, int] | None:
         return None
 
 
-def _pictures(name: str, file: Path) -> Iterator[_Picture]:
+def _pictures(name: str, file: Path, channels: int) -> Iterator[_Picture]:
     """The pictures of a file, in shades from 0 to 1."""
     if file.suffix.lower() not in ARRAYS:
-        yield _Picture(name, *_decoded(file))
+        yield _Picture(name, *_decoded(file, channels))
         return
     try:
         stack = _as_stack(_array(file))
@@ -242,7 +248,9 @@ def _pictures(name: str, file: Path) -> Iterator[_Picture]:
         shades = (picture - np.float32(scale[0])) / max(float(scale[1] - scale[0]), 1e-12)
         if shades.ndim == 3 and np.isfinite(shades).all():
             rgb = np.rint(255 * shades).astype(np.uint8)
-            shades = _without_colour(Image.fromarray(rgb))
+            shades = _shades(Image.fromarray(rgb), channels)
+        elif shades.ndim == 2:
+            shades = _of_gray(shades, channels)
         yield _Picture(f"{name}[{index}]", shades, remark)
 
 
@@ -263,6 +271,8 @@ def _as_stack(array: Array) -> Array:
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] not in (1, 3, 4):
+        array = np.moveaxis(array, 1, 3)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     colours = array.ndim == 4 and array.shape[3] in (3, 4)
@@ -271,7 +281,7 @@ def _as_stack(array: Array) -> Array:
     return array
 
 
-def _decoded(file: Path) -> tuple[Array, str]:
+def _decoded(file: Path, channels: int) -> tuple[Array, str]:
     """A picture's shades, and what had to be done."""
     if not file.stat().st_size:
         raise _UnusableError("an empty file")
@@ -285,8 +295,9 @@ def _decoded(file: Path) -> tuple[Array, str]:
                 )
             frames = getattr(image, "n_frames", 1)
             if image.format == "JPEG":  # decodes a large one at a fraction of its size
-                image.draft("L", (2 * LARGEST, 2 * LARGEST))
-            shades, remark = _gray(ImageOps.exif_transpose(image))
+                mode = "L" if channels == 1 else "RGB"
+                image.draft(mode, (2 * LARGEST, 2 * LARGEST))
+            shades, remark = _shades_and_remark(ImageOps.exif_transpose(image), channels)
     except _UnusableError:
         raise
     except UnidentifiedImageError as error:
@@ -299,31 +310,37 @@ def _decoded(file: Path) -> tuple[Array, str]:
     return shades, "; ".join(remarks)
 
 
-def _gray(image: Image.Image) -> tuple[Array, str]:
+def _shades_and_remark(image: Image.Image, channels: int) -> tuple[Array, str]:
     if image.mode[0] in "IF":  # 16 or 32 bits
         values = np.asarray(image).astype(np.float32)
-        low, high = values.min(), values.max()
-        return _stretched(values), f"{image.mode} values, scaled from {low:g} to {high:g}"
+        remark = f"{image.mode} values, scaled from {values.min():g} to {values.max():g}"
+        return _of_gray(_stretched(values), channels), remark
     if image.mode == "1":
         image = image.convert("L")
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     remark = FILLED if image.mode[-1] in "Aa" else ""
-    return _without_colour(image), remark
+    return _shades(image, channels), remark
 
 
-def _without_colour(image: Image.Image) -> Array:
+def _of_gray(shades: Array, channels: int) -> Array:
+    """(H, W) with as many equal channels as are wanted, last."""
+    return np.repeat(shades[..., None], channels, -1)
+
+
+def _shades(image: Image.Image, channels: int) -> Array:
     """Shades from 0 to 1; what is transparent becomes white or black, whichever stands out."""
     image = image.reduce(max(1, min(image.size) // (4 * LARGEST)))  # saves time and memory
-    if image.mode[-1] not in "Aa":
-        return np.asarray(image.convert("L"), np.float32) / 255
-    image = image.convert("RGBA")
-    gray = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
-    alpha = np.asarray(image.getchannel("A"), np.float32) / 255
+    opaque = image if image.mode[-1] not in "Aa" else image.convert("RGBA").convert("RGB")
+    values = np.asarray(opaque.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+    shades = values.reshape(*values.shape[:2], channels)
+    if opaque is image:
+        return shades
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32)[..., None] / 255
     if not alpha.any():
-        return np.zeros_like(gray)
-    paper = float((gray * alpha).sum() / alpha.sum() < 0.5)
-    return gray * alpha + paper * (1 - alpha)
+        return np.zeros_like(shades)
+    paper = float((shades.max(-1, keepdims=True) * alpha).sum() / alpha.sum() < 0.5)
+    return shades * alpha + paper * (1 - alpha)
 
 
 def _stretched(shades: Array) -> Array:
@@ -334,7 +351,7 @@ def _stretched(shades: Array) -> Array:
 
 def _fitted(shades: Array, size: tuple[int, int], fit: str) -> Array:
     """Shades in the wanted size."""
-    (height, width), (h, w) = size, shades.shape
+    (height, width), (h, w) = size, shades.shape[:2]
     if fit == "stretch" or (h, w) == size:
         return _resized(shades, size)
     if fit == "crop":
@@ -344,7 +361,7 @@ def _fitted(shades: Array, size: tuple[int, int], fit: str) -> Array:
         return shades[top : top + height, left : left + width]
     scale = min(1.0, height / h, width / w)
     shades = _resized(shades, (max(1, round(h * scale)), max(1, round(w * scale))))
-    padded = np.full(size, _borders(shades[None])[0], np.float32)
+    padded = np.full((*size, shades.shape[2]), _borders(shades[None])[0], np.float32)
     top, left = (height - shades.shape[0]) // 2, (width - shades.shape[1]) // 2
     padded[top : top + shades.shape[0], left : left + shades.shape[1]] = shades
     return padded
@@ -352,22 +369,24 @@ def _fitted(shades: Array, size: tuple[int, int], fit: str) -> Array:
 
 def _resized(shades: Array, size: tuple[int, int]) -> Array:
     """Bilinear; where it shrinks, every pixel is a weighted mean of all that it covers."""
-    if shades.shape == size:
+    if shades.shape[:2] == size:
         return shades
-    image = Image.fromarray(np.ascontiguousarray(shades, np.float32))
-    resized = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(resized).clip(0, 1)
+    images = [
+        Image.fromarray(np.ascontiguousarray(x, np.float32)) for x in np.moveaxis(shades, -1, 0)
+    ]
+    resized = [image.resize((size[1], size[0]), Image.Resampling.BILINEAR) for image in images]
+    return np.stack([np.asarray(image) for image in resized], -1).clip(0, 1)
 
 
 def _borders(pixels: Array) -> Array:
-    """The median shade of each picture's outermost pixels."""
+    """The median shade of each picture's outermost pixels, for each channel."""
     edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
     return np.median(np.concatenate(edges, 1), 1)
 
 
 def _from_black(pixels: Array) -> None:
     """Set each border's shade to black and the brightest pixel to white, in place."""
-    for picture, border in zip(pixels, _borders(pixels), strict=True):
+    for picture, border in zip(pixels, _borders(pixels), strict=True):  # channels are last
         off = picture.astype(np.float32) - border
         picture[:] = np.rint(255 * (off / max(off.max(), 1e-12)).clip(0, 1))
 

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """What the report shows of one image: its name, its pictures by their names, its numbers."""
 
     name: str
-    pictures: Mapping[str, Float[Tensor, "1 H W"]]
+    pictures: Mapping[str, Float[Tensor, "C H W"]]
     numbers: Mapping[str, str]
 
 
@@ -40,8 +40,8 @@ class Report(NamedTuple):
     title: str
     summary: Sequence[str]
     problems: Sequence[str]
-    strips: Mapping[str, Float[Tensor, "N 1 H W"]]  # rows of pictures below each other
-    means: Mapping[str, Float[Tensor, "1 H W"]]
+    strips: Mapping[str, Float[Tensor, "N C H W"]]  # rows of pictures below each other
+    means: Mapping[str, Float[Tensor, "C H W"]]
     histograms: Mapping[str, Float[Tensor, "N"]]
     outliers: Sequence[Row]
     worst: Sequence[Row]
@@ -67,18 +67,19 @@ def page(report: Report) -> str:
     )
 
 
-def png(x: Float[Tensor, "1 H W"]) -> bytes:
-    """A picture in [0, 1] as a gray PNG file."""
-    pixels = (x[0].clamp(0, 1) * 255).round().byte().numpy()
+def png(x: Float[Tensor, "C H W"]) -> bytes:
+    """A picture in [0, 1] as a PNG file, gray or in colour."""
+    shown = x[0] if len(x) == 1 else x.movedim(0, -1)
+    pixels = (shown.clamp(0, 1) * 255).round().byte().numpy()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer := io.BytesIO(), "png")
     return buffer.getvalue()
 
 
-def _image(x: Float[Tensor, "1 H W"], words: str) -> str:
+def _image(x: Float[Tensor, "C H W"], words: str) -> str:
     return _embedded(png(x), words)
 
 
-def _figure(x: Float[Tensor, "1 H W"], words: str) -> str:
+def _figure(x: Float[Tensor, "C H W"], words: str) -> str:
     return f"<figure>{_image(x, words)}<figcaption>{html.escape(words)}</figcaption></figure>"
 
 
@@ -87,7 +88,7 @@ def _embedded(content: bytes, words: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(words)}">'
 
 
-def _strip(x: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "1 H W"]:
+def _strip(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "C H W"]:
     """Pictures side by side, with two white pixels between them."""
     return torch.cat(torch.nn.functional.pad(x, (1, 1, 0, 0), value=1.0).unbind(0), -1)
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -24,8 +26,9 @@ from tvae_core.checks import check_known
 from tvae_core.data import Images
 from tvae_core.estimators import Estimator, Weight
 from tvae_core.experiments.runner import hold_out
-from tvae_core.models import VAE
-from tvae_core.networks import PixelBernoulli
+from tvae_core.models import VAE, Shape
+from tvae_core.own import convolutions, expected, shards
+from tvae_core.own.pixels import best_constant, make_pixels
 from tvae_core.particles import Particles
 from tvae_core.runtime import NAMES, pick_device, seeded, write_atomically
 from tvae_core.training import History
@@ -42,6 +45,7 @@ HIDDEN = 256
 HELD_OUT = 0.1
 # First poses of about so much: an eighth of a turn, and a fifth of the image's side.
 POSE_STD = 0.4
+SEEDS = 1_000_003  # from one process's seed to the next one's
 STRICT = 10.0  # by how much more z costs at first
 PATIENCE = 0.25  # of the epochs without a better held-out bound, and training ends
 WHOLE_ROWS = 500  # images whose grids are looked at
@@ -99,26 +103,55 @@ def pose_first(model: VAE, strict: float = STRICT) -> Estimator:
 
 
 def new_model(
-    warp: str, size: tuple[int, int], dim_z: int = DIM_Z, hidden: int = HIDDEN, seed: int = 0
+    warp: str,
+    size: Shape,
+    dim_z: int = DIM_Z,
+    hidden: int = HIDDEN,
+    seed: int = 0,
+    likelihood: str = "bernoulli",
+    noise: float | None = None,
+    body: str = "mlp",
+    turn: float | None = None,
+    shift: float | None = None,
+    scale: float | None = None,
+    fixed: bool = False,
 ) -> VAE:
     """An untrained model for images of this size, on the device of `runtime.pick_device`.
 
+    `size` is (height, width), or (3, height, width) in colour; one warp moves all channels.
+    `likelihood` and `noise` are those of `pixels.make_pixels`. With the `body` "conv" the model has
+    convolutions, for pictures of 64 pixels and more. `turn`, `shift`, `scale` and `fixed` say what
+    poses you expect: see `expected.expect`.
+
     Raises:
-        ValueError: an unknown warp.
+        ValueError: an unknown warp, likelihood or body; noise that the likelihood cannot have;
+            expected poses that the warp cannot have.
     """
     check_known("warp", warp, POSED)
+    check_known("body", body, convolutions.BODIES)
     with seeded(seed):
         model = models.build(
             warp,
             size,
             dim_z=dim_z,
-            dim_u=make_warp(warp, size).n_params,
+            dim_u=make_warp(warp, size[-2:]).n_params,
             hidden=(hidden, hidden),
             look="straight-mean",
             resample="logits",
+            pixels=make_pixels(likelihood, noise),
             pose_std=POSE_STD,
         )
+        if body == "conv":
+            convolutions.convolve(model, hidden)
+    if fixed or (turn, shift, scale) != (None, None, None):
+        expected.expect(model, warp, turn, shift, scale, fixed)
     return model.to(pick_device())
+
+
+def shape_of(images: Images) -> Shape:
+    """Channels, height and width of images: the size of a model for them."""
+    channels, height, width = images.pixels.shape[1:]
+    return channels, height, width
 
 
 def epochs_for(n: int) -> int:
@@ -136,16 +169,17 @@ def train(
     rate: float = PEAK,
     seed: int = 0,
     folder: Path | None = None,
+    **design: Any,
 ) -> Trained:
     """Train a model that infers the pose of each image.
 
     A tenth of the images is held out. The model gets the weights of the epoch with the best
     held-out ELBO, and training ends early if a quarter of the epochs go by without a better one.
     With a `folder` the state is saved there after each epoch, and a later call with the same
-    arguments resumes from it.
+    arguments resumes from it. `design` are further options of `new_model`.
 
     Raises:
-        ValueError: fewer than 20 images, an unknown warp, or a folder of another run.
+        ValueError: fewer than 20 images, an unknown warp or option, or a folder of another run.
         training.NonFiniteLossError: the loss became NaN; the message says what to change.
     """
     if len(images) < LEAST:
@@ -153,23 +187,27 @@ def train(
             f"a model needs at least {LEAST} images to learn from, and better hundreds; "
             f"got {len(images)}"
         )
-    model = new_model(warp, images.size, dim_z, hidden, seed)
+    model = new_model(warp, shape_of(images), dim_z, hidden, seed, **design)
+    if folder is not None:
+        _same_design(folder / "design.json", {"warp": warp, **design})
     seen, held = (
         part.to(pick_device()) for part in hold_out(images, max(2, round(HELD_OUT * len(images))))
     )
     models.start_at_mean(model, seen.x.mean(0))
-    epochs = epochs_for(len(seen)) if epochs is None else epochs
-    watch = _Watch(model, held, epochs, folder and folder / "best.safetensors")
+    rank, size = shards.place()
+    seen = shards.share(seen)
+    epochs = epochs_for(size * len(seen)) if epochs is None else epochs
+    watch = _Watch(model, held, epochs, folder and shards.checkpoint(folder / "best.safetensors"))
     try:
-        with seeded(seed):
+        with seeded(seed + SEEDS * rank):
             history = training.fit(
-                model,
-                data.Batches(seen, BATCH),
+                shards.shared(model),
+                data.Batches(seen, max(1, BATCH // size)),
                 pose_first(model),
                 epochs=epochs,
                 optimizer=functools.partial(training.adam_one_cycle, peak=rate),
                 warm_up=watch.warm_up,
-                checkpoint=folder and folder / "checkpoint.pt",
+                checkpoint=folder and shards.checkpoint(folder / "checkpoint.pt"),
                 after_epoch=watch,
             )
     except training.NonFiniteLossError as error:
@@ -178,6 +216,20 @@ def train(
         ) from error
     model.load_state_dict(watch.best_weights())
     return Trained(model, history, problems(model, seen, held, history))
+
+
+def _same_design(path: Path, design: dict[str, Any]) -> None:
+    """Raise a ValueError if the run of this folder has other options, and keep them if it is new.
+
+    Weights of one design fit into another, where they mean something else.
+    """
+    text = json.dumps(design, sort_keys=True, default=str)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{path} belongs to another run, with {path.read_text(encoding='utf-8')}; now it is "
+            f"{text}. Choose another folder, or delete this one"
+        )
+    write_atomically(path, text.encode())
 
 
 class _Watch:
@@ -190,7 +242,7 @@ class _Watch:
 
     def __call__(self, history: History) -> None:
         row = history[-1]
-        row["held_out"] = _elbo(self.model, self.held)
+        row["held_out"] = shards.of_first(_elbo(self.model, self.held))
         row["eligible"] = row["epoch"] > self.warm_up or row["epoch"] == self.epochs
         values = [row["held_out"] if row["eligible"] else -math.inf for row in history]
         best = max(range(len(values)), key=values.__getitem__)
@@ -230,7 +282,7 @@ def problems(model: VAE, seen: Images, held: Images, history: History) -> tuple[
     found: dict[str, str] = {}
     with seeded(0):
         terms = evaluation.elbo_terms(model, held, draws=2)
-    held_out, base = -terms.negative_elbo.mean().item(), _mean_image_bound(seen, held)
+    held_out, base = -terms.negative_elbo.mean().item(), _mean_image_bound(model, seen, held)
     if held_out < base + 1:
         found["not learning"] = (
             f"new pictures are not described better ({held_out:.1f} nats) than by the mean of all "
@@ -264,10 +316,11 @@ def problems(model: VAE, seen: Images, held: Images, history: History) -> tuple[
     return tuple(Problem(name, seen, CHANGES[name]) for name, seen in found.items())
 
 
-def _mean_image_bound(seen: Images, held: Images) -> float:
+def _mean_image_bound(model: VAE, seen: Images, held: Images) -> float:
     """The mean log-likelihood of images under the mean of others."""
-    mean = seen.x.mean(0).clamp(1e-3, 1 - 1e-3)
-    return PixelBernoulli.from_probs(mean.expand_as(held.x)).log_prob(held.x).mean().item()
+    same = best_constant(model.decoder.canonical.pixels, seen.x)
+    each = replace(same, logits=same.logits.expand_as(held.x))
+    return float(each.log_prob(held.x).mean())
 
 
 def _grids(model: VAE, latents: Tensor) -> tuple[float, float]:
@@ -285,10 +338,12 @@ def _grids(model: VAE, latents: Tensor) -> tuple[float, float]:
     return (area <= 0).flatten(1).any(1).float().mean().item(), side.item()
 
 
-def seconds_for(images: Images, warp: str = "similarity", epochs: int | None = None) -> float:
-    """About how long `train` will take here, from a few batches."""
+def seconds_for(
+    images: Images, warp: str = "similarity", epochs: int | None = None, **design: Any
+) -> float:
+    """About how long `train` will take here with these options, from a few batches."""
     few = images[: 5 * BATCH]
-    model = new_model(warp, images.size)
+    model = new_model(warp, shape_of(images), **design)
     with seeded(0):
         batches = data.Batches(few.to(pick_device()), BATCH)
         with contextlib.redirect_stdout(io.StringIO()):

@@ -4,7 +4,7 @@
 become one page, which Chromium prints twice: the second time its contents have page numbers.
 
 What is folded on a page is open in the PDF, answers and solutions too. Left out are plotting code,
-long outputs that a page folds away as logs, and what needs a browser to work.
+training logs, and what needs a browser to work.
 """
 
 import io
@@ -32,12 +32,12 @@ STYLE = """
 html { scroll-padding: 0; }
 .bd-content, .bd-article { display: block; padding: 0 !important; }
 .page { break-before: page; }
-.contents a { display: flex; justify-content: space-between; text-decoration: none; color: #111; }
-.contents a span::before { content: ""; }
-.contents .part { margin: 1rem 0 0.2rem; font-weight: 600; }
+.list-of-pages a { display: flex; justify-content: space-between; text-decoration: none; }
+.list-of-pages .part { margin: 1rem 0 0.2rem; font-weight: 600; }
 h1, h2, h3, h4, .admonition-title, table caption, summary { break-after: avoid; }
 figure, .cell_output, svg, img, tr, .tvae-question { break-inside: avoid; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+pre { break-inside: auto !important; orphans: 4; widows: 4; }
 div.math, .pst-scrollable-table-container, .text_html, .highlight { overflow: visible !important; }
 table { font-size: 0.72rem !important; width: auto; max-width: 100%; }
 table :is(td, th) { white-space: normal !important; padding-inline: 0.25rem !important; }
@@ -97,6 +97,9 @@ def article(page: str, known: set[str], address: str) -> Tag:
     for details in body.select("details"):
         if LOGS in details.get_text():
             details.decompose()
+        elif "hide" in details.get("class", []):  # a cell: no label, nothing to open
+            details.summary.decompose()
+            details.name, details["class"] = "div", []
         else:
             details["open"] = ""
     for element in [body, *body.find_all(True)]:
@@ -126,7 +129,7 @@ def listing(parts: list[tuple[str, list[tuple[str, str]]]], numbers: dict[str, i
             number = numbers.get(anchor(page), "000")
             link = f'<a href="#{anchor(page)}"><span>{title}</span><span>{number}</span></a>'
             lines.append(link)
-    return f'<nav class="contents page"><h1>Contents</h1>{"".join(lines)}</nav>'
+    return f'<nav class="list-of-pages page"><h1>Contents</h1>{"".join(lines)}</nav>'
 
 
 def one_page() -> tuple[str, list[tuple[str, list[tuple[str, str]]]]]:
@@ -177,21 +180,22 @@ def print_pdf() -> Path:
         page.goto(source.as_uri())
         page.evaluate(READY)
         options = {
-            "format": "A4", "scale": 0.8, "outline": True, "tagged": True,
+            "format": "A4", "scale": 0.8,
             "print_background": True, "display_header_footer": True, "header_template": "<p></p>",
             "footer_template": FOOTER,
             "margin": {"top": "16mm", "bottom": "18mm", "left": "17mm", "right": "17mm"},
         }  # fmt: skip
+        # Without an outline: Chromium would write each title once for each time it has printed.
         reader = PdfReader(io.BytesIO(page.pdf(**options)))
         numbers = {
             name.lstrip("/"): reader.get_destination_page_number(where) + 1
             for name, where in reader.named_destinations.items()
         }
         page.evaluate(
-            "html => { document.querySelector('.contents').outerHTML = html; }",
+            "html => { document.querySelector('.list-of-pages').outerHTML = html; }",
             listing(parts, numbers),
         )
-        PDF.write_bytes(page.pdf(**options))
+        PDF.write_bytes(page.pdf(**options, outline=True, tagged=True))
         browser.close()
     return PDF
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import chromium
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader
 
 ROOT = Path(__file__).parents[1]
@@ -158,47 +158,47 @@ def one_page() -> tuple[str, list[tuple[str, list[tuple[str, str]]]]]:
     ), parts
 
 
-def print_pdf() -> Path:
-    """Print the book, and return the path of the file.
-
-    Raises:
-        SystemExit: there is no rendered book, or no browser.
-    """
-    if not (HTML / "index.html").exists():
-        sys.exit("the book has not been rendered: run `make book`")
+def print_pdf(browser: Browser) -> Path:
+    """Print the book, and return the path of the file."""
     text, parts = one_page()
     PDF.parent.mkdir(parents=True, exist_ok=True)
     source = PDF.with_name("book.html")
+    source.write_text(text.replace("{contents}", listing(parts, {})), encoding="utf-8")
+    page = browser.new_page(color_scheme="light")
+    page.set_default_timeout(600_000)
+    page.goto(source.as_uri())
+    page.evaluate(READY)
+    options = {
+        "format": "A4", "scale": 0.8, "print_background": True, "display_header_footer": True,
+        "header_template": "<p></p>", "footer_template": FOOTER,
+        "margin": {"top": "16mm", "bottom": "18mm", "left": "17mm", "right": "17mm"},
+    }  # fmt: skip
+    # Without an outline: Chromium would write each title once for each time it has printed.
+    reader = PdfReader(io.BytesIO(page.pdf(**options)))
+    numbers = {
+        name.lstrip("/"): reader.get_destination_page_number(where) + 1
+        for name, where in reader.named_destinations.items()
+    }
+    page.evaluate(
+        "html => { document.querySelector('.list-of-pages').outerHTML = html; }",
+        listing(parts, numbers),
+    )
+    PDF.write_bytes(page.pdf(**options, outline=True, tagged=True))
+    page.close()
+    return PDF
+
+
+def main() -> None:
+    if not (HTML / "index.html").exists():
+        sys.exit("the book has not been rendered: run `make book`")
     with sync_playwright() as playwright:
         path = chromium.find_chromium(playwright.chromium.executable_path)
         if path is None:
             sys.exit(chromium.MISSING)
         browser = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
-        page = browser.new_page(color_scheme="light")
-        page.set_default_timeout(600_000)
-        source.write_text(text.replace("{contents}", listing(parts, {})), encoding="utf-8")
-        page.goto(source.as_uri())
-        page.evaluate(READY)
-        options = {
-            "format": "A4", "scale": 0.8,
-            "print_background": True, "display_header_footer": True, "header_template": "<p></p>",
-            "footer_template": FOOTER,
-            "margin": {"top": "16mm", "bottom": "18mm", "left": "17mm", "right": "17mm"},
-        }  # fmt: skip
-        # Without an outline: Chromium would write each title once for each time it has printed.
-        reader = PdfReader(io.BytesIO(page.pdf(**options)))
-        numbers = {
-            name.lstrip("/"): reader.get_destination_page_number(where) + 1
-            for name, where in reader.named_destinations.items()
-        }
-        page.evaluate(
-            "html => { document.querySelector('.list-of-pages').outerHTML = html; }",
-            listing(parts, numbers),
-        )
-        PDF.write_bytes(page.pdf(**options, outline=True, tagged=True))
+        print(f"The book is ready: open {print_pdf(browser)}")
         browser.close()
-    return PDF
 
 
 if __name__ == "__main__":
-    print(f"The book is ready: open {print_pdf()}")
+    main()

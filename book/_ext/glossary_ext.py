@@ -1,10 +1,13 @@
 """Link each term of the glossary where a page first uses it, and back to the first such page.
 
-The pages and chapters write plain words, so that Colab and GitHub show plain words, too.
+The pages and chapters write plain words, so that Colab and GitHub show plain words, too. For the
+same reason they cite with plain links to the papers. This marks them, so that book/static/terms.js
+can show on a card what the references say.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,8 +126,30 @@ def link_back(app: Sphinx, tree: nodes.document, page: str) -> None:
             next(item.findall(nodes.definition)).append(said)
 
 
+def cited() -> set[str]:
+    """The addresses of what the references list."""
+    bib = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    return {
+        ("https://doi.org/" if kind == "doi" else "") + value
+        for kind, value in re.findall(r"\b(url|doi) = \{([^}]+)\}", bib)
+    }
+
+
+def mark_citations(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Give each link to a paper the page that says what it is."""
+    if "body" not in context or page == "book/references":
+        return
+    source = html.escape(context["pathto"]("book/references"))
+    for address in cited():
+        link = f'href="{html.escape(address)}"'
+        context["body"] = context["body"].replace(link, f'{link} data-cites="{source}"')
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_transform(LinkTerms)
+    app.connect("html-page-context", mark_citations, priority=400)  # before scripts are chosen
     app.connect("env-merge-info", merge)
     app.connect("doctree-resolved", link_back)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

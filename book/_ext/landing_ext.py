@@ -98,7 +98,7 @@ def draw_picture(path: Path) -> None:
         plots.on_grid(left, canonical[None], grid, every=9)
         plots.image(right, out[0])
         for ax in (left, right):  # with the room that landing.js leaves
-            ax.set(xlim=(-3.3, 30.3), ylim=(30.3, -3.3))
+            ax.set(xlim=(-5.4, 32.4), ylim=(32.4, -5.4))
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(path, dpi=100)
 

@@ -20,7 +20,7 @@ from sphinx.config import Config
 
 SCRIPTS = {  # which the pages with these words get
     "questions.js": 'class="tvae-questions"|data-answered-in=',
-    "terms.js": r"glossary\.html#term-|references\.html#id",
+    "terms.js": r"glossary\.html#term-|data-cites=",
 }
 MATHS = r'class="[^"]*\bmath\b|\\\(|\\\['
 # The theme brings 2,000 icons, half a megabyte, of which it shows these.

@@ -1,10 +1,9 @@
 // A card with a term's definition, or with what a citation cites, where the pointer or the focus is on
-// a link to the glossary or to the references.
+// a link to the glossary or to a paper.
 "use strict";
 {
-  const explained = ["glossary.html#term-", "references.html#id"];
   const links = document.querySelectorAll(
-    explained.map((target) => `.bd-article a.reference.internal[href*="${target}"]`).join(),
+    '.bd-article a[data-cites], .bd-article a.reference.internal[href*="glossary.html#term-"]',
   );
   const card = document.createElement("div");
   card.className = "term-card";
@@ -22,15 +21,16 @@
   async function show(link) {
     if (location.protocol === "file:") return; // a page from the disk may fetch nothing
     wanted = link;
-    const [page, id] = link.href.split("#");
+    const [page, id] = (link.dataset.cites ?? link.href).split("#");
     if (!pages.has(page)) {
       const text = fetch(page).then((answer) => answer.text());
       pages.set(page, text.then((t) => new DOMParser().parseFromString(t, "text/html")));
     }
-    const found = (await pages.get(page).catch(() => null))?.getElementById(decodeURIComponent(id));
-    const said = found?.matches(".citation")
-      ? found.querySelector("p")
-      : (found?.closest("dt")?.nextElementSibling ?? found?.nextElementSibling);
+    const source = await pages.get(page).catch(() => null);
+    const term = id && source?.getElementById(decodeURIComponent(id));
+    const said = id
+      ? (term?.closest("dt")?.nextElementSibling ?? term?.nextElementSibling)
+      : source?.querySelector(`.citation a[href="${CSS.escape(link.getAttribute("href"))}"]`)?.closest("p");
     said?.querySelector(".first-use")?.remove();
     if (!said || wanted !== link) return;
     if (said.querySelector(".math") && !window.MathJax?.typesetPromise) return;

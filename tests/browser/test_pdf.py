@@ -7,13 +7,11 @@ import make_pdf
 import pytest
 from pypdf import PdfReader
 from test_reading import CHAPTER
-from visits import BOOK
 
 
 @pytest.fixture(scope="module")
-def pdf(browser):  # which skips or fails where there is none
-    assert (BOOK / "index.html").exists(), "run `make book`"
-    return PdfReader(make_pdf.print_pdf())
+def pdf(browser, book):
+    return PdfReader(make_pdf.print_pdf(browser))
 
 
 @pytest.fixture(scope="module")

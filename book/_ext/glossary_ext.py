@@ -109,11 +109,12 @@ def merge(app: Sphinx, env: BuildEnvironment, pages: list[str], other: BuildEnvi
 
 
 def link_back(app: Sphinx, tree: nodes.document, page: str) -> None:
-    """Below each definition, name the first page of the book that links the term."""
+    """Below each definition, name the first page that links the term, a chapter if there is one."""
     if page != "book/glossary":
         return
     env: Any = app.env
-    order = [env.config.root_doc, *env.toctree_includes[env.config.root_doc]]
+    order = env.toctree_includes[env.config.root_doc]
+    order = sorted(order, key=lambda name: not name.startswith("notebooks/"))
     for item in tree.findall(nodes.definition_list_item):
         term = next(item.findall(nodes.term)).astext()
         first = next((p for p in order if term in uses(env).get(p, ())), None)

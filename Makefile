@@ -12,13 +12,13 @@ RENDERED := _build/html/.rendered
 SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/shipped tvae_core/names.json -type f \
     -not -path '*/.*' -not -path '*/__pycache__/*')
 # What another set of packages may break: not the laws of files, records and tables.
-SHORT := $(filter-out %tables.py %table_cells.py %laws.py %mutants.py %house.py %checkout.py %book.py %landing.py,$(wildcard tests/test_*.py)) \
+SHORT := $(filter-out %tables.py %table_cells.py %laws.py %mutants.py %house.py %checkout.py %book.py %landing.py %theme.py,$(wildcard tests/test_*.py)) \
     notebooks/01_vae.ipynb notebooks/05_iwae.ipynb
 # The notebooks that `make notebooks` executes, e.g. make notebooks NB=notebooks/01_vae.ipynb
 NB ?= $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test test-short test-slow test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells questions diagrams linkcheck clean
+.PHONY: help install book pdf test test-short test-slow test-browser check notebooks reproduce measure bench mutants tables explorer setup-cells questions diagrams linkcheck clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ book: $(RENDERED) ## render the book, with warnings as errors
 $(RENDERED): $(READY) $(SOURCES)
 	$(BIN)/jupyter-book build . --all -W --keep-going -q
 	@touch $@
+
+pdf: $(RENDERED) ## print the book into one PDF file, with Chromium (minutes)
+	$(BIN)/python tools/make_pdf.py
 
 test: $(READY) ## run every notebook, and the tests of tvae_core, offline
 	$(BIN)/python -m pytest

@@ -25,8 +25,13 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
-def pictures(cell):
-    return [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+def pictures(cell, kind="image/"):
+    return [
+        data
+        for output in cell.outputs
+        for mime, data in output.get("data", {}).items()
+        if mime.startswith(kind)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -141,19 +146,22 @@ def test_every_figure_has_a_caption_a_name_and_alt_text(subtests, notebooks):
 
 
 def test_figures_have_a_white_background(notebooks):
-    """On a dark page a transparent figure would show black lines on black."""
+    """On the dark page of an editor a transparent figure would show black lines on black."""
     for chapter, notebook in notebooks.items():
         for cell in code_cells(notebook):
-            for png in pictures(cell):
+            for png in pictures(cell, "image/png"):
                 image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
                 assert image.getpixel((0, 0)) == (255, 255, 255, 255), chapter
+            for svg in pictures(cell, "image/svg"):
+                first = re.search(r'<path d="M 0 [^"]*" style="([^"]*)"', svg)
+                assert first[1] == "fill: #ffffff", chapter
 
 
 def is_checked(cell):
     """Whether nbval would notice a wrong result: it compares text but not pictures."""
     if re.search(r"\bassert\b|assert_close", cell.source):
         return True
-    text = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
+    text = [o for o in cell.outputs if not any("image/" in mime for mime in o.get("data", {}))]
     return bool(text) and "nbval-ignore-output" not in tags(cell)
 
 

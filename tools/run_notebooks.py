@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     # No timings, because they differ with every run, and no widget state, because it puts megabytes
     # of scripts on the rendered page.
     NotebookClient(
@@ -26,7 +27,8 @@ def execute(path: Path) -> None:
         record_timing=False,
         store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+        extra_arguments=["--IPKernelApp.extensions=drawings"],
+    ).execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = merged(cell.outputs)

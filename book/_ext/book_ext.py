@@ -4,6 +4,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 
 # From the disk a browser may not fetch the pages that search would like to quote from: list them
 # without a quotation, rather than with an error each.
@@ -65,8 +66,30 @@ def store_without_storage(
     context["metatags"] = STORAGE + context.get("metatags", "")
 
 
+class NameFolds(SphinxTransform):
+    """Say what a folded cell holds, where its author did not."""
+
+    default_priority = 700
+
+    def apply(self) -> None:
+        for cell in self.document.findall(nodes.container):
+            if "{type}" in cell.get("prompt_show", ""):
+                what = self.holds(cell)
+                cell["prompt_show"], cell["prompt_hide"] = f"Show {what}", f"Hide {what}"
+
+    def holds(self, cell: nodes.container) -> str:
+        if cell["hide_mode"] == "output":
+            return "the output"
+        picture = any(cell.findall(nodes.image))
+        if cell["hide_mode"] == "all":
+            return "the code and its figure" if picture else "the code and its output"
+        imports = cell.astext().lstrip().startswith(("import ", "from "))
+        return "the plotting code" if picture else "the imports" if imports else "the code"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
+    app.add_transform(NameFolds)
     app.connect("html-page-context", name_the_items_of_the_bibliography)
     app.connect("html-page-context", store_without_storage)
     # Late, when the other extensions have added their scripts.

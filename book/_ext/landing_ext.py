@@ -67,7 +67,7 @@ def canonical_and_poses() -> tuple[torch.Tensor, torch.Tensor]:
     along = (u - u.mean(0)) @ axis.T
     far = [int(i) for k in range(2) for i in (along[:, k].argmax(), along[:, k].argmin())]
     order = [far[0], far[2], far[1], far[3]]
-    nearer = u.mean(0) + 0.8 * (u[order] - u.mean(0))  # these four are the outermost
+    nearer = u.mean(0) + 0.7 * (u[order] - u.mean(0))  # these four are the outermost
     theta = model.decoder.warp.theta(model.decoder.pose(nearer))
     return canonical, theta.view(-1, 2, 3) + torch.eye(2, 3)
 
@@ -96,8 +96,9 @@ def draw_picture(path: Path) -> None:
         drawn = Figure(figsize=(7.2, 3.6), layout="constrained")
         left, right = drawn.subplots(1, 2)
         plots.on_grid(left, canonical[None], grid, every=9)
-        left.set(xlim=(-3.3, 30.3), ylim=(30.3, -3.3))
         plots.image(right, out[0])
+        for ax in (left, right):  # with the room that landing.js leaves
+            ax.set(xlim=(-5.4, 32.4), ylim=(32.4, -5.4))
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(path, dpi=100)
 

@@ -20,7 +20,7 @@ from sphinx.config import Config
 
 SCRIPTS = {  # which the pages with these words get
     "questions.js": 'class="tvae-questions"|data-answered-in=',
-    "terms.js": r"glossary\.html#term-",
+    "terms.js": r"glossary\.html#term-|data-cites=",
 }
 MATHS = r'class="[^"]*\bmath\b|\\\(|\\\['
 # The theme brings 2,000 icons, half a megabyte, of which it shows these.
@@ -30,6 +30,17 @@ ICONS = (
     *("lightbulb", "rocket", "xmark", "chevron-down"),
 )
 SVG = "http://www.w3.org/2000/svg"
+ROOT_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><meta name="description" content="{said}">
+<meta property="og:title" content="{title}"><meta property="og:description" content="{said}">
+<meta property="og:image" content="{base}_static/preview.png">
+<link rel="canonical" href="{base}{first}">
+<meta http-equiv="Refresh" content="0; url={first}">
+</head><body><h1>{title}</h1><p>{said}</p>
+<p><a href="{first}">To the first page</a></p></body></html>
+"""
 LOST = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -125,7 +136,7 @@ def icons(script: str) -> str:
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """Write sitemap, page for lost readers and icons, and take the icons' script off the pages."""
+    """Write sitemap, front door, page for lost readers and icons; drop the script of all icons."""
     if exception or app.builder.format != "html":
         return
     out, base = Path(app.outdir), app.config.html_baseurl
@@ -141,6 +152,14 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         encoding="utf-8",
     )
     (out / "robots.txt").write_text(f"Sitemap: {base}sitemap.xml\n", encoding="utf-8")
+    first = f"{app.config.root_doc}.html"
+    said = html.escape(description(app.env.get_doctree(app.config.root_doc)))
+    (out / "index.html").write_text(
+        ROOT_PAGE.format(
+            title=html.escape(app.config.html_title), said=said, base=base, first=first
+        ),
+        encoding="utf-8",
+    )
     lost = LOST.format(title=html.escape(app.config.html_title), base=base)
     (out / "404.html").write_text(lost, encoding="utf-8")
     theme = out / "_static" / "styles" / "pydata-sphinx-theme.css"

@@ -11,7 +11,7 @@ for (const figure of document.querySelectorAll(".landing-figure")) {
   const [left, right] = figure.querySelectorAll("canvas");
   const button = figure.querySelector("button");
   const SIZE = left.width; // of the canvas, in its own pixels
-  const ROOM = 0.2; // around the canonical image, for grids that look outside
+  const ROOM = 0.35; // around both images: for grids that look outside, and for digits at the edge
 
   /** The ink at a point of [-1, 1]², by bilinear interpolation; outside there is paper. */
   const ink = (x, y) => {
@@ -40,7 +40,7 @@ for (const figure of document.querySelectorAll(".landing-figure")) {
   };
 
   const draw = (pose) => {
-    paint(right, 1, pose);
+    paint(right, 1 + ROOM, pose);
     const context = paint(left, 1 + ROOM, [1, 0, 0, 0, 1, 0]);
     const [a, b, t, c, d, s] = pose;
     const place = (v) => ((v / (1 + ROOM) + 1) / 2) * SIZE;

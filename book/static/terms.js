@@ -1,12 +1,15 @@
-// A card with a term's definition, where the pointer or the focus is on a link to the glossary.
+// A card with a term's definition, or with what a citation cites, where the pointer or the focus is on
+// a link to the glossary or to a paper.
 "use strict";
 {
-  const links = document.querySelectorAll('a.reference.internal[href*="glossary.html#term-"]');
+  const links = document.querySelectorAll(
+    '.bd-article a[data-cites], .bd-article a.reference.internal[href*="glossary.html#term-"]',
+  );
   const card = document.createElement("div");
   card.className = "term-card";
   card.setAttribute("role", "tooltip");
   card.id = "term-card";
-  let glossary = null;
+  const pages = new Map(); // those that explain, by address
   let wanted = null;
 
   const hide = () => {
@@ -18,12 +21,17 @@
   async function show(link) {
     if (location.protocol === "file:") return; // a page from the disk may fetch nothing
     wanted = link;
-    const [page, id] = link.href.split("#");
-    glossary ??= fetch(page)
-      .then((answer) => answer.text())
-      .then((text) => new DOMParser().parseFromString(text, "text/html"));
-    const found = (await glossary.catch(() => null))?.getElementById(decodeURIComponent(id));
-    const said = found?.closest("dt")?.nextElementSibling ?? found?.nextElementSibling;
+    const [page, id] = (link.dataset.cites ?? link.href).split("#");
+    if (!pages.has(page)) {
+      const text = fetch(page).then((answer) => answer.text());
+      pages.set(page, text.then((t) => new DOMParser().parseFromString(t, "text/html")));
+    }
+    const source = await pages.get(page).catch(() => null);
+    const term = id && source?.getElementById(decodeURIComponent(id));
+    const said = id
+      ? (term?.closest("dt")?.nextElementSibling ?? term?.nextElementSibling)
+      : source?.querySelector(`.citation a[href="${CSS.escape(link.getAttribute("href"))}"]`)?.closest("p");
+    said?.querySelector(".first-use")?.remove();
     if (!said || wanted !== link) return;
     if (said.querySelector(".math") && !window.MathJax?.typesetPromise) return;
     card.innerHTML = said.innerHTML;

@@ -10,7 +10,6 @@ click, drag and draw on. Tests for one particular page have a file of their own.
 
 import http.server
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -18,20 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import FLAGS, MISSING, find_chromium
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from visits import BOOK, DESKTOP, PHONE, SETTLE, Look, Trouble, look_at, new_page, pages
-
-# The sandbox does not work in most containers, and is not needed for our own pages. The other flags
-# stop the browser from making requests that the pages did not ask for.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,24 +27,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("name", pages())
 
 
-def find_chromium(installed_by_playwright: str) -> str | None:
-    """The browser to use: $CHROMIUM, or one on the path, or the one installed by playwright."""
-    if chosen := os.environ.get("CHROMIUM"):
-        return chosen
-    for command in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(command):
-            return found
-    return installed_by_playwright if Path(installed_by_playwright).exists() else None
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = find_chromium(playwright.chromium.executable_path)
         if path is None:
-            message = "no Chromium found: apt install chromium, or set CHROMIUM to the path of one"
             # CI must not go green because the browser is missing.
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()

@@ -241,6 +241,20 @@ def test_chapters_are_numbered_on_across_the_parts(open_page, http_root):
     assert [int(text.split(".")[0]) for text in links] == [*range(1, len(CHAPTER) + 1)]
 
 
+def test_the_front_door_says_what_is_behind_it_where_nothing_redirects(browser, http_root):
+    text = (BOOK / "index.html").read_text(encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_content(re.sub("<meta http-equiv=[^>]*>", "", text))
+    assert page.title() == "What and Where"
+    assert page.locator("a").get_attribute("href") == f"{LANDING}.html"
+    for meta in ('name="description"', 'property="og:image"'):
+        assert page.locator(f"meta[{meta}]").get_attribute("content")
+    canonical = page.locator('link[rel="canonical"]').get_attribute("href")
+    assert canonical.endswith(f"/what-and-where/{LANDING}.html")
+    context.close()
+
+
 def test_lost_readers_find_the_book(open_page, http_root):
     page = open_page(http_root, "404")
     assert page.locator("h1").inner_text() == "This page is not here"
@@ -282,6 +296,53 @@ def test_a_term_is_linked_once_and_has_a_card(open_page, http_root):
         page.keyboard.press("Escape")
         expect(card).to_have_count(0)
         page.mouse.move(0, 0)
+
+
+def test_a_citation_has_a_card_that_says_what_it_cites(open_page, http_root):
+    page = open_page(http_root, CHAPTER["05"])
+    link = page.locator(".bd-article a[data-cites]", has_text="Burda").first
+    for act in (link.hover, link.focus):
+        act()
+        card = page.get_by_role("tooltip")
+        for said in ("Yuri Burda", "Importance", "International Conference", "2016"):
+            expect(card).to_contain_text(said)
+        page.keyboard.press("Escape")
+        expect(card).to_have_count(0)
+        page.mouse.move(0, 0)
+
+
+def test_every_citation_of_the_book_is_in_the_references(open_page, http_root):
+    page = open_page(http_root, "book/references")
+    href = "all => all.map(a => a.getAttribute('href'))"
+    listed = {*page.locator(".citation a").evaluate_all(href)}
+    for name in CHAPTER.values():
+        text = (BOOK / f"{name}.html").read_text(encoding="utf-8")
+        assert {*re.findall(r'href="([^"]*)" data-cites=', text)} <= listed
+
+
+def test_the_glossary_leads_back_to_where_a_term_is_first_used(open_page, http_root):
+    page = open_page(http_root, "book/glossary")
+    term = page.locator("dt", has_text=re.compile("^ELBO"))
+    link = term.locator("+ dd .first-use a")
+    href = link.get_attribute("href")
+    assert page.locator(".first-use").count() > 40
+    link.click()
+    target = page.locator(f"[id='{href.split('#')[1]}']")
+    expect(target).to_be_in_viewport()
+    assert target.inner_text() == "ELBO"
+
+
+def test_a_fold_says_what_it_holds(open_page, http_root):
+    for name in CHAPTER.values():
+        text = (BOOK / f"{name}.html").read_text(encoding="utf-8")
+        assert "code cell" not in text
+    page = open_page(http_root, CHAPTER["05"])
+    for label, holds in (
+        ("Show the plotting code", "plt.subplots"),
+        ("Show the imports", "import"),
+    ):
+        fold = page.locator("details", has_text=label).first
+        assert holds in fold.locator("pre").text_content()
 
 
 QUERIES = {

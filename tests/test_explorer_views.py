@@ -264,9 +264,13 @@ def test_swaps_are_pythons(name):
     """What from one digit, where from the other, whichever two the reader chooses."""
     model, digits, binary = shipped(name)
     act = """
-      const names = ["the image", "second digit", "first, lying like the second",
-        "second, lying like the first"];
-      const show = async () => (await settle(), names.map((name) => pictures(name)[0]));
+      const names = ["the image", "second digit", "canonical image of the first",
+        "canonical image of the second", "first, as it lies", "second, as it lies",
+        "first, lying like the second", "second, lying like the first"];
+      const show = async () => {
+        await settle();
+        return [names.map((name) => pictures(name)[0]), marks("p", "said", "textContent")[0][0]];
+      };
       const first = await show();
       page.the("button", "second digit").click();
       page.the("button", "a 8, number 3").click();
@@ -275,13 +279,88 @@ def test_swaps_are_pythons(name):
       page.the("button", "a 7, number 1").click();
       return [first, second, await show()];
     """
-    seen = on_page(model, "encode", act, digit=5, binarized=binary)
-    for chosen, pictures in zip(((5, 14), (5, 28), (7, 28)), seen, strict=True):
+    seen = on_page(model, "swap", act, digit=5, binarized=binary)
+    for chosen, (pictures, said) in zip(((5, 14), (5, 28), (7, 28)), seen, strict=True):
         x = digits[torch.tensor(chosen)].x
-        (z1, z2), (u1, u2) = model.split(model.posterior(x).mean)
-        mixed = [model.decoder(torch.cat(mix)).mean for mix in ((z1, u2), (z2, u1))]
-        for picture, expected in zip(pictures, [*x, *mixed], strict=True):
-            close(picture, expected, GRAY)
+        mean = model.posterior(x).mean
+        (z1, z2), (u1, u2) = model.split(mean)
+        pairs = ((z1, u1), (z2, u2), (z1, u2), (z2, u1))
+        drawn = [model.decoder(torch.cat(pair)).mean for pair in pairs]
+        expected = [*x, *model.canonical(mean), *drawn]
+        for picture, right in zip(pictures, expected, strict=True):
+            close(picture, right, GRAY)
+        off = float(re.search(r"moved by ([\d.]+) pixels", said)[1])
+        assert off == pytest.approx(grid_moves(*model.grid(mean)), abs=0.051)
+
+
+def grid_moves(a, b):
+    """The mean distance of two grids in pixels of 28 x 28."""
+    return (14 * (a - b)).norm(dim=-1).mean().item()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("view", ["pose", "appearance", "encode"])
+def test_a_line_says_what_the_last_moves_have_done(view):
+    model, digits, binary = shipped("affine-iwae5")
+    act = """
+      const seen = [];
+      const see = async () => {
+        await settle();
+        seen.push([marks("p", "said", "textContent")[0][0], Array.from(scene.latents)]);
+      };
+      await see();
+      scene.setU(scene.u.map((u) => u + 0.7));
+      await see();
+      scene.setZ(scene.z.map((z) => -z));
+      await see();
+      scene.setU(scene.q.mean.subarray(54));
+      await see();
+      return seen;
+    """
+    seen = on_page(model, view, act, digit=5, binarized=binary)
+    x = digits[5:6].x
+    own = torch.tensor(seen[0][1])
+    for i, (said, latents) in enumerate(seen):
+        latents = torch.tensor(latents)
+        missed = ((model.decoder(latents).mean - x).abs() > 0.5).sum()
+        redrawn = ((model.canonical(latents) - model.canonical(own)).abs() > 0.1).sum()
+        moved = grid_moves(model.grid(latents), model.grid(own))
+        if i == 0:
+            assert f"The output misses {missed} of the image's 784 pixels" in said
+        assert ("You changed u" in said) == (i == 1)
+        assert ("The canonical image stands still, as z does" in said) == (i == 1)
+        assert ("The grid stands still, as u does" in said) == (i == 3)
+        if i in (1, 2):
+            found = float(re.search(r"moved by ([\d.]+) pixels", said)[1])
+            assert found == pytest.approx(moved, abs=0.051)
+        if i in (2, 3):
+            assert f"z: {redrawn} of 784 pixels of the canonical image changed" in said
+
+
+def test_the_plot_of_lengths_is_that_of_the_priors_draws():
+    """The curve is the density of |u|, and the mark stands where this u is."""
+    model, _, binary = shipped("affine-iwae5")
+    act = """
+      const [plot] = page.all((e) => e.classes.includes("length"));
+      const path = plot.all((e) => e.tag === "path")[0].attributes.d;
+      const seen = [path];
+      for (const length of [1.5, 78]) {
+        scene.setU([length, 0, 0, 0, 0, 0]);
+        await settle();
+        seen.push([marks("line", "mark", "x1")[0][0], plot.classes.includes("beyond")]);
+      }
+      const ticks = plot.all((e) => e.tag === "text");
+      return [...seen, ticks.map((e) => [e.textContent, e.attributes.x])];
+    """
+    path, near, far, ticks = on_page(model, "pose", act, binarized=binary)
+    length = reader(*zip(*ticks, strict=True))
+    assert length(near[0]) == pytest.approx(1.5, abs=1e-3)
+    assert (near[1], far) == (False, ["100%", True])
+    xy = torch.tensor([[float(v) for v in pair.split()] for pair in re.findall("L([^ ]+ [^ ]+)", path)])
+    at = torch.tensor([length(x) for x in xy[:-1, 0].tolist()])
+    density = at**5 * (-(at**2) / 2).exp()
+    height = xy[0, 1] - xy[:-1, 1]
+    close((height / height.max()).tolist(), density / density.max(), 0.01)
 
 
 @torch.no_grad()
@@ -339,7 +418,7 @@ def test_the_pose_view_shows_u_and_where_it_lies(name):
       const seen = [];
       const see = async () => {
         await settle();
-        seen.push([marks("p", "note", "textContent")[0][0],
+        seen.push([marks("figcaption", "note", "textContent")[0][0],
           page.all((e) => e.classes.includes("slider")).map((e) => [e.children[0].textContent,
             Number(e.children[1].value), e.children[2].textContent, e.parent.parent.tag]),
           pictures("canonical image")[0], pictures("output of the decoder")[0],

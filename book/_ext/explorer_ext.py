@@ -82,7 +82,7 @@ def complete(
             return found[0]
         picture = fallback.write_picture(view, model, folder(app)).name
         source = context["pathto"](f"_static/explorer/{picture}", 1)
-        image = f'<img src="{source}" alt="{html.escape(fallback.alt(view, model))}">'
+        image = f'<img src="{source}" loading="lazy" alt="{html.escape(fallback.alt(view, model))}">'
         return f"<tvae-explorer{found[1]}>{image}</tvae-explorer>"
 
     if "<tvae-explorer" in context.get("body", ""):

@@ -6,7 +6,7 @@
 import { button, h } from "./elements.mjs";
 import { buildModel } from "./model.mjs";
 import { Scene } from "./scene.mjs";
-import { digitsOf, fromHalves, inflate } from "./unpack.mjs";
+import { digitsOf, fromSteps, inflate } from "./unpack.mjs";
 import { shell, VIEWS, viewsOf } from "./views.mjs";
 
 // ---------------------------------------------------------------- loading
@@ -36,7 +36,7 @@ const load = (name) =>
 const loadModel = (name) =>
   keep(name, async () => {
     const { packed, ...config } = await load(name);
-    return buildModel(config, fromHalves(await inflate(packed)));
+    return buildModel(config, fromSteps(await inflate(packed), config.layers));
   });
 
 async function loadScene(name, start) {

@@ -5,8 +5,10 @@ import { h } from "./elements.mjs";
 import { encodeView } from "./encode_view.mjs";
 import { poseView } from "./pose_view.mjs";
 import { STYLE } from "./style.mjs";
+import { swapView } from "./swap_view.mjs";
 
 export const VIEWS = {
+  swap: ["Swap: what from one digit, where from another", swapView],
   pose: ["Pose: drag the grid", poseView],
   appearance: ["Appearance: move through z", appearanceView],
   encode: ["Encode: a digit's z and u", encodeView],

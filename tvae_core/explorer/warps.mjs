@@ -156,6 +156,15 @@ function splineFields(points, size, n) {
   return fieldsOf(alongEachAxis(splines.map(influence)), points);
 }
 
+/** How far two grids are from each other, in pixels, on average over the pixels. */
+export function apart(a, b, [height, width]) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i += 2) {
+    sum += Math.hypot(((a[i] - b[i]) * width) / 2, ((a[i + 1] - b[i + 1]) * height) / 2);
+  }
+  return (2 * sum) / a.length;
+}
+
 /** How a coordinate outside the frame of n pixels is brought inside. */
 const PADDING = {
   zeros: (at) => at,

@@ -10,7 +10,7 @@ from explorer_page import ENCODED, MINUS, draws_of, informative, numbers, on_pag
 from test_explorer_model import NODE, close
 from torch.distributions import kl_divergence
 
-from tvae_core import bounds, data, evaluation, models
+from tvae_core import bounds, data, evaluation, models, poses, warps
 from tvae_core.explorer import export
 from tvae_core.explorer.export import STRAIGHTENED
 from tvae_core.runtime import seeded
@@ -356,7 +356,9 @@ def test_the_plot_of_lengths_is_that_of_the_priors_draws():
     length = reader(*zip(*ticks, strict=True))
     assert length(near[0]) == pytest.approx(1.5, abs=1e-3)
     assert (near[1], far) == (False, ["100%", True])
-    xy = torch.tensor([[float(v) for v in pair.split()] for pair in re.findall("L([^ ]+ [^ ]+)", path)])
+    xy = torch.tensor(
+        [[float(v) for v in pair.split()] for pair in re.findall("L([^ ]+ [^ ]+)", path)]
+    )
     at = torch.tensor([length(x) for x in xy[:-1, 0].tolist()])
     density = at**5 * (-(at**2) / 2).exp()
     height = xy[0, 1] - xy[:-1, 1]
@@ -527,3 +529,56 @@ def test_the_map_of_appearance_is_pythons(name):
         at = z.clone()
         at[a], at[b] = 3 * ((2 * column + 1) / 7 - 1), -3 * ((2 * row + 1) / 7 - 1)
         close(tiles[row, column].tolist(), model.canonical(at), GRAY)
+
+
+@torch.no_grad()
+def test_the_pose_of_a_moved_digit_is_pythons():
+    """The picture, the inferred move and how sure the model is of it, and the canonical image."""
+    model, digits, _ = export.load(export.MOVED)
+    act = """
+      const seen = [];
+      for (const [degrees, right, down] of given) {
+        for (const [name, value] of [["turn, degrees counter-clockwise", degrees],
+          ["shift to the right, pixels", right], ["shift downwards, pixels", down]]) {
+          const slider = page.the("input", name);
+          slider.value = value;
+          slider.fire("input");
+        }
+        await settle();
+        seen.push([scene.gray, scene.x, cells(), pictures("canonical image")[0],
+          marks("p", "said", "textContent")[0][0]]);
+      }
+      return seen;
+    """
+    model = model.cpu()
+    moves = [(0, 0, 0), (25, 2, -1.5), (-40, 0, 3)]
+    seen = on_page(model, "move", act, 5, True, images=digits, given=moves)
+    size, digit = model.size, digits[5:6].x
+    upright = None
+    for (degrees, right, down), (gray, x, cells, canonical, said) in zip(moves, seen, strict=True):
+        turn = math.radians(degrees)
+        cos, sin = math.cos(turn), math.sin(turn)
+        P = torch.tensor([[cos, sin, right], [-sin, cos, down]])
+        unit = torch.tensor([[size[1] / 2], [size[0] / 2]])
+        back = poses.inverse(torch.cat([P[:, :2], P[:, 2:] / unit], 1))
+        grid = warps.pixel_centres(size).float() @ back[:, :2].T + back[:, 2]
+        close(gray, warps.sample(digit, grid), 1e-4)
+        x = torch.tensor(x).float().view(1, 1, *size)
+        assert set(x.unique().tolist()) == {0, 1}
+        q = model.posterior(x)
+        close(canonical, model.canonical(q.mean), GRAY)
+        after = poses._maps(model, x, q.u.mean)[0]
+        upright = after[0] if upright is None else upright
+        with seeded(0):
+            drawn = poses._maps(model, x, q.u.sample((4_000,)))[0][:, 0]
+        now = poses.decompose(poses.relative(after, upright, size))
+        of_draws = poses.decompose(poses.relative(drawn, upright, size))
+        off = re.search(r"off by ([\d.]+)°, ([\d.]+) and ([\d.]+) pixels", said).groups()
+        for key, true, text, wrong in zip(
+            ("degrees", "shift_x", "shift_y"), (degrees, right, down), cells, off, strict=True
+        ):
+            assert float(wrong) == pytest.approx(abs(now[key].item() - true), abs=0.051)
+            value, error = numbers(text.replace("°", ""))
+            assert value == pytest.approx(now[key].item(), abs=0.051)
+            sd = (of_draws[key] - now[key]).square().mean().sqrt().item()
+            assert error == pytest.approx(sd, rel=0.4, abs=0.051)

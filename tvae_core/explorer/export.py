@@ -23,10 +23,11 @@ from torch.distributions import kl_divergence
 
 from tvae_core import data, models
 from tvae_core.data import Images
-from tvae_core.experiments import results
+from tvae_core.experiments import results, where
 from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.joining import join
 from tvae_core.models import VAE, Decoder, Encoder, SecondLook, WarpedDecoder
+from tvae_core.moved import Moves, moved
 from tvae_core.runtime import NAMES, seeded, write_atomically
 from tvae_core.warps import LEAST_DET, WARPS, Warp, make_warp
 
@@ -41,12 +42,14 @@ SHOWN = (
     ),
     STRAIGHTENED,
 )
+# The model of chapter 12, trained on digits that were turned and shifted. It has a view of its own.
+MOVED = "moved-affine-straight"
 # What menus call decoders and objectives.
 MENUS = {
     "decoders": NAMES["decoders"] | {"affine-straight": "affine, straightened first"},
     "objectives": NAMES["objectives"] | {"iwae5-modern": "IWAE, k = 5, modern recipe"},
 }
-VIEWS = ("swap", "pose", "appearance", "encode", "bounds", "all")
+VIEWS = ("swap", "pose", "appearance", "encode", "move", "bounds", "all")
 # In how many steps a page stores a weight of the size that is usual in its row. Small layers cost
 # little, and an error in one of them reaches every pixel.
 STEPS = {"encoder": 48, "decoder": 96, "small": 512}
@@ -161,7 +164,7 @@ def source(module: bool) -> str:
     return joined if module else f"(() => {{\n{joined}}})();\n"
 
 
-def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
+def write_page_files(folder: Path, names: Iterable[str] = (*SHOWN, MOVED)) -> Path:
     """Write the scripts that pages load into `folder`, and return the path of explorer.js.
 
     A page names only explorer.js, which loads the other scripts from the same folder when they are
@@ -183,16 +186,30 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
     return folder / "explorer.js"
 
 
-def _model_script(name: str) -> str:
+def load(name: str) -> tuple[VAE, Images, bool]:
+    """A model that pages show, digits of its size, and whether it was trained on binary pixels.
+
+    Raises:
+        ValueError: the model is unknown. The message lists the known ones.
+    """
+    if name == MOVED:
+        return where.load(), moved(some_digits(), Moves(), where.CANVAS).images, True
     model, record = results.load_pretrained(name)
-    config, weights = describe(model, some_digits(), record.binary)
+    return model, some_digits(), record.binary
+
+
+def _model_script(name: str) -> str:
+    model, digits, binary = load(name)
+    config, weights = describe(model, digits, binary)
     return _script(name, {**config, "packed": pack(config, weights)})
 
 
 def _digits_script(images: Images) -> str:
     assert images.labels is not None
     packed = _base64(pixels_of(images))
-    return _script("digits", {"labels": images.labels.tolist(), "packed": packed})
+    return _script(
+        "digits", {"labels": images.labels.tolist(), "size": images.size, "packed": packed}
+    )
 
 
 def pixels_of(images: Images) -> bytes:

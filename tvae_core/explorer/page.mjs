@@ -40,11 +40,11 @@ const loadModel = (name) =>
   });
 
 async function loadScene(name, start) {
-  const [model, { labels, packed }] = await Promise.all([
+  const [model, { labels, size, packed }] = await Promise.all([
     loadModel(name),
     keep("digits", () => load("digits")),
   ]);
-  return new Scene(model, digitsOf(await inflate(packed), model.size, labels), start());
+  return new Scene(model, digitsOf(await inflate(packed), model.size, labels, size), start());
 }
 
 // ---------------------------------------------------------------- choosing a model

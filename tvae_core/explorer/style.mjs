@@ -133,6 +133,7 @@ tr + tr { border-top: 1px solid var(--hair); }
 :host([view="appearance"]) .views { min-height: 28.5rem; }
 :host([view="encode"]) .views { min-height: 56.5rem; }
 :host([view="bounds"]) .views { min-height: 42rem; }
+:host([view="move"]) .views { min-height: 38rem; }
 @container (max-width: 32rem) {
   :host([choose]) .head { min-height: 4.3rem; }
   :host([view="swap"]) .views { min-height: 47rem; }

@@ -32,12 +32,22 @@ export function fromSteps(bytes, layers) {
   return weights;
 }
 
-/** Images, and the same images binarized, from one byte per pixel: first all, then all binarized. */
-export function digitsOf(bytes, [height, width], labels) {
-  const n = height * width;
-  const all = Array.from({ length: bytes.length / n }, (_, i) =>
-    Float32Array.from(bytes.subarray(i * n, (i + 1) * n), (v) => v / 255),
-  );
+/**
+ * Images, and the same images binarized, from one byte per pixel: first all, then all binarized.
+ *
+ * Images of the size `own` come in the middle of frames of the model's size.
+ */
+export function digitsOf(bytes, [height, width], labels, own = [height, width]) {
+  const n = own[0] * own[1];
+  const [top, left] = [Math.floor((height - own[0]) / 2), Math.floor((width - own[1]) / 2)];
+  const all = Array.from({ length: bytes.length / n }, (_, i) => {
+    const framed = new Float32Array(height * width);
+    for (let at = 0; at < n; at++) {
+      const [row, column] = [Math.floor(at / own[1]), at % own[1]];
+      framed[(row + top) * width + column + left] = bytes[i * n + at] / 255;
+    }
+    return framed;
+  });
   const half = all.length / 2;
   return { labels, images: all.slice(0, half), binary: all.slice(half) };
 }

@@ -3,6 +3,7 @@ import { appearanceView } from "./appearance_view.mjs";
 import { boundsView } from "./bounds_view.mjs";
 import { h } from "./elements.mjs";
 import { encodeView } from "./encode_view.mjs";
+import { moveView } from "./move_view.mjs";
 import { poseView } from "./pose_view.mjs";
 import { STYLE } from "./style.mjs";
 import { swapView } from "./swap_view.mjs";
@@ -11,6 +12,7 @@ export const VIEWS = {
   swap: ["Swap: what from one digit, where from another", swapView],
   pose: ["Pose: drag the grid", poseView],
   appearance: ["Appearance: move through z", appearanceView],
+  move: ["Move: turn and shift a digit", moveView],
   encode: ["Encode: a digit's z and u", encodeView],
   bounds: ["Bounds: draw importance samples", boundsView],
 };

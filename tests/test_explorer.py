@@ -59,7 +59,7 @@ def test_without_a_reader_it_prints_a_line_instead_of_the_widget(model, capsys):
 
 
 def test_the_widget_refuses_unknown_views_sizes_and_architectures(model):
-    with pytest.raises(ValueError, match="unknown view 'front'; known: pose"):
+    with pytest.raises(ValueError, match="unknown view 'front'; known: swap"):
         explorer.explorer(model, view="front")
     with pytest.raises(ValueError, match=r"images=\.\.\."):
         explorer.explorer(models.build("affine", size=(8, 12), dim_z=3, hidden=(16,)))

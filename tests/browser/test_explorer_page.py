@@ -8,11 +8,12 @@ import math
 import re
 import statistics
 import threading
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
+from test_explorer_model import as_packed
 
 import tvae_core
 from tvae_core import bounds, data, evaluation, explorer, models
@@ -61,6 +62,12 @@ def visit(browser, folder):
     assert errors == []
 
 
+@cache
+def on_pages(name):
+    """A shipped model with the weights that pages get, which are rounded."""
+    return as_packed(tvae_core.load_pretrained(name)[0].cpu())
+
+
 def settle(page):
     """Wait for two frames, after which all changes have been drawn."""
     page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
@@ -86,7 +93,7 @@ def same(a, b):
 @pytest.mark.parametrize("run", ["affine-iwae5", "tps-iwae5", "plain-vae"])
 def test_golden_latents_give_the_golden_image(visit, run):
     page = visit(f'view="pose" model="{run}"')
-    model, _ = tvae_core.load_pretrained(run)
+    model = on_pages(run)
     with seeded(0), torch.no_grad():
         latents = 0.7 * torch.randn(60)
         image = model.cpu().decoder(latents).mean.flatten()
@@ -263,7 +270,7 @@ def test_a_drawn_digit_is_encoded(visit):
         for text in numbers.all_text_contents()
     )
     assert total == pytest.approx(recon + kl_z + kl_u, abs=0.02)
-    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    model = on_pages("affine-iwae5")
     with seeded(0):
         terms = evaluation.elbo_terms(model.cpu(), data.from_tensor(x[None, None].round()), 2_000)
     assert kl_z == pytest.approx(terms.kl_z.item(), abs=0.02)
@@ -281,7 +288,7 @@ def test_swaps_follow_both_digits(visit):
     page.get_by_role("button", name="second digit").click()
     page.get_by_role("button", name="a 8, number 3").click()
     settle(page)
-    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    model = on_pages("affine-iwae5")
     x = data.binarize_fixed(export.some_digits())[torch.tensor([5, 28])].x
     (z1, z2), (u1, u2) = model.cpu().split(model.posterior(x).mean)
     for name, what, where in (
@@ -305,7 +312,7 @@ def test_live_bounds_agree_with_python(visit):
     _, elbo, log_p, ess, share = (
         text.replace("\N{MINUS SIGN}", "-") for text in cells.all_text_contents()
     )
-    model, _ = tvae_core.load_pretrained("affine-iwae5")
+    model = on_pages("affine-iwae5")
     x = data.binarize_fixed(export.some_digits())[1:2].x
     assert same(gray(page, "the image"), x.flatten())
     with seeded(0), torch.inference_mode():
@@ -340,7 +347,7 @@ def test_elements_of_a_group_share_what_they_show(visit):
     settle(page)
     focused = "document.querySelector('tvae-explorer').shadowRoot.activeElement.ariaLabel"
     assert page.evaluate(focused) == "decoder"  # still, so that the arrow keys go on
-    model, _ = tvae_core.load_pretrained("tps-iwae5")
+    model = on_pages("tps-iwae5")
     x = gray(page, "the image").view(1, 1, 28, 28)
     with torch.no_grad():
         latents = model.cpu().posterior(x).mean[0]
@@ -377,7 +384,7 @@ def test_menus_offer_the_models_that_the_page_has(visit):
 
 def test_a_digit_is_straightened_before_it_is_read(visit):
     page = visit(f'view="encode" model="{export.STRAIGHTENED}" digit="5"')
-    model, _ = tvae_core.load_pretrained(export.STRAIGHTENED)
+    model = on_pages(export.STRAIGHTENED)
     x = gray(page, "the image").view(1, 1, 28, 28)
     with torch.no_grad():
         q = model.cpu().posterior(x)

@@ -19,7 +19,8 @@ export const VIEWS = {
 
 /** The elements of one view of a scene, or of all of them if `view` is "all". */
 export function viewsOf(scene, view) {
-  const names = view === "all" ? Object.keys(VIEWS) : [view];
+  // The view of moves puts a moved digit in place of the others' image, so it stands alone.
+  const names = view === "all" ? Object.keys(VIEWS).filter((name) => name !== "move") : [view];
   return names.map((name) => {
     const [title, build] = VIEWS[name];
     return h(

@@ -90,7 +90,7 @@ summary { cursor: pointer; color: var(--muted); margin-top: 0.4rem; width: fit-c
 
 .strip { display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 3px; max-width: 26rem; }
 .tools + .strip { margin-top: 0.6rem; }
-.row .tools:first-child { margin-top: 0; }
+:is(.row, section) > .tools:first-child { margin-top: 0; }
 .strip button { padding: 0; border: 0; border-radius: 2px; min-height: 0; line-height: 0; }
 .strip button[aria-pressed="true"] { box-shadow: 0 0 0 2px var(--blue); }
 .strip canvas { border-color: var(--hair); }
@@ -128,21 +128,21 @@ tr + tr { border-top: 1px solid var(--hair); }
 
 /* The room of a view is kept from the start, so that a page does not move while figures load. */
 :host([choose]) .head { min-height: 2.9rem; }
-:host([view="swap"]) .views { min-height: 54.5rem; }
-:host([view="pose"]) .views { min-height: 37.5rem; }
-:host([view="appearance"]) .views { min-height: 28.5rem; }
+:host([view="swap"]) .views { min-height: 55.5rem; }
+:host([view="pose"]) .views { min-height: 38rem; }
+:host([view="appearance"]) .views { min-height: 30.5rem; }
 :host([view="encode"]) .views { min-height: 56.5rem; }
 :host([view="bounds"]) .views { min-height: 42rem; }
 :host([view="move"]) .views { min-height: 38rem; }
 @container (max-width: 32rem) {
   :host([choose]) .head { min-height: 4.3rem; }
-  :host([view="swap"]) .views { min-height: 47rem; }
+  :host([view="swap"]) .views { min-height: 48rem; }
   :host([view="encode"]) .views { min-height: 57rem; }
   :host([view="bounds"]) .views { min-height: 54rem; }
 }
 @container (max-width: 28rem) {
   :host([choose]) .head { min-height: 5.2rem; }
-  :host([view="swap"]) .views { min-height: 45.5rem; }
+  :host([view="swap"]) .views { min-height: 46.5rem; }
   :host([view="pose"]) .views { min-height: 41rem; }
   :host([view="appearance"]) .views { min-height: 49rem; }
   :host([view="encode"]) .views { min-height: 71rem; }

@@ -10,7 +10,7 @@ from explorer_page import ENCODED, MINUS, draws_of, informative, numbers, on_pag
 from test_explorer_model import NODE, close
 from torch.distributions import kl_divergence
 
-from tvae_core import bounds, data, evaluation, models
+from tvae_core import bounds, data, evaluation, models, poses, warps
 from tvae_core.explorer import export
 from tvae_core.explorer.export import STRAIGHTENED
 from tvae_core.runtime import seeded
@@ -264,9 +264,13 @@ def test_swaps_are_pythons(name):
     """What from one digit, where from the other, whichever two the reader chooses."""
     model, digits, binary = shipped(name)
     act = """
-      const names = ["the image", "second digit", "first, lying like the second",
-        "second, lying like the first"];
-      const show = async () => (await settle(), names.map((name) => pictures(name)[0]));
+      const names = ["the image", "second digit", "canonical image of the first",
+        "canonical image of the second", "first, as it lies", "second, as it lies",
+        "first, lying like the second", "second, lying like the first"];
+      const show = async () => {
+        await settle();
+        return [names.map((name) => pictures(name)[0]), marks("p", "said", "textContent")[0][0]];
+      };
       const first = await show();
       page.the("button", "second digit").click();
       page.the("button", "a 8, number 3").click();
@@ -275,13 +279,90 @@ def test_swaps_are_pythons(name):
       page.the("button", "a 7, number 1").click();
       return [first, second, await show()];
     """
-    seen = on_page(model, "encode", act, digit=5, binarized=binary)
-    for chosen, pictures in zip(((5, 14), (5, 28), (7, 28)), seen, strict=True):
+    seen = on_page(model, "swap", act, digit=5, binarized=binary)
+    for chosen, (pictures, said) in zip(((5, 14), (5, 28), (7, 28)), seen, strict=True):
         x = digits[torch.tensor(chosen)].x
-        (z1, z2), (u1, u2) = model.split(model.posterior(x).mean)
-        mixed = [model.decoder(torch.cat(mix)).mean for mix in ((z1, u2), (z2, u1))]
-        for picture, expected in zip(pictures, [*x, *mixed], strict=True):
-            close(picture, expected, GRAY)
+        mean = model.posterior(x).mean
+        (z1, z2), (u1, u2) = model.split(mean)
+        pairs = ((z1, u1), (z2, u2), (z1, u2), (z2, u1))
+        drawn = [model.decoder(torch.cat(pair)).mean for pair in pairs]
+        expected = [*x, *model.canonical(mean), *drawn]
+        for picture, right in zip(pictures, expected, strict=True):
+            close(picture, right, GRAY)
+        off = float(re.search(r"moved by ([\d.]+) pixels", said)[1])
+        assert off == pytest.approx(grid_moves(*model.grid(mean)), abs=0.051)
+
+
+def grid_moves(a, b):
+    """The mean distance of two grids in pixels of 28 x 28."""
+    return (14 * (a - b)).norm(dim=-1).mean().item()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("view", ["pose", "appearance", "encode"])
+def test_a_line_says_what_the_last_moves_have_done(view):
+    model, digits, binary = shipped("affine-iwae5")
+    act = """
+      const seen = [];
+      const see = async () => {
+        await settle();
+        seen.push([marks("p", "said", "textContent")[0][0], Array.from(scene.latents)]);
+      };
+      await see();
+      scene.setU(scene.u.map((u) => u + 0.7));
+      await see();
+      scene.setZ(scene.z.map((z) => -z));
+      await see();
+      scene.setU(scene.q.mean.subarray(54));
+      await see();
+      return seen;
+    """
+    seen = on_page(model, view, act, digit=5, binarized=binary)
+    x = digits[5:6].x
+    own = torch.tensor(seen[0][1])
+    for i, (said, latents) in enumerate(seen):
+        latents = torch.tensor(latents)
+        missed = ((model.decoder(latents).mean - x).abs() > 0.5).sum()
+        redrawn = ((model.canonical(latents) - model.canonical(own)).abs() > 0.1).sum()
+        moved = grid_moves(model.grid(latents), model.grid(own))
+        if i == 0:
+            assert f"The output misses {missed} of the image's 784 pixels" in said
+        assert ("You changed u" in said) == (i == 1)
+        assert ("The canonical image stands still, as z does" in said) == (i == 1)
+        assert ("The grid stands still, as u does" in said) == (i == 3)
+        if i in (1, 2):
+            found = float(re.search(r"moved by ([\d.]+) pixels", said)[1])
+            assert found == pytest.approx(moved, abs=0.051)
+        if i in (2, 3):
+            assert f"z: {redrawn} of 784 pixels of the canonical image changed" in said
+
+
+def test_the_plot_of_lengths_is_that_of_the_priors_draws():
+    """The curve is the density of |u|, and the mark stands where this u is."""
+    model, _, binary = shipped("affine-iwae5")
+    act = """
+      const [plot] = page.all((e) => e.classes.includes("length"));
+      const path = plot.all((e) => e.tag === "path")[0].attributes.d;
+      const seen = [path];
+      for (const length of [1.5, 78]) {
+        scene.setU([length, 0, 0, 0, 0, 0]);
+        await settle();
+        seen.push([marks("line", "mark", "x1")[0][0], plot.classes.includes("beyond")]);
+      }
+      const ticks = plot.all((e) => e.tag === "text");
+      return [...seen, ticks.map((e) => [e.textContent, e.attributes.x])];
+    """
+    path, near, far, ticks = on_page(model, "pose", act, binarized=binary)
+    length = reader(*zip(*ticks, strict=True))
+    assert length(near[0]) == pytest.approx(1.5, abs=1e-3)
+    assert (near[1], far) == (False, ["100%", True])
+    xy = torch.tensor(
+        [[float(v) for v in pair.split()] for pair in re.findall("L([^ ]+ [^ ]+)", path)]
+    )
+    at = torch.tensor([length(x) for x in xy[:-1, 0].tolist()])
+    density = at**5 * (-(at**2) / 2).exp()
+    height = xy[0, 1] - xy[:-1, 1]
+    close((height / height.max()).tolist(), density / density.max(), 0.01)
 
 
 @torch.no_grad()
@@ -339,7 +420,7 @@ def test_the_pose_view_shows_u_and_where_it_lies(name):
       const seen = [];
       const see = async () => {
         await settle();
-        seen.push([marks("p", "note", "textContent")[0][0],
+        seen.push([marks("figcaption", "note", "textContent")[0][0],
           page.all((e) => e.classes.includes("slider")).map((e) => [e.children[0].textContent,
             Number(e.children[1].value), e.children[2].textContent, e.parent.parent.tag]),
           pictures("canonical image")[0], pictures("output of the decoder")[0],
@@ -448,3 +529,56 @@ def test_the_map_of_appearance_is_pythons(name):
         at = z.clone()
         at[a], at[b] = 3 * ((2 * column + 1) / 7 - 1), -3 * ((2 * row + 1) / 7 - 1)
         close(tiles[row, column].tolist(), model.canonical(at), GRAY)
+
+
+@torch.no_grad()
+def test_the_pose_of_a_moved_digit_is_pythons():
+    """The picture, the inferred move and how sure the model is of it, and the canonical image."""
+    model, digits, _ = export.load(export.MOVED)
+    act = """
+      const seen = [];
+      for (const [degrees, right, down] of given) {
+        for (const [name, value] of [["turn, degrees counter-clockwise", degrees],
+          ["shift to the right, pixels", right], ["shift downwards, pixels", down]]) {
+          const slider = page.the("input", name);
+          slider.value = value;
+          slider.fire("input");
+        }
+        await settle();
+        seen.push([scene.gray, scene.x, cells(), pictures("canonical image")[0],
+          marks("p", "said", "textContent")[0][0]]);
+      }
+      return seen;
+    """
+    model = model.cpu()
+    moves = [(0, 0, 0), (25, 2, -1.5), (-40, 0, 3)]
+    seen = on_page(model, "move", act, 5, True, images=digits, given=moves)
+    size, digit = model.size, digits[5:6].x
+    upright = None
+    for (degrees, right, down), (gray, x, cells, canonical, said) in zip(moves, seen, strict=True):
+        turn = math.radians(degrees)
+        cos, sin = math.cos(turn), math.sin(turn)
+        P = torch.tensor([[cos, sin, right], [-sin, cos, down]])
+        unit = torch.tensor([[size[1] / 2], [size[0] / 2]])
+        back = poses.inverse(torch.cat([P[:, :2], P[:, 2:] / unit], 1))
+        grid = warps.pixel_centres(size).float() @ back[:, :2].T + back[:, 2]
+        close(gray, warps.sample(digit, grid), 1e-4)
+        x = torch.tensor(x).float().view(1, 1, *size)
+        assert set(x.unique().tolist()) == {0, 1}
+        q = model.posterior(x)
+        close(canonical, model.canonical(q.mean), GRAY)
+        after = poses._maps(model, x, q.u.mean)[0]
+        upright = after[0] if upright is None else upright
+        with seeded(0):
+            drawn = poses._maps(model, x, q.u.sample((4_000,)))[0][:, 0]
+        now = poses.decompose(poses.relative(after, upright, size))
+        of_draws = poses.decompose(poses.relative(drawn, upright, size))
+        off = re.search(r"off by ([\d.]+)°, ([\d.]+) and ([\d.]+) pixels", said).groups()
+        for key, true, text, wrong in zip(
+            ("degrees", "shift_x", "shift_y"), (degrees, right, down), cells, off, strict=True
+        ):
+            assert float(wrong) == pytest.approx(abs(now[key].item() - true), abs=0.051)
+            value, error = numbers(text.replace("°", ""))
+            assert value == pytest.approx(now[key].item(), abs=0.051)
+            sd = (of_draws[key] - now[key]).square().mean().sqrt().item()
+            assert error == pytest.approx(sd, rel=0.4, abs=0.051)

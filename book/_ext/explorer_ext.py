@@ -48,6 +48,7 @@ class ExplorerDirective(SphinxDirective):
         "digit": directives.nonnegative_int,
         "choose": directives.flag,
         "group": directives.unchanged_required,
+        "preload": directives.flag,
     }
 
     def run(self) -> list[nodes.Node]:
@@ -74,15 +75,22 @@ def complete(
     def filled(found: re.Match[str]) -> str:
         given = dict(ATTRIBUTE.findall(found[1]))
         view, model = given.get("view", ""), given.get("model", "")
-        if view not in export.VIEWS or model not in export.SHOWN:
+        if view not in export.VIEWS or model not in (*export.SHOWN, export.MOVED):
             logger.warning(
                 "%s: the explorer has no view %r of model %r; views: %s; models: %s",
                 page, view, model, ", ".join(export.VIEWS), ", ".join(export.SHOWN),
             )  # fmt: skip
             return found[0]
+        if "preload" in given:  # its model starts to load with the page
+            (script,) = folder(app).glob(f"{model}.*.js")
+            source = context["pathto"](f"_static/explorer/{script.name}", 1)
+            tags = context.get("metatags", "")
+            context["metatags"] = f'{tags}<link rel="preload" as="script" href="{source}">\n'
         picture = fallback.write_picture(view, model, folder(app)).name
         source = context["pathto"](f"_static/explorer/{picture}", 1)
-        image = f'<img src="{source}" alt="{html.escape(fallback.alt(view, model))}">'
+        image = (
+            f'<img src="{source}" loading="lazy" alt="{html.escape(fallback.alt(view, model))}">'
+        )
         return f"<tvae-explorer{found[1]}>{image}</tvae-explorer>"
 
     if "<tvae-explorer" in context.get("body", ""):

@@ -11,11 +11,12 @@ import torch
 from tables import base, validation
 from tables import own as table_of_own_images
 
-from tvae_core import data, diagnostics, own, plots, warps
+from tvae_core import data, diagnostics, own, plots, poses, warps
 from tvae_core.evaluation import ACTIVE
 from tvae_core.experiments import PROFILES, measure, results
 from tvae_core.experiments.configs import RUNS
 from tvae_core.experiments.reproduce import _parse
+from tvae_core.explorer import export
 
 from .page import Page, word
 from .sources import FIVE, by_ais, in_reader, mean
@@ -77,8 +78,13 @@ def mutants(page: Page) -> None:
 def explorer(page: Page) -> None:
     page.leaves(
         "In the lower plots, a latent",
-        "IWAE bound, which rises with $k$",
+        "IWAE bound, which rises with *k*",
         "most log-weights lie around the ELBO",
+    )
+    # tests/test_explorer_model.py holds what the rounding costs.
+    page.leaves(
+        "changes the probability of a pixel by less than 0.02",
+        "typically by less than 0.1 nats, and never by more than 0.35",
     )
     page.leaves("few largest weights, as the effective")
     ess = measure.columns(results.measured("nll", "affine-iwae5"))["ess"][
@@ -90,10 +96,43 @@ def explorer(page: Page) -> None:
         24 < ess.quantile(0.9) < 60,
     )
     straightened(page)
+    moved_digits(page)
     pose = results.load_pretrained("affine-iwae5").model.cpu().decoder.pose
     turn = torch.tensor([-1.0, 1, 0, -1, -1, 0])  # by a quarter, less the identity
     u = torch.linalg.lstsq(pose.weight, (turn - pose.bias)[:, None]).solution
-    page.says("takes a $u$ that is many times longer than any draw from the prior", u.norm() > 100)
+    page.says("takes a *u* that is many times longer than any draw from the prior", u.norm() > 100)
+
+
+@torch.no_grad()
+def moved_digits(page: Page) -> None:
+    """The digits of the page turned by 30 degrees either way, as the view of moves turns them."""
+    model, digits, _ = export.load(export.MOVED)
+    model, before = model.cpu(), data.binarize_fixed(digits).x
+    shares, canonical, picture = [], [], []
+    for degrees in (-30, 30):
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        grid = warps.pixel_centres(model.size).float() @ torch.tensor([[cos, sin], [-sin, cos]])
+        after = data.binarize_fixed(data.from_tensor(warps.sample(digits.x, grid))).x
+        q, turned = model.posterior(before), model.posterior(after)
+        for upright, now in zip(
+            poses.maps(model, data.from_tensor(before)),
+            poses.maps(model, data.from_tensor(after), data.from_tensor(before)),
+            strict=True,
+        ):
+            move = poses.compose(now, poses.inverse(upright))
+            shares.append(poses.decompose(move)["degrees"].item() / degrees)
+        drawn = model.canonical(q.mean) - model.canonical(turned.mean)
+        canonical.append((drawn.abs() > 0.5).flatten(1).sum(1))
+        picture.append((after != before).flatten(1).sum(1))
+    page.says(
+        "the model reports a little more than half.", 0.5 < torch.tensor(shares).median() < 0.6
+    )
+    page.says(
+        "about ninety pixels of the picture change from one side of a half to the other, and "
+        "about ten of the canonical image",
+        80 < torch.cat(picture).float().median() < 100,
+        7 < torch.cat(canonical).float().median() < 14,
+    )
 
 
 @torch.no_grad()
@@ -131,7 +170,7 @@ def straightened(page: Page) -> None:
     shear = torch.tensor([0, 0.5, 0, 0, 0, 0])
     leaning = warps.make_warp("affine", (28, 28))(upright, shear).round()
     page.says(
-        "$u$ changes a lot, and the straightened image much less.",
+        "*u* changes a lot, and the straightened image much less.",
         slant(leaning).mean() > 0.4,
         (seen(leaning)[0] - seen(upright)[0]).abs().mean() < (leaning - upright).abs().mean() / 3,
     )

@@ -13,7 +13,7 @@ const m = {};
 for (const name of MODULES) Object.assign(m, await import(`${folder}/${name}.mjs`));
 
 let model = null;
-if (packed) model = m.buildModel(config, m.fromHalves(await m.inflate(packed)));
+if (packed) model = m.buildModel(config, m.fromSteps(await m.inflate(packed), config.layers));
 if (exact) {
   const bytes = Uint8Array.from(Buffer.from(exact, "base64")); // a Buffer may be unaligned
   model = m.buildModel(config, new Float32Array(bytes.buffer));

@@ -4,11 +4,12 @@ It is a widget in a notebook and an element on a page of the book. Both run the 
 which decodes and encodes without Python.
 
 notebook.mjs, page.mjs    where a notebook and a page start
-views.mjs, *_view.mjs     the four views, on top of stage, digit_strip, drawing_sheet and plots
+views.mjs, *_view.mjs     the views, on top of stage, digit_strip, drawing_sheet and plots
 scene.mjs                 the model, image and latents that views share
 elements.mjs, style.mjs   what the views are made of, and how it looks
 model.mjs                 the trained model, on top of warps, drag and linear_algebra
 probability.mjs           bounds and importance weights; random.mjs has the draws
+poses.mjs, happened.mjs   moves in degrees and pixels; the line that says what has happened
 centring.mjs, unpack.mjs  drawings and stored weights, made ready for the model
 export.py, joining.py     models for the JavaScript, and the scripts that pages load
 fallback.py               still pictures for pages without JavaScript
@@ -76,7 +77,8 @@ def explorer(
     Args:
         images: digits to choose from. The default is some of the bundled digits, which are 28 x 28.
         latents: z and u to start with. The default is the posterior mean of the first image.
-        view: "pose", "appearance", "encode", "bounds" or "all".
+        view: "swap", "pose", "appearance", "encode", "move", "bounds" or "all", which is all of
+            them except "move".
         binarized: whether the model was trained on binary pixels. If so, it sees the images as
             `data.binarize_fixed` makes them.
 

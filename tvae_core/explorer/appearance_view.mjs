@@ -1,6 +1,7 @@
 // The appearance view: move through z, on a map of canonical images.
 import { inBackground } from "./background.mjs";
 import { button, fixed, h, knob, panel, picture, RANGE, slider, subscript } from "./elements.mjs";
+import { happened } from "./happened.mjs";
 import { canonical } from "./model.mjs";
 import { canonicalPicture, outputPicture } from "./stage.mjs";
 
@@ -112,5 +113,6 @@ export function appearanceView(scene) {
       button("reset", () => scene.set(scene.q.mean)),
     ),
     h("div", { class: "tools" }, row),
+    happened(scene),
   ];
 }

@@ -1,7 +1,7 @@
 // The bounds view: draw importance samples, and watch the bounds and the estimate of log p(x).
 import { inBackground } from "./background.mjs";
 import { digitStrip } from "./digit_strip.mjs";
-import { button, fixed, h, panel, picture, table } from "./elements.mjs";
+import { button, fixed, h, panel, picture, said, table } from "./elements.mjs";
 import { boundPlot, weightPlot } from "./plots.mjs";
 import { bound, estimate, logSumExp, particle } from "./probability.mjs";
 import { normals } from "./random.mjs";
@@ -12,6 +12,15 @@ const KS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const [REPLOT_MS, STILL_REPLOT_MS] = [100, 1000];
 // With fewer effective draws than this, the estimate is mostly too low, by more than its error bar.
 const FEW = 10;
+
+/** The smallest number of draws that hold half of the sum of weights. */
+function holdingHalf(logW) {
+  const sorted = Float64Array.from(logW).sort().reverse();
+  const half = Math.exp(logSumExp(sorted) - sorted[0]) / 2;
+  let [sum, n] = [0, 0];
+  while (sum < half) sum += Math.exp(sorted[n++] - sorted[0]);
+  return n;
+}
 
 export function boundsView(scene) {
   const { model } = scene;
@@ -27,6 +36,7 @@ export function boundsView(scene) {
     ["largest weight's share", "max w / sum w"],
   ]);
   const warning = h("p", { class: "warning" });
+  const line = said();
   const status = h("p", { class: "hidden", role: "status" });
   const limit = h("input", {
     type: "range",
@@ -49,6 +59,7 @@ export function boundsView(scene) {
     const used = logW.subarray(0, target());
     for (const plot of [curvePlot, histogram]) plot.classList.toggle("empty", used.length < 2);
     warning.textContent = "";
+    line.textContent = "No weights yet: press draw.";
     if (used.length < 2) return shown.show(["0", "", "", "", ""]);
     const { logP, se, ess } = estimate(used);
     const ks = [...KS.filter((k) => k < used.length), used.length];
@@ -56,6 +67,9 @@ export function boundsView(scene) {
     Object.assign(curve.at(-1), { se });
     curvePlot.show(curve);
     histogram.show(used, curve[0].mean, logP);
+    line.textContent =
+      `The estimate of log p(x) lies ${fixed(logP - curve[0].mean)} nats above the ELBO, and ` +
+      `${holdingHalf(used)} of ${used.length.toLocaleString("en")} draws hold half of all weight.`;
     const share = Math.exp(Math.max(...used) - logSumExp(used));
     const rows = [
       used.length.toLocaleString("en"),
@@ -150,6 +164,7 @@ export function boundsView(scene) {
       panel("log-weights of all draws, in nats", histogram),
     ),
     h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${pixels}`), warning),
+    line,
     status,
   ];
 }

@@ -49,6 +49,9 @@ export function picture([height, width], label) {
 export const panel = (caption, ...children) =>
   h("figure", {}, ...children, h("figcaption", {}, caption));
 
+/** The line under a figure that says what has just happened. */
+export const said = () => h("p", { class: "said" });
+
 /** A table with one row for each [name, hint], and one value in each row. */
 export function table(rows) {
   const cells = rows.map(() => h("td", {}));

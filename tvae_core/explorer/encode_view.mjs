@@ -1,10 +1,10 @@
-// The encode view: choose or draw a digit, and see its posterior, its terms of the ELBO, and what
-// swapping z and u with a second digit gives.
+// The encode view: choose or draw a digit, and see its posterior and its terms of the ELBO.
 import { inBackground } from "./background.mjs";
 import { digitStrip } from "./digit_strip.mjs";
 import { drawingSheet } from "./drawing_sheet.mjs";
 import { button, fixed, h, panel, picture, RANGE, s, table } from "./elements.mjs";
-import { decode, encode, split } from "./model.mjs";
+import { happened } from "./happened.mjs";
+import { split } from "./model.mjs";
 import { kl, meanSe, particle } from "./probability.mjs";
 import { normals } from "./random.mjs";
 import { decoderPanels } from "./stage.mjs";
@@ -90,23 +90,6 @@ function elboTerms(scene) {
   return h("figure", { class: "numbers" }, shown, h("figcaption", {}, `In nats.${look}${pixels}`));
 }
 
-/** The second digit, and both digits with their poses exchanged. */
-function swap(scene, second) {
-  const { model } = scene;
-  const images = [
-    "second digit",
-    "first, lying like the second",
-    "second, lying like the first",
-  ].map((label) => [label, picture(model.size, label)]);
-  scene.on(["x", "second"], () => {
-    const other = second();
-    const [[z1, u1], [z2, u2]] = [scene.q, other.q].map((q) => split(model, q.mean));
-    const mix = (z, u) => decode(model, Float32Array.from([...z, ...u])).image;
-    [other.x, mix(z1, u2), mix(z2, u1)].forEach((image, i) => images[i][1].show(image));
-  });
-  return h("div", { class: "row small" }, ...images.map(([label, image]) => panel(label, image)));
-}
-
 /** x seen through the inverse of the grid, for an encoder that reads z from it. */
 function straightenedPanel(scene) {
   const image = picture(scene.model.size, "the image, straightened");
@@ -115,36 +98,9 @@ function straightenedPanel(scene) {
 }
 
 export function encodeView(scene) {
-  const { model, digits } = scene;
+  const { model } = scene;
   const x = picture(model.size, "the image");
   scene.on(["x"], () => x.show(scene.x));
-  let secondIndex = Math.min(14, digits.images.length - 1);
-  const second = () => {
-    const x = scene.asTrained(digits.images[secondIndex], secondIndex);
-    return { x, q: encode(model, x) };
-  };
-  let picking = 0; // which of the two digits the strip chooses
-  const picks = ["first digit", "second digit"].map((name, i) =>
-    button(name, () => {
-      picking = i;
-      scene.change("picking");
-    }),
-  );
-  const choose = (i) => {
-    if (picking === 0) return scene.choose(i);
-    secondIndex = i;
-    scene.change("second");
-  };
-  const isChosen = (i) => i === (picking ? secondIndex : scene.index);
-  const pick = h(
-    "div",
-    { class: "tools", role: "group", "aria-label": "choose" },
-    "choose the ",
-    ...picks,
-  );
-  scene.on(["picking"], () =>
-    picks.forEach((each, i) => each.setAttribute("aria-pressed", String(picking === i))),
-  );
   return [
     h(
       "div",
@@ -152,8 +108,12 @@ export function encodeView(scene) {
       h(
         "div",
         { class: "grow" },
-        model.dim_u ? pick : null,
-        digitStrip(scene, choose, isChosen, ["x", "second", "picking"]),
+        digitStrip(
+          scene,
+          (i) => scene.choose(i),
+          (i) => i === scene.index,
+          ["x"],
+        ),
       ),
       drawingSheet(scene, (gray) => scene.take(gray)),
     ),
@@ -169,7 +129,7 @@ export function encodeView(scene) {
       { class: "tools" },
       button("back to the reconstruction", () => scene.set(scene.q.mean)),
     ),
-    ...(model.dim_u ? [swap(scene, second)] : []),
+    happened(scene),
     h(
       "div",
       { class: "row plots" },

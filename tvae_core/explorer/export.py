@@ -23,10 +23,11 @@ from torch.distributions import kl_divergence
 
 from tvae_core import data, models
 from tvae_core.data import Images
-from tvae_core.experiments import results
+from tvae_core.experiments import results, where
 from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.joining import join
 from tvae_core.models import VAE, Decoder, Encoder, SecondLook, WarpedDecoder
+from tvae_core.moved import Moves, moved
 from tvae_core.runtime import NAMES, seeded, write_atomically
 from tvae_core.warps import LEAST_DET, WARPS, Warp, make_warp
 
@@ -41,12 +42,19 @@ SHOWN = (
     ),
     STRAIGHTENED,
 )
+# The model of chapter 12, trained on digits that were turned and shifted. It has a view of its own.
+MOVED = "moved-affine-straight"
 # What menus call decoders and objectives.
 MENUS = {
     "decoders": NAMES["decoders"] | {"affine-straight": "affine, straightened first"},
     "objectives": NAMES["objectives"] | {"iwae5-modern": "IWAE, k = 5, modern recipe"},
 }
-VIEWS = ("pose", "appearance", "encode", "bounds", "all")
+VIEWS = ("swap", "pose", "appearance", "encode", "move", "bounds", "all")
+# In how many steps a page stores a weight of the size that is usual in its row. Small layers cost
+# little, and an error in one of them reaches every pixel.
+STEPS = {"encoder": 48, "decoder": 96, "small": 512}
+LARGE = 50_000  # weights
+DECODER = ("decoder_body", "logits", "pose")
 PER_CLASS = 3  # how many digits of each class a page offers
 
 
@@ -156,7 +164,7 @@ def source(module: bool) -> str:
     return joined if module else f"(() => {{\n{joined}}})();\n"
 
 
-def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
+def write_page_files(folder: Path, names: Iterable[str] = (*SHOWN, MOVED)) -> Path:
     """Write the scripts that pages load into `folder`, and return the path of explorer.js.
 
     A page names only explorer.js, which loads the other scripts from the same folder when they are
@@ -178,16 +186,30 @@ def write_page_files(folder: Path, names: Iterable[str] = SHOWN) -> Path:
     return folder / "explorer.js"
 
 
-def _model_script(name: str) -> str:
+def load(name: str) -> tuple[VAE, Images, bool]:
+    """A model that pages show, digits of its size, and whether it was trained on binary pixels.
+
+    Raises:
+        ValueError: the model is unknown. The message lists the known ones.
+    """
+    if name == MOVED:
+        return where.load(), moved(some_digits(), Moves(), where.CANVAS).images, True
     model, record = results.load_pretrained(name)
-    config, weights = describe(model, some_digits(), record.binary)
-    return _script(name, {**config, "packed": pack(weights)})
+    return model, some_digits(), record.binary
+
+
+def _model_script(name: str) -> str:
+    model, digits, binary = load(name)
+    config, weights = describe(model, digits, binary)
+    return _script(name, {**config, "packed": pack(config, weights)})
 
 
 def _digits_script(images: Images) -> str:
     assert images.labels is not None
     packed = _base64(pixels_of(images))
-    return _script("digits", {"labels": images.labels.tolist(), "packed": packed})
+    return _script(
+        "digits", {"labels": images.labels.tolist(), "size": images.size, "packed": packed}
+    )
 
 
 def pixels_of(images: Images) -> bytes:
@@ -203,14 +225,26 @@ def _script(name: str, content: dict[str, Any]) -> str:
     return f"tvaeExplorer.loaded[{json.dumps(name)}] = {json.dumps(content)};\n"
 
 
-def pack(weights: Tensor) -> str:
-    """Weights as float16, deflated, in base64.
+def pack(config: dict[str, Any], weights: Tensor) -> str:
+    """A model's weights, rounded for a page, deflated, in base64.
 
-    The low bytes of all numbers come first, then the high bytes. Signs and exponents next to each
-    other deflate to half their size; base64 then adds a third.
+    Each row of a matrix is stored as whole multiples of a step, a fixed part of the root mean
+    square of the row. First come each layer's steps and biases, in float32; then the multiples,
+    16 bits each: the low bytes of all, and the high bytes of all, nearly all of which are 0.
     """
-    planes = weights.half().numpy().view("uint8").reshape(-1, 2).T
-    return _base64(planes.tobytes())
+    scales, multiples, at = [], [], 0
+    for part, d_out, d_in in config["layers"]:
+        matrix = weights[at : at + d_out * d_in].view(d_out, d_in)
+        at += (d_in + 1) * d_out
+        large = d_out * d_in >= LARGE
+        steps = STEPS["decoder" if part in DECODER else "encoder"] if large else STEPS["small"]
+        step = matrix.square().mean(1).sqrt() / steps
+        step = step.maximum(matrix.abs().amax(1) / 32_000).clamp(min=1e-12)  # 16 bits are enough
+        scales += [step, weights[at - d_out : at]]
+        multiples.append((matrix / step[:, None]).round().int().flatten() + 128)
+    shifted = torch.cat(multiples)
+    planes = [(shifted & 255).to(torch.uint8), (shifted >> 8).to(torch.int8)]
+    return _base64(b"".join(t.numpy().tobytes() for t in (torch.cat(scales), *planes)))
 
 
 def _base64(raw: bytes) -> str:

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from tvae_core import data, plots
 from tvae_core.experiments import results
-from tvae_core.experiments.configs import RunName
-from tvae_core.explorer.export import some_digits
+from tvae_core.explorer import export
 
 ALT = {
     "pose": "Three rows of digits: as they are; as the decoder drew them, under the grids through "
@@ -20,7 +19,7 @@ ALT = {
     "bounds": "A curve that falls from left to right and levels off: the estimated negative "
     "log-likelihood against the number of importance samples.",
 }
-SHOWN = torch.tensor([1, 4, 5, 7, 12])  # indices into some_digits()
+SHOWN = torch.tensor([1, 4, 5, 7, 12])  # indices into export.some_digits()
 
 
 def alt(view: str, name: str) -> str:
@@ -31,7 +30,7 @@ def alt(view: str, name: str) -> str:
 def _kind(view: str, name: str) -> str:
     if view == "bounds":
         return "bounds"
-    return "plain" if RunName.of(name).decoder == "plain" else "pose"
+    return "plain" if name.startswith("plain") else "pose"
 
 
 def write_picture(view: str, name: str, folder: Path) -> Path:
@@ -58,10 +57,9 @@ def _bounds(name: str) -> Figure:
 
 @torch.no_grad()
 def _digits(name: str) -> Figure:
-    model, record = results.load_pretrained(name)
+    model, images, binary = export.load(name)
     model = model.cpu()
-    images = some_digits()
-    if record.binary:
+    if binary:
         images = data.binarize_fixed(images)
     images = images[SHOWN]
     latents = model.posterior(images.x).mean
@@ -75,7 +73,8 @@ def _digits(name: str) -> Figure:
         if model.dim_u:
             middle = axes[1, column]
             plots.on_grid(middle, model.canonical(latent), model.grid(latent), every=9)
-            middle.set(xlim=(-7, 34), ylim=(34, -7))
+            side = model.size[0]
+            middle.set(xlim=(-7, side + 6), ylim=(side + 6, -7))
     for row, label in enumerate(("x", "c(z)", "output") if model.dim_u else ("x", "output")):
         axes[row, 0].set_ylabel(label)
     return figure

@@ -180,7 +180,7 @@ export function decode(model, latents) {
 export const thetaOf = (model, u) => linear(model.pose, u);
 
 /** The sampling grid of theta: where each pixel of the output looks. */
-function gridOf(model, theta) {
+export function gridOf(model, theta) {
   return displace(model.identity, model.basis, model.coefficients(theta));
 }
 

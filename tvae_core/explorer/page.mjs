@@ -6,7 +6,7 @@
 import { button, h } from "./elements.mjs";
 import { buildModel } from "./model.mjs";
 import { Scene } from "./scene.mjs";
-import { digitsOf, fromHalves, inflate } from "./unpack.mjs";
+import { digitsOf, fromSteps, inflate } from "./unpack.mjs";
 import { shell, VIEWS, viewsOf } from "./views.mjs";
 
 // ---------------------------------------------------------------- loading
@@ -36,15 +36,15 @@ const load = (name) =>
 const loadModel = (name) =>
   keep(name, async () => {
     const { packed, ...config } = await load(name);
-    return buildModel(config, fromHalves(await inflate(packed)));
+    return buildModel(config, fromSteps(await inflate(packed), config.layers));
   });
 
 async function loadScene(name, start) {
-  const [model, { labels, packed }] = await Promise.all([
+  const [model, { labels, size, packed }] = await Promise.all([
     loadModel(name),
     keep("digits", () => load("digits")),
   ]);
-  return new Scene(model, digitsOf(await inflate(packed), model.size, labels), start());
+  return new Scene(model, digitsOf(await inflate(packed), model.size, labels, size), start());
 }
 
 // ---------------------------------------------------------------- choosing a model

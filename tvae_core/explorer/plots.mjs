@@ -1,4 +1,4 @@
-// The two plots of the bounds view.
+// The plots of the bounds view, and that of the length of u.
 import { fixed, s } from "./elements.mjs";
 
 /** Margins of a plot: per cent of the width at the left, pixels at the top and the bottom. */
@@ -126,6 +126,42 @@ export function weightPlot() {
         mark(elbo, "ELBO", "elbo", "end"),
         mark(logP, "log p(x)", "logp", x(logP) > 75 ? "end" : "start"),
       );
+    },
+  });
+}
+
+/** How long draws of u from the prior are in n dimensions, and how long this one is. */
+export function lengthPlot(n) {
+  const [height, foot, most] = [52, 36, Math.sqrt(n) + 4];
+  const x = (length) => (100 * Math.min(length, most)) / most;
+  const density = (length) => length ** (n - 1) * Math.exp(-(length ** 2) / 2);
+  const highest = density(Math.sqrt(n - 1));
+  const curve = [...Array(61).keys()].map((i) => (most * i) / 60);
+  const points = curve.map((l) => `${x(l).toFixed(2)} ${foot - (30 * density(l)) / highest}`);
+  const mark = s("line", { class: "mark", y1: 2, y2: foot });
+  const dot = s("circle", { class: "mark", cy: foot, r: 5 });
+  const svg = s(
+    "svg",
+    { class: "length", height, role: "img" },
+    s(
+      "svg",
+      { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", height, width: "100%" },
+      s("path", { d: `M0 ${foot} L${points.join(" L")} L100 ${foot} Z` }),
+    ),
+    s("line", { class: "axis", x1: 0, x2: "100%", y1: foot, y2: foot }),
+    ...[...Array(Math.floor(most)).keys()].map((i) =>
+      s("text", { x: `${x(i)}%`, y: foot + 14, "text-anchor": i ? "middle" : "start" }, String(i)),
+    ),
+    mark,
+    dot,
+  );
+  return Object.assign(svg, {
+    show(length) {
+      for (const name of ["x1", "x2"]) mark.setAttribute(name, `${x(length)}%`);
+      dot.setAttribute("cx", `${x(length)}%`);
+      svg.classList.toggle("beyond", length > most);
+      const label = `lengths of u under the prior; this u is ${fixed(length, 1)} long`;
+      svg.setAttribute("aria-label", label);
     },
   });
 }

@@ -1,5 +1,7 @@
 // The pose view: drag the grid, or set u latent by latent.
 import { button, fixed, h, slider, subscript } from "./elements.mjs";
+import { happened } from "./happened.mjs";
+import { lengthPlot } from "./plots.mjs";
 import { shareShorter } from "./probability.mjs";
 import { decoderPanels } from "./stage.mjs";
 
@@ -11,9 +13,11 @@ export function poseView(scene) {
     return [
       h("p", { class: "note" }, NO_POSE),
       h("div", { class: "row pictures" }, ...decoderPanels(scene)),
+      happened(scene),
     ];
   const likely = h("input", { type: "checkbox", checked: true });
-  const lengthNote = h("p", { class: "note" });
+  const lengthNote = h("figcaption", { class: "note" });
+  const lengths = lengthPlot(model.dim_u);
   const sliders = [...Array(model.dim_u).keys()].map((i) =>
     slider(`u${subscript(i)}`, `pose latent u ${i + 1}`, (value) =>
       scene.setLatent(model.dim_z + i, value),
@@ -30,6 +34,7 @@ export function poseView(scene) {
     const length = Math.hypot(...u);
     const share = 100 * shareShorter(length, model.dim_u);
     const percent = share < 1 ? "under 1" : share > 99 ? "over 99" : fixed(share, 0);
+    lengths.show(length);
     lengthNote.textContent =
       `u is ${fixed(length, length < 10 ? 1 : 0)} long: ` +
       `${percent} % of draws from the prior are shorter.`;
@@ -45,7 +50,8 @@ export function poseView(scene) {
       button("reset", () => scene.set(scene.q.mean)),
       h("label", { class: "check" }, likely, "drag only to likely poses"),
     ),
-    lengthNote,
+    happened(scene),
+    h("figure", {}, lengths, lengthNote),
     group(informative),
     uninformative.length
       ? h(

@@ -31,7 +31,14 @@ figcaption, .note { color: var(--muted); font-size: 0.8125rem; margin: 0.3rem 0 
 .pictures { flex-wrap: nowrap; }
 .pictures > figure { flex: 1 1 0; max-width: 13rem; }
 .pictures > figure:has(.stage, .pad) { flex-grow: 1.5; max-width: 19.5rem; }
-.small > figure { width: 7rem; }
+.matrix { display: grid; grid-template-columns: 1fr 1.7fr 1.7fr; gap: 0.75rem 1rem; max-width: 38rem; margin-top: 0.9rem; align-items: start; }
+.matrix .head canvas { width: 45%; }
+.matrix .mixed canvas { outline: 3px solid var(--blue); outline-offset: -1px; }
+.said { margin: 0.8rem 0 0; min-height: 2.8em; font-weight: 600; }
+.length { max-width: 26rem; }
+.length path { fill: var(--band); stroke: var(--blue); vector-effect: non-scaling-stroke; }
+.length line.mark { stroke: var(--orange); stroke-width: 2; }
+.length circle.mark { fill: var(--orange); }
 canvas {
   display: block; width: 100%; height: auto; background: var(--paper);
   image-rendering: pixelated; border: 1px solid var(--line); box-sizing: border-box;
@@ -83,7 +90,7 @@ summary { cursor: pointer; color: var(--muted); margin-top: 0.4rem; width: fit-c
 
 .strip { display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 3px; max-width: 26rem; }
 .tools + .strip { margin-top: 0.6rem; }
-.row .tools:first-child { margin-top: 0; }
+:is(.row, section) > .tools:first-child { margin-top: 0; }
 .strip button { padding: 0; border: 0; border-radius: 2px; min-height: 0; line-height: 0; }
 .strip button[aria-pressed="true"] { box-shadow: 0 0 0 2px var(--blue); }
 .strip canvas { border-color: var(--hair); }
@@ -121,34 +128,47 @@ tr + tr { border-top: 1px solid var(--hair); }
 
 /* The room of a view is kept from the start, so that a page does not move while figures load. */
 :host([choose]) .head { min-height: 2.9rem; }
-:host([view="pose"]) .views { min-height: 32.5rem; }
-:host([view="appearance"]) .views { min-height: 27.5rem; }
-:host([view="encode"]) .views { min-height: 65rem; }
-:host([view="bounds"]) .views { min-height: 38.5rem; }
+:host([view="swap"]) .views { min-height: 55.5rem; }
+:host([view="pose"]) .views { min-height: 38rem; }
+:host([view="appearance"]) .views { min-height: 30.5rem; }
+:host([view="encode"]) .views { min-height: 56.5rem; }
+:host([view="bounds"]) .views { min-height: 42rem; }
+:host([view="move"]) .views { min-height: 38rem; }
 @container (max-width: 32rem) {
   :host([choose]) .head { min-height: 4.3rem; }
-  :host([view="encode"]) .views { min-height: 67rem; }
-  :host([view="bounds"]) .views { min-height: 51rem; }
+  :host([view="swap"]) .views { min-height: 48rem; }
+  :host([view="encode"]) .views { min-height: 57rem; }
+  :host([view="bounds"]) .views { min-height: 54rem; }
 }
 @container (max-width: 28rem) {
   :host([choose]) .head { min-height: 5.2rem; }
-  :host([view="pose"]) .views { min-height: 53rem; }
-  :host([view="appearance"]) .views { min-height: 46rem; }
-  :host([view="encode"]) .views { min-height: 109rem; }
-}
-@container (max-width: 26rem) {
-  :host([view="encode"]) .views { min-height: calc(81rem + 143cqw); }
+  :host([view="swap"]) .views { min-height: 46.5rem; }
+  :host([view="pose"]) .views { min-height: 41rem; }
+  :host([view="appearance"]) .views { min-height: 49rem; }
+  :host([view="encode"]) .views { min-height: 71rem; }
 }
 @container (max-width: 24rem) {
-  :host([view="bounds"]) .views { min-height: 61rem; }
+  :host([view="bounds"]) .views { min-height: 65rem; }
 }
 
 @container (max-width: 28rem) {
   .pictures { flex-wrap: wrap; }
   .pictures > figure { flex: 0 0 calc(50% - 0.75rem); }
   .pictures > figure:has(.stage, .pad) { flex: 0 0 100%; max-width: 20rem; }
-  .small { gap: 0.75rem; }
-  .small > figure { width: calc(33.3% - 0.5rem); }
+  .said { min-height: 4.2em; }
+  .pose .pictures { flex-wrap: nowrap; gap: 0.75rem; }
+  .pose .pictures > figure { flex: 1 1 0; }
+  .pose .pictures > figure:has(.stage) { flex: 1.5 1 0; }
+  /* What is drawn and what comes out stand side by side. */
+  .encode { display: grid; grid-template-columns: 1fr 1fr; gap: 0.75rem; align-items: start; }
+  .encode > :is(.choose, .pictures) { display: contents; }
+  .encode > *, .encode .grow { grid-column: 1 / -1; order: 3; margin-top: 0; }
+  .encode > .choose > .grow { order: 0; }
+  .encode .sheetbox { order: 1; width: auto; }
+  .encode .pictures > figure { order: 2; max-width: none; }
+  .encode .pictures > figure:last-child { order: 1; }
+  .encode .pictures:has(> :nth-child(4)) > figure:has(.stage) { grid-column: 1 / -1; }
+  .matrix { gap: 0.6rem; }
   .knob { width: 40px; height: 40px; margin: -20px 0 0 -20px; }
 }
 @media (prefers-reduced-motion: no-preference) {

@@ -3,19 +3,24 @@ import { appearanceView } from "./appearance_view.mjs";
 import { boundsView } from "./bounds_view.mjs";
 import { h } from "./elements.mjs";
 import { encodeView } from "./encode_view.mjs";
+import { moveView } from "./move_view.mjs";
 import { poseView } from "./pose_view.mjs";
 import { STYLE } from "./style.mjs";
+import { swapView } from "./swap_view.mjs";
 
 export const VIEWS = {
+  swap: ["Swap: what from one digit, where from another", swapView],
   pose: ["Pose: drag the grid", poseView],
   appearance: ["Appearance: move through z", appearanceView],
+  move: ["Move: turn and shift a digit", moveView],
   encode: ["Encode: a digit's z and u", encodeView],
   bounds: ["Bounds: draw importance samples", boundsView],
 };
 
 /** The elements of one view of a scene, or of all of them if `view` is "all". */
 export function viewsOf(scene, view) {
-  const names = view === "all" ? Object.keys(VIEWS) : [view];
+  // The view of moves puts a moved digit in place of the others' image, so it stands alone.
+  const names = view === "all" ? Object.keys(VIEWS).filter((name) => name !== "move") : [view];
   return names.map((name) => {
     const [title, build] = VIEWS[name];
     return h(

@@ -34,14 +34,8 @@ export function displace(points, fields, coefficients) {
   return displaced;
 }
 
-/**
- * The grid that undoes a grid, which looks at A p + t + bend(p) from each pixel's centre p.
- *
- * The inverse of a point c is the solution of p = A^-1 (c - t - bend(p)), in which the bend is taken
- * at c, and in each step of `refine` at the p found so far. That is exact where nothing bends. The
- * determinant of A is kept at least `least_det` away from 0.
- */
-export function inverseGrid(grid, { size, refine, least_det }) {
+/** The affine map [[a, b, tx], [c, d, ty]] that a grid comes closest to. */
+export function affineOf(grid, size) {
   const centres = pixelCentres(size);
   const n = grid.length / 2;
   // Over the pixels' centres, 1, x and y are orthogonal, so A and t are projections on each of them.
@@ -54,11 +48,24 @@ export function inverseGrid(grid, { size, refine, least_det }) {
     }
     return product / square;
   };
-  const [[a, b, tx], [c, d, ty]] = [0, 1].map((axis) => [
+  return [0, 1].map((axis) => [
     projection(axis, (x) => x),
     projection(axis, (x, y) => y),
     projection(axis, () => 1),
   ]);
+}
+
+/**
+ * The grid that undoes a grid, which looks at A p + t + bend(p) from each pixel's centre p.
+ *
+ * The inverse of a point c is the solution of p = A^-1 (c - t - bend(p)), in which the bend is taken
+ * at c, and in each step of `refine` at the p found so far. That is exact where nothing bends. The
+ * determinant of A is kept at least `least_det` away from 0.
+ */
+export function inverseGrid(grid, { size, refine, least_det }) {
+  const centres = pixelCentres(size);
+  const n = grid.length / 2;
+  const [[a, b, tx], [c, d, ty]] = affineOf(grid, size);
   const det = a * d - b * c;
   const kept = det < 0 ? Math.min(det, -least_det) : Math.max(det, least_det);
   const bend = [new Float32Array(n), new Float32Array(n)];
@@ -154,6 +161,15 @@ function splineFields(points, size, n) {
   const influence = (spline) => (x, y) =>
     termsAt(x, y).reduce((sum, term, i) => sum + term * spline[i], 0);
   return fieldsOf(alongEachAxis(splines.map(influence)), points);
+}
+
+/** How far two grids are from each other, in pixels, on average over the pixels. */
+export function apart(a, b, [height, width]) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i += 2) {
+    sum += Math.hypot(((a[i] - b[i]) * width) / 2, ((a[i + 1] - b[i + 1]) * height) / 2);
+  }
+  return (2 * sum) / a.length;
 }
 
 /** How a coordinate outside the frame of n pixels is brought inside. */

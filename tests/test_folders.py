@@ -246,6 +246,14 @@ def test_contrast_sets_the_border_to_black_and_the_brightest_to_white(tmp_path):
     assert (x > 0).sum() == (picture == 140).sum()
 
 
+def test_files_and_classes_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("cell 10/b.png", "cell 9/a10.png", "cell 9/a2.png", "cell 9/a1.png"):
+        save(disc(10, 10), tmp_path / name)
+    found = from_folder(tmp_path)
+    assert found.files == ("cell 9/a1.png", "cell 9/a2.png", "cell 9/a10.png", "cell 10/b.png")
+    assert found.classes == ("cell 9", "cell 10")
+
+
 def test_what_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         from_folder(tmp_path / "nowhere")

@@ -2,12 +2,14 @@
 
 import json
 
+import galaxies
+import numpy as np
 import own_images
 import pytest
 import torch
 from tables import own
 
-from tvae_core import poses
+from tvae_core import data, poses
 from tvae_core.moved import Moves, glyphs
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -111,3 +113,34 @@ def test_the_table_has_a_row_for_each_set_and_way(monkeypatch, tmp_path):
     assert rows[7][:3] == ["digits", "registration to the class's upright mean", "23.0 (46.0)"]
     monkeypatch.setattr(own, "RECORD", tmp_path / "none.json")
     assert not own.own_images_table().any_record
+
+
+# The real set.
+
+
+def test_each_galaxy_gets_a_picture_in_which_all_else_is_dark():
+    sky = np.full((60, 60), 0.05)
+    sky[20:26, 20:28] = 0.9  # large enough
+    sky[20:26, 34:40] = 0.7  # and its neighbour
+    sky[50, 50] = 0.9  # too small
+    sky[0:6, 30:36] = 0.9  # at the edge
+    first, second = galaxies.cut(sky)
+    assert first.shape == second.shape == (galaxies.SIDE, galaxies.SIDE)
+    assert (first.max(), second.max()) == (0.9, 0.7)
+    assert (first > 0.5).sum() == 48  # in the middle, and without its neighbour
+    assert (first > 0.5).nonzero()[1].mean() == pytest.approx(galaxies.SIDE / 2 - 0.5, abs=0.51)
+    assert (first == 0.05).sum() > 100
+
+
+def test_long_things_and_their_directions():
+    x = torch.zeros(4, 1, 32, 32)
+    x[0, :, 15:17, 8:24] = 1  # across
+    x[1, :, 8:24, 15:17] = 1  # upright
+    x[2, :, 8:24, 15:17] = 1
+    x[3, :, 12:20, 14:22] = 1  # a square
+    images = data.from_tensor(x)
+    chosen = galaxies.long_ones(images)
+    assert chosen.tolist() == [True, True, True, False]
+    assert galaxies.off_axis(images, chosen).tolist() == pytest.approx([90, 0, 0], abs=0.1)
+    off = galaxies.off_centre(images)
+    assert off.tolist() == pytest.approx([0.5, 0.5, 0.5, 1.5], abs=1e-3)

@@ -1,6 +1,7 @@
 """What the README and the pages of book/ say of results, except on the page of results."""
 
 import itertools
+import json
 import math
 import re
 import statistics
@@ -276,6 +277,7 @@ def own_images(page: Page) -> None:
     page.says(
         f"at most {own.folders.USUAL} pixels | `--size 48` or `--size 40x64`, at most {own.folders.LARGEST} |"
     )
+    galaxies(page)
     page.leaves("The recipe was chosen on other letters", "drawn afterwards")
     measured = table_of_own_images.record()
     runs = [run for of in measured.values() for run in of]
@@ -325,6 +327,17 @@ def own_images(page: Page) -> None:
             for unit in ("degrees", "shift")
         ),
         *(tail[n, "registration", "degrees"] > tail[n, "model", "degrees"] for n in measured),
+    )
+
+
+def galaxies(page: Page) -> None:
+    found = json.loads((base.RESULTS / "galaxies.json").read_bytes())
+    before, after = found["before"], found["after"]
+    page.says("by more than a factor of two.", before["off_centre"] > 2 * after["off_centre"])
+    page.says(
+        "It does not turn them, although half of them are clearly long.",
+        0.5 < found["long"] / found["n"] < 0.65,
+        abs(before["off_axis"] - after["off_axis"]) < 2,
     )
 
 

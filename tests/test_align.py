@@ -14,6 +14,7 @@ from PIL import Image
 from tvae_core import data, moved, poses
 from tvae_core.moved import Moves
 from tvae_core.own import aligning, command, report, training
+from tvae_core.runtime import seeded
 
 SIZE = (10, 12)
 
@@ -158,6 +159,32 @@ def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
         float(same["shift_x"]), abs=float(same["shift_x_sd"])
     )
     assert not (tmp_path / "out" / "training").exists()
+
+
+def test_with_a_model_poses_are_measured_from_the_mean_pose_of_its_own_images(folder, tmp_path):
+    images = command.from_folder(folder).images
+    model = training.new_model("similarity", SIZE, 2, 8)
+    for layer in (model.encoder.mu_u, model.decoder.pose):  # poses that differ much
+        torch.nn.init.normal_(layer.weight, std=2.0)
+    settings = {"warp": "similarity", "latents": 2, "hidden": 8, **command.DEFAULTS}
+    command.save_model(tmp_path / "m", command.Kept(model, images[:5], settings))
+    command.main([str(folder), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "m")])
+    found = torch.tensor([float(row["shift_x"]) for row in rows(tmp_path / "out")])
+    with Image.open(tmp_path / "out" / "aligned" / "b" / "more.npy_1.png") as image:
+        straight = torch.from_numpy(np.asarray(image) / 255).float()
+
+    def off(reference: data.Images) -> tuple[float, float]:
+        """How far the table and a picture are from those with the mean pose of this set."""
+        with seeded(0):  # as the first block of images
+            shift = poses.table(model, images, reference, nll_samples=aligning.NLL_SAMPLES)
+        expected = poses.align(model, images, reference).straightened[-1, 0]
+        return (found - shift["shift_x"]).abs().median().item(), (
+            straight - expected
+        ).abs().mean().item()
+
+    (of_table, of_picture), (wrong, wrong_picture) = off(images[:5]), off(images)
+    assert of_table < 1e-3 < 0.1 < wrong
+    assert of_picture < 0.01 < wrong_picture
 
 
 def test_a_dry_run_writes_nothing(folder, out, tmp_path, capsys, monkeypatch):

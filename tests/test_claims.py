@@ -10,6 +10,7 @@ from claims import (
     book,
     chapter_11,
     chapter_12,
+    chapter_13,
     chapters_1_to_3,
     chapters_4_and_5,
     chapters_6_and_7,
@@ -33,6 +34,7 @@ ROOMS = (
     chapters_8_to_10,
     chapter_11,
     chapter_12,
+    chapter_13,
 )
 CLAIMS = {name: claims for room in ROOMS for name, claims in room.CLAIMS.items()}
 

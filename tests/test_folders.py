@@ -299,6 +299,14 @@ def test_a_jpeg_in_colour(tmp_path):
     assert x[:, 32, 32].tolist() == pytest.approx([1, 40 / 180, 0], abs=0.05)
 
 
+def test_files_and_classes_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("cell 10/b.png", "cell 9/a10.png", "cell 9/a2.png", "cell 9/a1.png"):
+        save(disc(10, 10), tmp_path / name)
+    found = from_folder(tmp_path)
+    assert found.files == ("cell 9/a1.png", "cell 9/a2.png", "cell 9/a10.png", "cell 10/b.png")
+    assert found.classes == ("cell 9", "cell 10")
+
+
 def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"channels must be 1 \(gray\) or 3 .*got 2"):
         from_folder(tmp_path, channels=2)

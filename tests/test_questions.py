@@ -10,9 +10,10 @@ from claims.sources import at, mean
 from tables import base
 from torch.distributions import Normal, kl_divergence
 
-from tvae_core import bounds, data, models, poses, questions, warps
+from tvae_core import bounds, data, models, own, poses, questions, warps
 from tvae_core.evaluation import mean_se
 from tvae_core.experiments import where
+from tvae_core.moved import Moves
 from tvae_core.questions import LETTERS, QUESTIONS, Question, ask, check
 
 KNOWN = {question.id: question for each in QUESTIONS.values() for question in each}
@@ -62,6 +63,24 @@ def largest_of(n: int) -> float:
     normal = Normal(torch.zeros((), dtype=torch.float64), 1.0)
     density = n * normal.log_prob(z).exp() * normal.cdf(z) ** (n - 1)
     return torch.trapezoid(z * density, z).item()
+
+
+def off_by(found: float, true: float) -> float:
+    """The turn in degrees from one picture to another, as `poses` finds it."""
+    maps = Moves(degrees=0).draw(2, torch.Generator())
+    for i, degrees in enumerate((found, true)):
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        maps[i, :, :2] = torch.tensor([[cos, sin], [-sin, cos]])
+    return abs(poses.decompose(poses.compose(maps[:1], poses.inverse(maps[1:])))["degrees"].item())
+
+
+def price_of_z() -> float:
+    """By how much the bound of own images falls with a nat of the KL of z, half way to b = 1."""
+    model = own.training.new_model("similarity", (8, 8), 1, 4)
+    particles = model.particles(torch.rand(1, 1, 8, 8), 1)
+    dearer = particles._replace(kl=particles.kl + torch.eye(5)[0])  # z comes first
+    estimate = own.training.pose_first(model)
+    return (estimate(particles, 0.5) - estimate(dearer, 0.5)).item()
 
 
 def turn_of(x: float, y: float) -> float:
@@ -125,6 +144,9 @@ ANSWERS = {
     "12.1": lambda: torch.zeros(()).sigmoid().item(),
     "12.2": lambda: largest_of(10),
     "12.4": lambda: turn_of(0.866, -0.5),
+    "13.1": lambda: inverse(0.5, 0.2),
+    "13.4": lambda: off_by(178.0, -179.0),
+    "13.6": price_of_z,
 }
 
 

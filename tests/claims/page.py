@@ -108,7 +108,12 @@ class Page:
 
     def asserted(self, pattern: str) -> list[float]:
         """The same for the code of a chapter, whose assertions nbval runs."""
-        return _numbers(pattern, "\n".join("".join(cell["source"]) for cell in self._cells))
+        return _numbers(pattern, self.code)
+
+    @property
+    def code(self) -> str:
+        """The code of a chapter, whose assertions nbval runs."""
+        return "\n".join("".join(cell["source"]) for cell in self._cells)
 
     @cached_property
     def _cells(self) -> list[dict]:

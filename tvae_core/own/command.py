@@ -236,7 +236,9 @@ def _write(
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    return pixels.float().mean(0) / 255
+    """The mean picture in [0, 1]; only a block of them is in memory as floats."""
+    blocks = pixels.split(aligning.BLOCK)
+    return torch.stack([block.float().sum(0) for block in blocks]).sum(0) / (255 * len(pixels))
 
 
 def _aligned_names(files: Sequence[str]) -> list[str]:

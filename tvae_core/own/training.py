@@ -25,7 +25,7 @@ from tvae_core import bounds, data, evaluation, models, training
 from tvae_core.checks import check_known
 from tvae_core.data import Images
 from tvae_core.estimators import Estimator, Weight
-from tvae_core.experiments.runner import hold_out
+from tvae_core.experiments.runner import hold_out, spread
 from tvae_core.models import VAE, Shape
 from tvae_core.own import convolutions, expected, shards
 from tvae_core.own.pixels import best_constant, make_pixels
@@ -48,7 +48,11 @@ POSE_STD = 0.4
 SEEDS = 1_000_003  # from one process's seed to the next one's
 STRICT = 10.0  # by how much more z costs at first
 PATIENCE = 0.25  # of the epochs without a better held-out bound, and training ends
-WHOLE_ROWS = 500  # images whose grids are looked at
+WHOLE_ROWS = 500  # trained images that are looked at
+# Of what the model gains on trained images over their mean, the share that new images may lack.
+# New letters lack more, after training on 2,000, and their poses are visibly less exact
+# (results/own_images.json).
+MEMORISED = 0.25
 
 
 class Problem(NamedTuple):
@@ -215,7 +219,7 @@ def train(
             str(Problem("nan", str(error), CHANGES["nan"]))
         ) from error
     model.load_state_dict(watch.best_weights())
-    return Trained(model, history, problems(model, seen, held, history))
+    return Trained(model, history, problems(model, seen, held))
 
 
 def _same_design(path: Path, design: dict[str, Any]) -> None:
@@ -274,8 +278,8 @@ def _elbo(model: VAE, images: Images) -> float:
 
 
 @torch.no_grad()
-def problems(model: VAE, seen: Images, held: Images, history: History) -> tuple[Problem, ...]:
-    """What went wrong in training, as far as it can be seen in a model and its history.
+def problems(model: VAE, seen: Images, held: Images) -> tuple[Problem, ...]:
+    """What went wrong in training, as far as it can be seen in a model.
 
     `seen` are the images that the model was trained on, and `held` those held out.
     """
@@ -295,13 +299,13 @@ def problems(model: VAE, seen: Images, held: Images, history: History) -> tuple[
             found["collapse"] = (
                 f"the KL of z is {terms.kl_z.mean():.2f} nats: all canonical images are the same"
             )
-        last = history[-1]["bound"]
-        if last - held_out > (last - base) / 2:
+        known = _elbo(model, spread(seen, WHOLE_ROWS))
+        if known - held_out > MEMORISED * (known - base):
             found["memorising"] = (
-                f"trained pictures are described much better ({last:.1f} nats) than new ones "
-                f"({held_out:.1f})"
+                f"trained pictures are described better ({known:.1f} nats) than new ones "
+                f"({held_out:.1f}), whose poses will be less exact"
             )
-    x = seen.x[:: max(1, len(seen) // WHOLE_ROWS)]
+    x = seen[:: max(1, len(seen) // WHOLE_ROWS)].x
     latents = model.posterior(x).mean
     folds, side = _grids(model, latents)
     if folds > 0.01:

@@ -219,7 +219,6 @@ def calls() -> dict[str, dict]:
             **model,
             "seen": many,
             "held": s.images,
-            "history": [{"bound": 1.0}],
         },
         "own.training.seconds_for": {"images": many, **options},
         "plots.image": {**ax, "x": s.x[0], **title},

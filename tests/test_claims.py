@@ -8,12 +8,13 @@ import re
 import pytest
 from claims import (
     book,
+    chapter_6,
+    chapter_7,
     chapter_11,
     chapter_12,
     chapter_13,
     chapters_1_to_3,
     chapters_4_and_5,
-    chapters_6_and_7,
     chapters_8_to_10,
     results_page,
 )
@@ -30,7 +31,8 @@ ROOMS = (
     results_page,
     chapters_1_to_3,
     chapters_4_and_5,
-    chapters_6_and_7,
+    chapter_6,
+    chapter_7,
     chapters_8_to_10,
     chapter_11,
     chapter_12,

@@ -165,7 +165,7 @@ def test_each_problem_is_found(good, subtests, monkeypatch):
     good.terms = terms
     with subtests.test("memorising"):
         new = -terms.negative_elbo.item()
-        mean = own._mean_image_bound(*own.hold_out(pictures(), 4))
+        mean = own._mean_image_bound(good, *own.hold_out(pictures(), 4))
         assert mean < new
         for lacks, found in {0.24: [], 0.26: ["memorising"]}.items():
             known = (new - lacks * mean) / (1 - lacks)  # so that known - new is this share

@@ -1,22 +1,15 @@
 """The explorer in a browser, opened from disk and used as a reader would."""
 
-import base64
-import gzip
-import http.server
-import json
 import math
-import re
 import statistics
-import threading
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 
 import pytest
 import torch
 from test_explorer_model import as_packed
 
 import tvae_core
-from tvae_core import bounds, data, evaluation, explorer, models
+from tvae_core import bounds, data, evaluation
 from tvae_core.explorer import export
 from tvae_core.runtime import seeded
 
@@ -502,152 +495,6 @@ def test_a_page_whose_first_model_does_not_load_can_try_again(visit, folder):
 
 
 # Renders the widget from the module at `url`, with a stub of anywidget's model.
-RENDER = """async ([url, traits]) => {
-  const { default: { render } } = await import(url);
-  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  Object.assign(traits, { weights: bytes(traits.weights), digits: bytes(traits.digits) });
-  const listeners = {};
-  window.saved = 0;
-  window.model = {
-    get: (name) => traits[name],
-    set: (name, value) => (traits[name] = value),
-    on: (event, act) => (listeners[event] = act),
-    off: (event) => delete listeners[event],
-    save_changes: () => window.saved++,
-    fromPython: (name, value) => { traits[name] = value; listeners["change:" + name](); },
-  };
-  window.leave = render({ model: window.model, el: document.body });
-}"""
-
-
-@pytest.fixture
-def render(browser, monkeypatch):
-    """Renders a widget on a blank page, from the modules as they are joined or as they stand."""
-    monkeypatch.setattr(explorer, "is_live", lambda: True)
-    context, errors = browser.new_context(), []
-    folder = Path(export.__file__).parent
-    contents = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.mjs")}
-
-    def serve(route):
-        name = route.request.url.rsplit("/", 1)[1]
-        route.fulfill(
-            body=contents[name],
-            content_type="text/javascript",
-            headers={"Access-Control-Allow-Origin": "*"},
-        )
-
-    def render(widget, joined=True):
-        contents["joined.mjs"] = widget._esm
-        traits = {name: getattr(widget, name) for name in ("view", "config", "z", "u")}
-        for name in ("weights", "digits"):
-            traits[name] = base64.b64encode(getattr(widget, name)).decode()
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.route("http://modules/*", serve)
-        url = f"http://modules/{'joined' if joined else 'notebook'}.mjs"
-        page.evaluate(RENDER, [url, json.loads(json.dumps(traits))])
-        settle(page)
-        return page
-
-    yield render
-    context.close()
-    assert errors == []
-
-
-def test_modules_also_work_without_being_joined(render):
-    model, _ = tvae_core.load_pretrained("affine-iwae5")
-    widget = explorer.explorer(model.cpu(), view="all", binarized=True)
-    joined, separate = (render(widget, joined) for joined in (True, False))
-    for label in ("canonical image", "output of the decoder", "second, lying like the first"):
-        assert same(gray(separate, label), gray(joined, label))
-
-
-def test_the_widget_in_a_notebook(render):
-    """anywidget is a stub, but the traits are those of the real widget."""
-    with seeded(3):
-        model = models.build("affine", size=(10, 12), dim_z=3, hidden=(16,), pose_std=0.3)
-        images = data.from_tensor(torch.rand(4, 1, 10, 12))
-    widget = explorer.explorer(model, images, latents=torch.linspace(-1, 1, 9), view="pose")
-    page = render(widget)
-    assert page.evaluate("window.saved") == 0  # nothing has been moved
-
-    def golden(z, u):
-        with torch.no_grad():
-            return model.decoder(torch.tensor([*z, *u])).mean.flatten()
-
-    assert (gray(page, "output of the decoder") - golden(widget.z, widget.u)).abs().max() < 3e-3
-    page.evaluate("v => model.fromPython('u', v)", [0.5] * 6)
-    settle(page)
-    assert (gray(page, "output of the decoder") - golden(widget.z, [0.5] * 6)).abs().max() < 3e-3
-    page.get_by_role("slider", name="centre of the sampling grid").focus()
-    page.keyboard.press("ArrowLeft")
-    page.wait_for_function("window.saved > 0")
-    u = page.evaluate("model.get('u')")
-    assert (gray(page, "output of the decoder") - golden(widget.z, u)).abs().max() < 3e-3
-    assert u != [0.5] * 6
-    page.evaluate("window.leave()")
-
-
-# The page of the book, on a slow line.
-
-
-class Packing(http.server.SimpleHTTPRequestHandler):
-    """Sends files compressed, as the servers of pages do."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format, *args):
-        pass
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            return self.send_error(404)
-        body = path.read_bytes()
-        self.send_response(200)
-        if not re.search(r"png|jpe?g|woff", path.suffix):
-            body = gzip.compress(body)
-            self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Type", self.guess_type(str(path)))
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@pytest.fixture(scope="module")
-def packing_root(book):
-    handler = partial(Packing, directory=str(book))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-def test_the_page_is_light_and_live_within_six_seconds_on_a_slow_line(browser, packing_root):
-    """At 1.6 Mbit/s and 150 ms from the server. The best of three: other work only adds time."""
-    seconds = []
-    for _ in range(3):
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        line = context.new_cdp_session(page)
-        line.send("Network.enable")
-        slow = {"downloadThroughput": 200_000, "uploadThroughput": 94_000, "latency": 150}
-        line.send("Network.emulateNetworkConditions", {"offline": False, **slow})
-        sizes = []
-        line.on("Network.loadingFinished", lambda e, s=sizes: s.append(e["encodedDataLength"]))
-        page.goto(f"{packing_root}book/explorer.html", wait_until="commit")
-        first = page.locator("tvae-explorer").first
-        first.get_by_text("loading affine-iwae5").wait_for()
-        room = first.bounding_box()["height"]
-        first.and_(page.locator("[ready]")).wait_for()
-        seconds.append(page.evaluate("performance.now()") / 1000)
-        assert first.bounding_box()["height"] == pytest.approx(room, abs=2)
-        page.wait_for_load_state("networkidle")
-        context.close()
-        assert 500_000 < sum(sizes) < 1_300_000
-    assert min(seconds) < 6, seconds
-
-
 def test_on_a_phone_what_is_drawn_and_what_comes_out_stand_side_by_side(visit):
     for view, left in (("encode", ".sheetbox"), ("pose", ".stage")):
         page = visit(f'view="{view}" model="affine-iwae5"', width=360)

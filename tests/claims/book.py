@@ -53,7 +53,7 @@ def welcome(page: Page) -> None:
 
 def setup(page: Page) -> None:
     seeds = word(len(_parse([]).seeds))
-    page.says(f"trains and measures every run, {seeds} seeds each")
+    page.says(f"trains and measures the runs of the book, {seeds} seeds each")
     reader = PROFILES["reader"]
     page.says(
         f"MNIST, {reader.n_train:,} | {reader.epochs[1]} | a laptop without a GPU: one to two minutes a model",

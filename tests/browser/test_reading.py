@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from test_pages import BLOCKED
+from test_theme import contrast
 from visits import BOOK, DESKTOP, SETTLE, Trouble, new_page, pages
 
 from tvae_core.questions import LETTERS, QUESTIONS
@@ -371,6 +372,26 @@ def test_search_finds_what_readers_look_for(open_page, http_root, query):
     page.wait_for_timeout(300)
     found = page.locator("#search-results li > a").all_inner_texts()[:5]
     assert any(title in text for text in found for title in QUERIES[query]), found
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
+    """The ground is that of the nearest element around a question that has one."""
+    context = browser.new_context(**DESKTOP, color_scheme=theme)
+    page, trouble = new_page(context, http_root)
+    page.goto(f"{http_root}{CHAPTER['05']}.html")
+    page.evaluate(SETTLE)
+    colours = """e => {
+        const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+        let around = e;
+        while (parts(getComputedStyle(around).backgroundColor)[3] === 0) around = around.parentElement;
+        return [getComputedStyle(e), getComputedStyle(around)].map((style, i) =>
+            parts(i ? style.backgroundColor : style.color).slice(0, 3));
+    }"""
+    text, ground = page.locator(".tvae-question p").first.evaluate(colours)
+    assert contrast(*("#" + "".join(f"{v:02x}" for v in c) for c in (text, ground))) > 7
+    assert trouble == Trouble()
+    context.close()
 
 
 def test_a_page_printed_from_dark_mode_is_dark_on_white_and_code_is_whole(browser, http_root):

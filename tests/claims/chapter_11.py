@@ -244,6 +244,7 @@ def reasons(page: Page) -> None:
     page.leaves(
         "So a product does more harm than to fit a given posterior badly.",
         "The first three seeds of each were trained on one core of a CPU.",
+        "exercise 5 of chapter 4 trains one briefly, and looks at its poses only.",
         "which returns the best $m$ and $\\kappa$ and their ELBO; start from several $m$.",
     )
 

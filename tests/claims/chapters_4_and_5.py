@@ -246,6 +246,7 @@ def chapter_4(page: Page) -> None:
 
 
 def chapter_5(page: Page) -> None:
+    page.leaves("`torch.bernoulli` with a generator seeded with 0")
     names = ("plain-vae-binarized", *IWAES)
     vae, plain, affine, tps = map(record_of, names)
     page.says(

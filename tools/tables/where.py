@@ -58,7 +58,7 @@ def turns_table() -> Table:
         "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
         "inferred turn that should follow a known one, and its circular correlation with it; the "
         "shares of classes that a linear probe and Ward's clusters get right; and the NLL of 500 "
-        "pictures. `-turns`: with a latent for the quarter turns. The axis of the ink moments is "
+        "pictures. The ending -turns stands for a latent for the quarter turns. The axis of the ink moments is "
         "known up to half a turn, and is scored so.",
         rows,
         [],

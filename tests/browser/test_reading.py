@@ -383,8 +383,9 @@ def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
     page.evaluate(SETTLE)
     colours = """e => {
         const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+        const ground = element => parts(getComputedStyle(element).backgroundColor);
         let around = e;
-        while (parts(getComputedStyle(around).backgroundColor)[3] === 0) around = around.parentElement;
+        while (ground(around)[3] === 0) around = around.parentElement;
         return [getComputedStyle(e), getComputedStyle(around)].map((style, i) =>
             parts(i ? style.backgroundColor : style.color).slice(0, 3));
     }"""

@@ -162,29 +162,30 @@ def print_pdf(browser: Browser) -> Path:
     """Print the book, and return the path of the file."""
     text, parts = one_page()
     PDF.parent.mkdir(parents=True, exist_ok=True)
-    source = PDF.with_name("book.html")
-    source.write_text(text.replace("{contents}", listing(parts, {})), encoding="utf-8")
-    page = browser.new_page(color_scheme="light")
-    page.set_default_timeout(600_000)
-    page.goto(source.as_uri())
-    page.evaluate(READY)
     options = {
         "format": "A4", "scale": 0.8, "print_background": True, "display_header_footer": True,
         "header_template": "<p></p>", "footer_template": FOOTER,
         "margin": {"top": "16mm", "bottom": "18mm", "left": "17mm", "right": "17mm"},
     }  # fmt: skip
-    # Without an outline: Chromium would write each title once for each time it has printed.
-    reader = PdfReader(io.BytesIO(page.pdf(**options)))
+
+    def printed(numbers: dict[str, int], **more: bool) -> bytes:
+        # Each time on a new page: the second outline of one page would have each title twice.
+        source = PDF.with_name("book.html")
+        source.write_text(text.replace("{contents}", listing(parts, numbers)), encoding="utf-8")
+        page = browser.new_page(color_scheme="light")
+        page.set_default_timeout(600_000)
+        page.goto(source.as_uri())
+        page.evaluate(READY)
+        found = page.pdf(**options, **more)
+        page.close()
+        return found
+
+    reader = PdfReader(io.BytesIO(printed({})))
     numbers = {
         name.lstrip("/"): reader.get_destination_page_number(where) + 1
         for name, where in reader.named_destinations.items()
     }
-    page.evaluate(
-        "html => { document.querySelector('.list-of-pages').outerHTML = html; }",
-        listing(parts, numbers),
-    )
-    PDF.write_bytes(page.pdf(**options, outline=True, tagged=True))
-    page.close()
+    PDF.write_bytes(printed(numbers, outline=True, tagged=True))
     return PDF
 
 

@@ -412,7 +412,7 @@ def test_all_views_fit_a_phone(visit):
 
 def test_a_plain_vae_has_no_pose(visit):
     page = visit('view="all" model="plain-vae"')
-    assert page.get_by_text("A plain VAE has no u").is_visible()
+    assert page.get_by_text("A plain VAE has no u: where a digit lies").is_visible()
     assert page.get_by_role("slider", name="sampling grid").count() == 0
 
 

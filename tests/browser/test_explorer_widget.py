@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_explorer_page import gray, same, settle
 
 import tvae_core
 from tvae_core import data, explorer, models
 from tvae_core.explorer import export
 from tvae_core.runtime import seeded
-
-
-def settle(page):
-    """Wait for two frames, after which all changes have been drawn."""
-    page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
-
 
 RENDER = """async ([url, traits]) => {
   const { default: { render } } = await import(url);

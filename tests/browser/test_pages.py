@@ -145,3 +145,11 @@ def test_a_page_does_not_move_while_its_explorers_start(open_page, http_root, ph
         assert page.locator("tvae-explorer:not([ready])").count() > 0
         start_explorers(page)
         assert page.evaluate(places) == pytest.approx(before, abs=2)
+
+
+def test_no_directive_stands_on_a_page_as_text(book):
+    """A fence whose first line cannot be read, for example one with backticks, is plain text."""
+    pages = [*book.rglob("*.html")]
+    assert len(pages) > 20
+    wrong = [p.name for p in pages if re.search(r"[`:]{3}\{|\{csv-table\}", p.read_text("utf-8"))]
+    assert not wrong

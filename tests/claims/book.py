@@ -366,7 +366,7 @@ def own_images(page: Page) -> None:
         median["digits", "model", "shift"] > median["digits", "moments", "shift"] + 0.1,
     )
     page.says(
-        "Every way has errors in the tail that are several times its median",
+        "Every way has turns in the tail that are off by several times its median",
         all(
             max(tail[n, w, "degrees"] / median[n, w, "degrees"] for n in measured) > 2.5
             for w in table_of_own_images.WAYS
@@ -378,7 +378,7 @@ def own_images(page: Page) -> None:
         median["glyphs", "new", "degrees"] > 2 * median["glyphs", "model", "degrees"],
     )
     page.says(
-        "it finds turns and shifts of letters better than the command does, except in the tail, where it is lost more often.",
+        "it finds turns and shifts of letters better than the command does, except in the tail of the turns, where it is lost more often.",
         *(
             median["glyphs", "registration", unit] < median["glyphs", "model", unit]
             for unit in ("degrees", "shift")

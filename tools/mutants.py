@@ -1,6 +1,6 @@
 """Plant one mistake at a time in a copy of the repository, and record which test catches it.
 
-Usage: python tools/mutants.py [--only ROOM ...] [--workers N]
+Usage: python tools/mutants.py [--only ROOM ...] [--new] [--workers N]
 
 tools/mutants.yaml lists the mistakes by file, with the room that the file belongs to and the tests
 that should catch them. Those run until the first one fails. Writes results/mutants.csv, lists the
@@ -69,13 +69,15 @@ def main() -> None:
     mutants = listed()
     rooms = dict.fromkeys(mutant.room for mutant in mutants)
     parser.add_argument("--only", nargs="+", choices=rooms, metavar="ROOM", default=[*rooms])
+    parser.add_argument("--new", action="store_true", help="only mistakes that the table lacks")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
 
     os.environ["OMP_NUM_THREADS"] = "1"
     PROCESSES.set_forkserver_preload(["torch", "scipy.stats", "matplotlib.pyplot", "pandas"])
-    chosen = [mutant for mutant in mutants if mutant.room in given.only]
-    found = {row[:3]: row[3] for row in table()}  # of the rooms that are left out
+    found = {row[:3]: row[3] for row in table()}
+    known = found if given.new else {}
+    chosen = [each for each in mutants if each.room in given.only and each.key not in known]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(given.workers) as pool:
         original = shutil.copytree(ROOT, Path(scratch, "original"), ignore=NOT_COPIED)
         # These runs leave the bytecode behind that all later ones read, in half the time.

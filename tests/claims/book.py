@@ -240,7 +240,7 @@ def ablations(page: Page) -> None:
         statistics.stdev(large) > 2,
     )
     page.says(
-        "One that is ten times smaller makes hardly any difference, and neither does the padding",
+        "One that is ten times smaller gains too little for three runs to show, and the padding makes no difference",
         RUNS["affine-iwae5"].pose_std in (None, 0.1),
         RUNS["affine-iwae5-small-pose"].pose_std == 0.01,
         not shows["small-pose", "affine"],

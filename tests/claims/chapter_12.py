@@ -256,7 +256,7 @@ def turned(page: Page) -> None:
         (task.n_train, task.moves.degrees) == (5_000, 180),
     )
     shares = [page.printed(rf"share with r = {r} +" + " +".join("#" * 10)) for r in range(4)]
-    sure = page.printed("p of the likeliest r, median +" + " +".join("#" * 10))
+    sure = page.printed("likeliest r, median +" + " +".join("#" * 10))
     page.says(
         "Nine in ten 6s get $r = 2$ and nine in ten 9s $r = 0$, half a turn away: the model draws both from one canonical image. "
         "It is least sure of 1s, and next of 0s; of most others it is sure. And $r = 0$ is not upright.",

@@ -7,7 +7,7 @@ from .page import Page
 
 def chapter_13(page: Page) -> None:
     (most,) = page.asserted(r'medians\["trained pictures"\] < #\b')
-    page.says("**Less than three degrees**, for half of the pictures", most == 3)
+    page.says("less than three degrees**, for half of the pictures", most == 3)
     (times,) = page.asserted(r'medians\["new pictures"\] > # \* medians')
     page.says("by more than half as much again", times == 1.5)
     page.says(

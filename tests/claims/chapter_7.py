@@ -250,7 +250,7 @@ def chapter_7(page: Page) -> None:
     few = [(f"tps-{o}", f"affine-{o}") for o in ("vae", "multi5", "iwae5")]
     few += [(f"{m}-iwae5", "plain-iwae5") for m in ("affine", "tps")]
     page.says(
-        f"From three runs each the spline's lead could not be told from luck, nor could a warp's under the IWAE; {twelve} show both (exercise 4 does the sums).",
+        f"From three runs each the spline's lead could not be told from luck; {twelve} show it (exercise 4 does the sums). The same held for a warp's lead under the IWAE.",
         not any(beyond_luck(over_seeds(a)[:3], over_seeds(b)[:3]) for a, b in few),
         all(ahead(*pair) for pair in few),
     )

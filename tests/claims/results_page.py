@@ -232,7 +232,7 @@ def warp(page: Page) -> None:
         max(sizes, key=sizes.get) == "plain",
     )
     page.says(
-        "AIS at 200 epochs leaves about half of that lead.",
+        "AIS at 200 epochs leaves between a third and somewhat more than half of that lead.",
         all(0.3 < long[a][0] / sampled[a, "-long"] < 0.6 for a in long),
     )
     page.says(

@@ -11,13 +11,16 @@ import io
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import chromium
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, sync_playwright
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -169,7 +172,6 @@ def print_pdf(browser: Browser) -> Path:
     }  # fmt: skip
 
     def printed(numbers: dict[str, int], **more: bool) -> bytes:
-        # Each time on a new page: the second outline of one page would have each title twice.
         source = PDF.with_name("book.html")
         source.write_text(text.replace("{contents}", listing(parts, numbers)), encoding="utf-8")
         page = browser.new_page(color_scheme="light")
@@ -185,8 +187,23 @@ def print_pdf(browser: Browser) -> Path:
         name.lstrip("/"): reader.get_destination_page_number(where) + 1
         for name, where in reader.named_destinations.items()
     }
-    PDF.write_bytes(printed(numbers, outline=True, tagged=True))
+    writer = PdfWriter(clone_from=io.BytesIO(printed(numbers, outline=True, tagged=True)))
+    for title in titles(writer.root_object["/Outlines"]):
+        half = title["/Title"][: len(title["/Title"]) // 2]
+        if title["/Title"] == 2 * half:  # Chromium writes some titles twice
+            title[NameObject("/Title")] = TextStringObject(half)
+    writer.write(PDF)
     return PDF
+
+
+def titles(parent: Any) -> Iterator[Any]:
+    """The entries of an outline, at all levels."""
+    entry = parent.get("/First")
+    while entry is not None:
+        entry = entry.get_object()
+        yield entry
+        yield from titles(entry)
+        entry = entry.get("/Next")
 
 
 def main() -> None:

@@ -240,7 +240,7 @@ def ablations(page: Page) -> None:
         statistics.stdev(large) > 2,
     )
     page.says(
-        "One that is ten times smaller gains too little for three runs to show, and the padding makes no difference",
+        "One that is ten times smaller gains too little for three runs to show, and the padding makes no difference: digits hardly touch the frame.",
         RUNS["affine-iwae5"].pose_std in (None, 0.1),
         RUNS["affine-iwae5-small-pose"].pose_std == 0.01,
         not shows["small-pose", "affine"],
@@ -402,6 +402,7 @@ def notation(page: Page) -> None:
     page.leaves(
         "| `a`, `b` | 7 | the NLL of image $i$ under a first and a second model |",
         "| 8, 10 | in chapter 8 the weight of the ELBO in CIWAE, in chapter 10 the weight of the KL in a warm-up |",
+        "`strict` | 13 | the weight of the KL in a warm-up, and by how much more a nat of $z$ costs at its start |",
     )
 
 

@@ -47,6 +47,7 @@ def settings(page: Page) -> None:
     page.says("measured on 2,000 pictures in five folds", task.n_test == 2_000)
     page.says(f"The records of this chapter took up to {where.ROUNDS} rounds.", where.STEPS == 100)
     page.says(
+        "For each pair three models are trained, a plain one, an affine one that looks once and one that straightens, "
         f"until the bound on {where.HELD_OUT} held-out pictures stops rising, and the NLL is estimated, from 5,000 importance samples, on {where.N_NLL} test pictures in poses from the same range.",
         all(where.TASKS[f"map-{n}-45-plain-0"].n_test == where.N_NLL for n in where.SIZES),
     )

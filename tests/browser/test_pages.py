@@ -151,5 +151,9 @@ def test_no_directive_stands_on_a_page_as_text(book):
     """A fence whose first line cannot be read, for example one with backticks, is plain text."""
     pages = [*book.rglob("*.html")]
     assert len(pages) > 20
-    wrong = [p.name for p in pages if re.search(r"[`:]{3}\{|\{csv-table\}", p.read_text("utf-8"))]
+    wrong = [
+        p.name
+        for p in pages
+        if re.search(r"[`:]{3}\{|\{csv-table\}", p.read_text(encoding="utf-8"))
+    ]
     assert not wrong

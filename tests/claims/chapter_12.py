@@ -298,8 +298,21 @@ def turned(page: Page) -> None:
     )
 
 
+def exercises(page: Page) -> None:
+    follows, agrees = page.printed(r"own +turn in degrees: follows #, agrees #")
+    (still, _) = page.printed(r"moments +turn in degrees: follows #, agrees #")
+    affine = ("affine", MODEL)
+    page.says(
+        "This one beats the affine models of the chapter in neither: it follows worse than they do, and agrees about as well. The moments still follow best.",
+        all(follows > error("moves", "glyphs", name) + 1 for name in affine),
+        all(abs(agrees - error("poses", "glyphs", name)) < 0.5 for name in affine),
+        agrees > min(error("poses", "glyphs", name) for name in affine),
+        still < min(error("moves", "glyphs", name) for name in affine),
+    )
+
+
 def chapter_12(page: Page) -> None:
-    for part in (settings, poses, half, contents, the_map, turned):
+    for part in (settings, poses, half, contents, the_map, turned, exercises):
         part(page)
 
 

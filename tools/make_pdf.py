@@ -7,20 +7,18 @@ What is folded on a page is open in the PDF, answers and solutions too. Left out
 training logs, and what needs a browser to work.
 """
 
+import html
 import io
 import posixpath
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import chromium
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, sync_playwright
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -187,23 +185,15 @@ def print_pdf(browser: Browser) -> Path:
         name.lstrip("/"): reader.get_destination_page_number(where) + 1
         for name, where in reader.named_destinations.items()
     }
-    writer = PdfWriter(clone_from=io.BytesIO(printed(numbers, outline=True, tagged=True)))
-    for title in titles(writer.root_object["/Outlines"]):
-        half = title["/Title"][: len(title["/Title"]) // 2]
-        if title["/Title"] == 2 * half:  # Chromium writes some titles twice
-            title[NameObject("/Title")] = TextStringObject(half)
+    # Our own outline, since Chromium writes parts of its titles twice.
+    writer = PdfWriter(clone_from=io.BytesIO(printed(numbers, tagged=True)))
+    for _, pages in parts:
+        for page, title in pages:
+            writer.add_outline_item(
+                title=html.unescape(title), page_number=numbers[anchor(page)] - 1
+            )
     writer.write(PDF)
     return PDF
-
-
-def titles(parent: Any) -> Iterator[Any]:
-    """The entries of an outline, at all levels."""
-    entry = parent.get("/First")
-    while entry is not None:
-        entry = entry.get_object()
-        yield entry
-        yield from titles(entry)
-        entry = entry.get("/Next")
 
 
 def main() -> None:

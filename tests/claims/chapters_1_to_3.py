@@ -68,8 +68,8 @@ def chapter_1(page: Page) -> None:
     inside = page.printed("weight #: #% of the means lie in the square of the lattice")
     page.says("about half of these means lie outside it", 45 < inside[3] < 55)
     page.says("With the KL, the lattice covers most of the means", inside[1] > 75)
-    gap, closed = page.printed("of a gap of # nats, #% are closed")
-    page.says("For these digits about four fifths of the gap are closed.", 75 < closed < 85)
+    gap, closed = page.printed("of a gap of about # nats, about # tenths are closed")
+    page.says("For these digits about four fifths of the gap are closed.", closed == 8)
     page.says("and less is the fault of the normal distribution.", gap > 0)
     page.leaves(
         "(The NLL from 5,000 samples is itself a little too high, so the whole gap is larger than it looks here, and the share that can be closed is smaller.)",

@@ -77,7 +77,7 @@ def chapter_1(page: Page) -> None:
     )
     page.says(
         "So most of what the ELBO of this model misses is the fault of the encoder, which answers for all images with one network",
-        closed > 50,
+        closed > 5,
     )
     page.leaves(
         "Its mean over $q$ is the ELBO of step 2.",

@@ -65,7 +65,7 @@ EDITS = [
     ("estimators.py", "(curvature / slope)", "(slope / curvature)", {"snr"}),
     ("bounds.py", "math.log(len(log_w))", "math.log(log_w.shape[-1])", {MODERN}),
     ("warps.py", "+ 1) / width - 1", "+ 0) / width - 1", {*RUNS, "nll", "ais", "snr"}),
-    ("evaluation.py", "math.log(drawn) - log_sums[0]", "-log_sums[0]", {*RUNS, "ais"}),
+    ("evaluation.py", "math.log(weights) - log_sums[0]", "-log_sums[0]", {*RUNS, "ais"}),
     ("diagnostics.py", "(inverse_ess - 1 / k) / 2", "inverse_ess / 2", {"nll"}),
     ("ais.py", "(step if left else step / 2)", "step", {"ais"}),
     ("gradients.py", "spread / (repeats - 1)", "spread / repeats", {"snr"}),

@@ -253,7 +253,7 @@ def ablations(page: Page) -> None:
         0.7 * noisy < zero < noisy,
     )
     page.says(
-        f"To the affine model either gives too little for {word(len(modern))} runs to show.",
+        f"The affine model gains too little from either for {word(len(modern))} runs to show.",
         *(
             shows[what, m] == (m == "plain")
             for what in ("zero-start", "reparameterized")

@@ -113,10 +113,7 @@ def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
     ]
     probabilities = torch.cat(log_p, 1).softmax(0)
     quarter = probabilities.argmax(0)
-    back = torch.empty_like(images.pixels)
-    for r in range(QUARTERS):
-        chosen = quarter == r
-        back[chosen] = images.pixels[chosen].rot90(-r, (-2, -1))
+    back = each_quarter(images.pixels)[quarter, torch.arange(len(images))]
     return Turned(probabilities, quarter, Images(back, images.labels, images.name))
 
 

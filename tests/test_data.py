@@ -298,7 +298,7 @@ def test_a_damaged_file_is_fetched_again(subtests, source):
 def test_recorded_sums_that_are_damaged_are_recorded_again(subtests, source):
     for damage in [*DAMAGE.keys() - {"missing"}]:  # without any, files count as placed by hand
         with subtests.test(damage):
-            check_repair(source, "kmnist", damage, "sha256.json")
+            check_repair(source, "fashion-mnist", damage, "sha256.json")
 
 
 def test_a_killed_fetch_leaves_no_partial_files(source, tmp_path, raw):
@@ -519,7 +519,7 @@ def test_two_processes_at_the_same_time_fetch_only_once(source):
 
 
 def test_an_unknown_name_or_split_is_refused_with_a_list_of_the_known_ones():
-    known = "known: mnist, fashion-mnist, kmnist, mini$"
+    known = "known: mnist, fashion-mnist, mini$"
     with pytest.raises(ValueError, match=f"unknown data set 'emnist'; {known}"):
         data.load("emnist", "train")
     for name in data.NAMES:

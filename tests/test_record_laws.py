@@ -300,7 +300,7 @@ DOCTORED = [
     ("config.peak", to(0.1)),
     ("config.estimator", to("dreg")),
     ("data.train.n", by(-1)),
-    ("data.train.name", to("kmnist")),
+    ("data.train.name", to("fashion-mnist")),
     ("data.test.n", by(-1)),
     ("data.test.name", to("mnist")),
     ("fingerprint", to("")),

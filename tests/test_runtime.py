@@ -147,12 +147,23 @@ def test_the_next_write_sweeps_what_a_killed_process_left(path):
     other = path.parent / "file.json"
     for written in (path, other):
         die_while_writing(written)
-    assert len([*path.parent.iterdir()]) == 3  # the old file, and two halves
+        (half,) = (p for p in path.parent.iterdir() if p != path)
+        assert half.name.startswith(f".{written.name}")  # the second one swept the first one's
     write_atomically(path, b"new")
-    (half,) = (p for p in path.parent.iterdir() if p != path)
-    assert half.name.startswith(".file.json")  # another path's is left to a write to that path
-    write_atomically(other, b"new")
-    assert sorted(path.parent.iterdir()) == [path, other]
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_many_files_are_written_without_listing_their_folder_for_each(tmp_path, monkeypatch):
+    listed, glob = [], Path.glob
+
+    def listing(folder, *patterns):
+        listed.append(folder)
+        return glob(folder, *patterns)
+
+    monkeypatch.setattr(Path, "glob", listing)
+    for name in "abc":
+        write_atomically(tmp_path / name, b"new")
+    assert listed == [tmp_path]
 
 
 @needs_fork

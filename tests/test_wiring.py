@@ -84,11 +84,11 @@ def splits(monkeypatch) -> list[str]:
 
 
 def test_a_profile_that_holds_out_never_shows_a_test_image(splits):
-    profile = Profile("held", "kmnist", 400, {}, n_test=50, nll_samples=5, held_out=150)
+    profile = Profile("held", "fashion-mnist", 400, {}, n_test=50, nll_samples=5, held_out=150)
     train, test = map(numbers, runner.load_data(profile))
     assert train == [n for n in range(600) if n % 4][:400]
     assert test == list(range(0, 600, 4))[::3]
-    assert {*splits} == {"kmnist"}
+    assert {*splits} == {"fashion-mnist"}
     train, test = map(numbers, runner.load_data(dataclasses.replace(profile, held_out=0)))
     assert train == list(range(400))
     assert test == list(range(600, 700, 2))
@@ -307,7 +307,8 @@ def test_a_run_is_kept_by_everything_that_it_depends_on(folders):
 
 def test_a_run_is_kept_by_nothing_else(folders):
     test = numbered(100, 110)
-    smaller = dataclasses.replace(TINY, n_test=5, n_train=9, epochs={1: 8, 2: 3}, dataset="kmnist")
+    other: dict[str, Any] = {"n_test": 5, "n_train": 9, "epochs": {1: 8, 2: 3}}
+    smaller = dataclasses.replace(TINY, **other, dataset="fashion-mnist")
     unlabelled = dataclasses.replace(numbered(0, 20), labels=None)
     for same in (job(profile=smaller), job(images=unlabelled)):
         assert same.folder(0) == job().folder(0)

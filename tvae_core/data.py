@@ -34,7 +34,7 @@ from tvae_core.runtime import locked, seeded, write_atomically
 
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
-DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 NAMES = (*DATASETS, "mini")
 Values = Tensor | NDArray[Any] | Sequence[Any]
 
@@ -116,7 +116,7 @@ def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> I
 
 
 def load(name: str, split: str, fallback: str | None = None) -> Images:
-    """Load "mnist", "fashion-mnist", "kmnist" (downloaded on first use) or "mini" (bundled).
+    """Load "mnist", "fashion-mnist" (downloaded on first use) or "mini" (bundled).
 
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
     them, and downloads them again if any is damaged or missing; that needs torchvision. With

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import functools
 import json
 import os
 import platform
@@ -107,11 +107,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
-    What killed processes left of earlier writes to `path` is deleted.
+    What killed processes left of earlier writes is deleted by the first write to a folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _sweep(path.parent)
         maker = f".{path.name}+{platform.node()}+{os.getpid()}+"
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=maker, delete=False) as file:
             temporary = Path(file.name)
@@ -133,18 +133,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _sweep(path: Path) -> None:
-    """Delete the temporary files of `path` whose makers are gone, or that are a day old.
+@functools.cache  # once in a process: listing a folder for each of many files takes hours
+def _sweep(folder: Path) -> None:
+    """Delete the temporary files in a folder whose makers are gone, or that are a day old.
 
     A write takes seconds, but whether a process of another machine is gone cannot be seen here.
     """
-    for file in path.parent.glob(f".{glob.escape(path.name)}+*+*+*"):
+    for file in folder.glob(".*+*+*+*"):
         host, pid, _ = file.name.rsplit("+", 3)[1:]
         with contextlib.suppress(OSError, ValueError):  # swept already, or not one of ours
+            process = int(pid)
             gone = time.time() - file.stat().st_mtime > 86_400
             if host == platform.node() and os.name == "posix":  # elsewhere, kill is no question
                 try:
-                    os.kill(int(pid), 0)
+                    os.kill(process, 0)
                 except ProcessLookupError:
                     gone = True
             if gone:

@@ -52,7 +52,7 @@ def settings(page: Page) -> None:
         all(where.TASKS[f"map-{n}-45-plain-0"].n_test == where.N_NLL for n in where.SIZES),
     )
     page.leaves(
-        "Chapter 9 found such estimates too high by a nat or a few, for warped models by more."
+        "Chapter 9 found such estimates too high by half a nat to a few, for warped models by more."
     )
     page.says("The gaps below are larger.", *(gain(*cell) > 8 for cell in CELLS))
     page.leaves(
@@ -248,7 +248,7 @@ def turned(page: Page) -> None:
         for model in ("affine", MODEL)
     ]
     page.says(
-        "The map's column of 180 degrees hides a failure. Trained on digits turned by up to 180 degrees, no model above infers a turn.",
+        "The map's column of 180 degrees hides a failure. Trained on digits turned by up to 180 degrees, not even the model that follows turns best, the similarity map with the straightening encoder, infers a turn (a table below shows it).",
         all(abs(turn) < 0.15 for turn in on_the_map),
     )
     task = where.TASKS[where.TURNING_MODEL]
@@ -303,7 +303,7 @@ def exercises(page: Page) -> None:
     (still, _) = page.printed(r"moments +turn in degrees: follows #, agrees #")
     affine = ("affine", MODEL)
     page.says(
-        "This one beats the affine models of the chapter in neither: it follows worse than they do, and agrees about as well. The moments still follow best.",
+        "This one beats the chapter's affine models in neither respect: it follows worse than they do, and agrees about as well. The moments still follow best.",
         all(follows > error("moves", "glyphs", name) + 1 for name in affine),
         all(abs(agrees - error("poses", "glyphs", name)) < 0.5 for name in affine),
         agrees > min(error("poses", "glyphs", name) for name in affine),

@@ -9,7 +9,7 @@ def chapter_13(page: Page) -> None:
     (most,) = page.asserted(r'medians\["trained pictures"\] < #\b')
     page.says("less than three degrees**, for half of the pictures", most == 3)
     (times,) = page.asserted(r'medians\["new pictures"\] > # \* medians')
-    page.says("by more than half as much again", times == 1.5)
+    page.says("their turns are typically wrong by more than twice as much.", times == 2)
     page.says(
         "The moments lie between the two here",
         'medians["trained pictures"] < medians["moments of the ink"] < medians["new pictures"]'
@@ -41,7 +41,7 @@ def chapter_13(page: Page) -> None:
     )
     page.says("It looks for eight such failures", len(own.training.CHANGES) == 8)
     page.says(
-        "At first, $b = 0$, a nat in $u$ is free, and a nat in $z$ costs eleven.",
+        "At first, $\\beta = 0$, a nat in $u$ is free, and a nat in $z$ costs eleven.",
         own.training.STRICT == 10,
     )
     (epochs,) = page.asserted(r'"--epochs", #\)')
@@ -54,8 +54,8 @@ def chapter_13(page: Page) -> None:
     page.leaves(
         "68 of 100 errors would be smaller than one deviation and 95 smaller than two",
         "Two epochs on 150 pictures are too few",
-        "Let $b$ be the KL weight, which the first half of training raises from 0 to 1.",
-        "In the second half of training $b = 1$, both cost the same",
+        "Let $\\beta$ be the KL weight, which the first half of training raises from 0 to 1.",
+        "In the second half of training $\\beta = 1$, both cost the same",
         "the KL weight, from 0 to 1 during the warm-up",
         "the report begins with the pictures of the highest NLL",
         "turn each picture by 0, 90, 180 and 270 degrees, ask the model for the NLL of all four, and take the best.",

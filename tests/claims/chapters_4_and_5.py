@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 
+import torch
 from tables import speed
 
 from tvae_core.evaluation import ACTIVE
@@ -11,6 +12,7 @@ from tvae_core.experiments import PROFILES, results
 from tvae_core.experiments.configs import DECODERS
 from tvae_core.experiments.results import record_of
 from tvae_core.experiments.study import PRINTED
+from tvae_core.runtime import seeded
 
 from .page import Page, word
 from .sources import (
@@ -53,7 +55,7 @@ def chapter_4(page: Page) -> None:
         all(nats < 0.02 for nats in of_u[used:]),
     )
     for phrase in (
-        "Far fewer than are offered, in every model.",
+        "Far fewer than the 60 that each model has; the affine model alone uses nearly all of its $u$.",
         "Offered 18 directions, the model uses a few.",
     ):
         page.says(
@@ -88,7 +90,7 @@ def chapter_4(page: Page) -> None:
         len(tps.kl_per_latent) == 60,
     )
     page.leaves(
-        "These nats are also not what the model *gains* by bending",
+        "Nor are these nats what the model *gains* by bending",
         "a small error in it costs many nats",
     )
     folds = page.printed(r"negative somewhere in #%")
@@ -100,7 +102,7 @@ def chapter_4(page: Page) -> None:
     page.says("a few of the poses from the prior mirror it", 0 < folds[1] < 2)
     (strays,) = page.printed(r"tps    prior : #% have a used u outside")
     page.says(
-        "with several latents in use it mostly strays in at least one of them.",
+        "with several latents in use a draw mostly strays in at least one of them.",
         used > 3,
         strays > 50,
     )
@@ -149,7 +151,7 @@ def chapter_4(page: Page) -> None:
     )
     page.leaves("was trained from several seeds", "outside its 95 % interval")
     page.leaves(
-        "We call a gap *more than luck* if zero",
+        "We call a gap *beyond luck* if zero",
         "It is wider than two standard errors, because a few runs",
     )
     page.says(
@@ -157,7 +159,7 @@ def chapter_4(page: Page) -> None:
         *(ahead(w, "plain-vae") for w in VAES[1:]),
     )
     page.says(
-        "The two warps differ by half a nat, and this is more than luck.",
+        "The two warps differ by half a nat, and this is beyond luck.",
         ahead("tps-vae", "affine-vae"),
         0.4 < results.gap_over_seeds("affine-vae", "tps-vae").mean < 0.6,
     )
@@ -208,7 +210,7 @@ def chapter_4(page: Page) -> None:
     fell = [a - b for a, b in zip(*means, strict=True)]
     listed = "{:.1f}, {:.1f} and {:.1f}".format
     page.says(
-        f"Over {word(runs)} training runs of each model the means at $K = 1$ are {listed(*means[0])} nats for plain, affine and TPS, and no difference is more than luck.",
+        f"Over {word(runs)} training runs of each model the means at $K = 1$ are {listed(*means[0])} nats for plain, affine and TPS, and no difference is beyond luck.",
         not any(beyond_luck(a, b) for a, b in itertools.combinations(by_seed[0], 2)),
     )
     page.says(
@@ -328,7 +330,7 @@ def chapter_5(page: Page) -> None:
     )
     page.says("The IWAE ends with the better *ELBO* too", elbos[1][-1] > elbos[0][-1])
     sigmas = page.printed(r"trained on \S+ *: # of 60 latents active, their mean sigma is #")
-    page.says("The prediction holds: the latents in use are broader.", sigmas[3] > sigmas[1])
+    page.says("The prediction holds: the active latents are broader.", sigmas[3] > sigmas[1])
     page.says(
         "The VAE's starts lower and jumps to one early; the importance-weighted model's starts higher and has more points below one.",
         sigmas[3] > sigmas[1],
@@ -347,15 +349,27 @@ def chapter_5(page: Page) -> None:
     page.says("whose KL is above 0.1 nats", results.INFORMATIVE == 0.1)
     page.leaves("The two ways to count agree for nearly all models of this book")
     page.says("It is an NLL from 1,000 samples an image; this table of the study has no")
-    page.leaves(
-        "The effective sample size is a different count, and usually a smaller one, because the weights of these few differ, too.",
-        "gives $z$ of shape (n, 2)",
+    page.leaves("gives $z$ of shape (n, 2)")
+    with seeded(0):
+        log_w = 3 * torch.randn(300, 5_000, dtype=torch.float64)
+    share, high = log_w.softmax(1), log_w > 9  # three deviations above the mean
+    between = (log_w > 6) & ~high
+    page.says(
+        "About one draw in 700 gets that far, and so only about seven of 5,000 do. These seven hold about two fifths of all the weight. "
+        "Most of the rest comes from the hundred or so draws between two and three standard deviations, and the other 4,900 hardly count. "
+        "The effective sample size says the same in one number: typically about thirty.",
+        650 < 1 / high.double().mean() < 800,
+        6 < high.sum(1).double().mean() < 7.5,
+        0.35 < share[high].sum() / 300 < 0.45,
+        100 < between.sum(1).double().mean() < 115,
+        share[between].sum() > (share.sum() - share[high].sum()) / 2,
+        25 < (1 / share.square().sum(1)).median() < 33,
     )
     page.leaves("takes two to three times as long as one with a single draw, if nothing else runs")
     mass = page.printed("the gray values of one pixel have a total mass of #")
-    page.says("At best one half is there", max(mass) == 0.5)
+    page.says("The mass is at best one half, and it should be one.", max(mass) == 0.5)
     page.says(f"with a variance above {ACTIVE}")
-    page.says("And there is a second effect. *More* latents are in use.", sigmas[2] > sigmas[0])
+    page.says("And there is a second effect. *More* latents are active.", sigmas[2] > sigmas[0])
     page.says("Four runs, with seed 0 and on 2,000 test images", len(names) == 4)
     large = -results.gap_over_seeds("plain-iwae5", "plain-vae-binarized").mean
     small = [results.gap_over_seeds("plain-iwae5", name).mean for name in IWAES[1:]]
@@ -380,7 +394,7 @@ def chapter_5(page: Page) -> None:
     )
     ridge = page.printed(r"best sigma: # for K = 1, # for K = 5, # for K = 50")
     wrong = page.printed("wrong sign #, right sign #")
-    page.says("it *narrows* $q$, a little below the ELBO's choice.", wrong[0] < ridge[0])
+    page.says("The bug *narrows* it, to a little below the ELBO's choice.", wrong[0] < ridge[0])
     page.says(
         "Among the three importance-weighted models the plain one has the best reconstruction loss and the worst NLL.",
         min(plain.recon.mean, affine.recon.mean, tps.recon.mean) == plain.recon.mean,
@@ -419,7 +433,7 @@ def chapter_5(page: Page) -> None:
     )
     page.leaves("(So it is in these three runs.", "the loss falls, the digits look like digits")
     page.says(
-        "of 5,000 draws, fewer than ten carry the estimate.",
+        "of 5,000 draws, fewer than ten carry the estimate of a warped model.",
         max(affine.ess_median, tps.ess_median) < 10,
     )
     page.says(

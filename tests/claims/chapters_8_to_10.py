@@ -148,10 +148,12 @@ def chapter_8(page: Page) -> None:
         for name in ("untrained", "trained")
     }
     page.says(
-        "the encoder's slope is ${:.2f}$ and the decoder's $+{:.2f}$, where theory has $\\mp 0.5$, and after training they are ${:.2f}$ and $+{:.2f}$.".format(
+        "the encoder's slope is ${:.2f}$ and the decoder's $+{:.2f}$, where theory has $-0.5$ and $+0.5$, and after training they are ${:.2f}$ and $+{:.2f}$.".format(
             *(slopes[name][i] for name in ("untrained", "trained") for i in (0, 2))
         )
     )
+    page.leaves("They average several bounds, or mix in the ELBO, which is an average over draws")
+    page.leaves("that makes the decoder's gradient less noisy too.")
     page.says(
         "and DReG gives it one, more than thirty times as clear at 64 draws.",
         start["iwae, dreg", "encoder z"][64] > 30 * start["iwae", "encoder z"][64],
@@ -444,7 +446,7 @@ def chapter_9(page: Page) -> None:
         *(abs(behind[k][0]) < 2 * behind[k][1] for k in ("gray", "fixed")),
     )
     page.says(
-        "NLL(5,000) of the book's models is off by more than 0.1 nat, and off by more where there is a warp.",
+        "NLL(5,000) of the book's models is too high by more than 0.1 nat, and by still more with a warp.",
         all(values.mean() > 0.1 for values in off.values()),
         min(off["affine"].mean(), off["tps"].mean()) > off["plain"].mean(),
     )

@@ -1,12 +1,14 @@
-"""The table of poses found in images whose poses are known, from results/own_images.json."""
+"""Tables of poses found in images of known pose, from what tools/own_images.py wrote."""
 
 import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 from .base import RESULTS, Table
 
 RECORD = RESULTS / "own_images.json"
+OTHERS = RESULTS / "own_settings.json"
 SETS = {"glyphs": "letters", "digits": "digits"}
 WAYS = {
     "model": "the command",
@@ -14,11 +16,21 @@ WAYS = {
     "moments": "moments of the ink",
     "registration": "registration to the class's upright mean",
 }
+SETTINGS = {
+    "default": "the default",
+    "continuous-bernoulli": "`--likelihood continuous-bernoulli`",
+    "normal": "`--likelihood normal`",
+    "known": "`--turn 26 --shift 2.3 --scale 13`",
+    "fixed": "the same with `--fixed`",
+    "conv": "`--body conv`",
+}
+UNITS = {"degrees": 1, "shift": 2, "scale": 0}  # decimals; scales in per cent
 
 
-def record() -> dict[str, list[dict[str, Any]]]:
+def record(path: Path | None = None) -> dict[str, list[dict[str, Any]]]:
     """What tools/own_images.py measured, by set, for one seed after the other."""
-    found: dict[str, Any] = json.loads(RECORD.read_bytes()) if RECORD.exists() else {}
+    path = path or RECORD
+    found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     return found
 
 
@@ -33,7 +45,7 @@ def own_images_table() -> Table:
     for name in record():
         for way, words in WAYS.items():
             cells = []
-            for unit, digits in {"degrees": 1, "shift": 2, "scale": 0}.items():
+            for unit, digits in UNITS.items():
                 times = 100 if unit == "scale" else 1
                 median, tail = (times * error(name, way, unit, of) for of in ("median", "p90"))
                 cells.append(f"{median:.{digits}f} ({tail:.{digits}f})")
@@ -45,4 +57,30 @@ def own_images_table() -> Table:
     )
 
 
-TABLES = {"own_images": own_images_table}
+def over_seeds(settings: str, way: str, unit: str) -> list[float]:
+    """The median errors on letters, one for each seed, with other settings of the command."""
+    times = 100 if unit == "scale" else 1
+    return [times * run["errors"][way][unit]["median"] for run in record(OTHERS)[settings]]
+
+
+def own_settings_table() -> Table:
+    """The median errors on letters, by the settings of the command."""
+    rows = [["settings", "seeds", "turn (degrees)", "shift (pixels)", "scale (%)", "new: turn"]]
+    for settings, runs in record(OTHERS).items():
+        columns = [("model", unit) for unit in UNITS] + [("new", "degrees")]
+        cells = []
+        for way, unit in columns:
+            values = over_seeds(settings, way, unit)
+            digits = max(1, UNITS[unit])
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.{digits}f}{spread}")
+        rows.append([SETTINGS[settings], str(len(runs)), *cells])
+    return Table(
+        "Median error of the pose of letters, by settings: mean and standard deviation over "
+        "seeds. The last column is about turns of new pictures.",
+        rows,
+        [],
+    )
+
+
+TABLES = {"own_images": own_images_table, "own_settings": own_settings_table}

@@ -218,7 +218,7 @@ def annealed_table() -> Table:
 
 def looks_table() -> Table:
     """Other encoders for the same decoders, beside those of the study."""
-    rows = [["run", "seeds", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
+    rows = [["run", "seeds", "NLL", "less plain", "less the same decoder, one look", "too high by"]]
     runs = []
     for recipe, model in itertools.product(BETTER, (*DECODERS, *ENCODERS)):
         name = run_name(model, "iwae5", recipe)

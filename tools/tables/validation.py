@@ -49,7 +49,8 @@ def ablation_table() -> Table:
         rows.append([words, *cells])
     return Table(
         "What each choice is worth: NLL-1,000 on 1,000 held-out training images after 15 epochs, "
-        "less that of the modern recipe, ± the standard error over seeds and images.",
+        "less that of the modern recipe, ± the standard error over seeds and images (in the first "
+        "row, ± the standard deviation over seeds).",
         rows,
         list(RECIPES["ablation"]),
         profile="validation",

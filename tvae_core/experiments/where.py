@@ -56,7 +56,7 @@ ABSENT = "none"  # the model of the baseline without learning
 class Task:
     """One model, trained on `n_train` pictures of known pose and scored on `n_test` others."""
 
-    pictures: str  # "digits" or "glyphs"
+    pictures: str  # "digits", "glyphs" or "garments"
     # A model and its look, such as "affine-straight". "-turns" adds quarter turns, "-augmented"
     # shows it each training picture in `COPIES` poses, and "none" stands for the moments.
     model: str
@@ -75,6 +75,7 @@ TURNS = (0, 45, 90, 180)
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
 AUGMENTED = "plain-augmented"
+CONTROLLED = ("plain", "affine", "affine-straight")
 EVERY_WAY = Moves(degrees=180)
 EVERY_WAY_MODELS = (
     ABSENT,
@@ -125,9 +126,28 @@ def _augmented() -> dict[str, Task]:
     }
 
 
+def _control() -> dict[str, Task]:
+    """Garments, which lie alike in Fashion-MNIST, beside digits: no pose is added to either."""
+    few = 2_000
+    return {
+        f"{name}-{model}-{seed}": Task(
+            pictures, model, Moves(), few, 500, seed, canvas=(28, 28), probes=False
+        )
+        for seed in SEEDS
+        for pictures, name in (("garments", "garments"), ("digits", f"map-{few}-0"))
+        for model in CONTROLLED
+    }
+
+
 SHIPPED_MODEL = "scores-digits-affine-straight-0"
 TURNING_MODEL = "turns-similarity-straight-turns-0"
-GROUPS = {"scores": _scores(), "map": _map(), "turns": _turns(), "augmented": _augmented()}
+GROUPS = {
+    "scores": _scores(),
+    "map": _map(),
+    "turns": _turns(),
+    "augmented": _augmented(),
+    "control": _control(),
+}
 TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
 
 
@@ -187,7 +207,10 @@ def pictures(task: Task, split: str, seed: int) -> Moved:
     if task.pictures == "glyphs":
         letters = 1 if split == "train" else 2
         return glyphs(n, task.moves, task.canvas, seed=letters, pose_seed=seed)
-    images = data.load("mnist", split, fallback="mini")
+    if task.pictures == "garments":
+        images = data.load("fashion-mnist", split)
+    else:
+        images = data.load("mnist", split, fallback="mini")
     if split == "train":  # as for glyphs, the same for every seed, which decides on the poses
         with seeded(0):
             images = images[torch.randperm(len(images))[:n]]

@@ -12,7 +12,7 @@ def test_pictures_are_as_many_different_letters_as_asked_for(tmp_path):
     own_cost.pictures(tmp_path / "letters", 1_003, 12)
     paths = sorted((tmp_path / "letters").iterdir(), key=lambda path: int(path.stem))
     assert [path.name for path in paths] == [f"{i}.png" for i in range(1_003)]
-    pixels = [np.asarray(Image.open(path)) for path in paths]
+    pixels = [np.array(image) for image in map(Image.open, paths)]
     assert {x.shape for x in pixels} == {(12, 12)}
     assert len({x.tobytes() for x in pixels}) > 900
 

@@ -135,15 +135,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @functools.cache  # once in a process: listing a folder for each of many files takes hours
 def _sweep(folder: Path) -> None:
-    """Delete the temporary files in a folder whose makers are gone, or that are a day old.
-
-    A write takes seconds, but whether a process of another machine is gone cannot be seen here.
+    """Delete a folder's temporary files whose makers are gone, or, since a process of another
+    machine cannot be seen from here, that are a day old. (A write takes seconds.)
     """
     for file in folder.glob(".*+*+*+*"):
         host, pid, _ = file.name.rsplit("+", 3)[1:]
         with contextlib.suppress(OSError, ValueError):  # swept already, or not one of ours
-            process = int(pid)
-            gone = time.time() - file.stat().st_mtime > 86_400
+            process, gone = int(pid), time.time() - file.stat().st_mtime > 86_400
             if host == platform.node() and os.name == "posix":  # elsewhere, kill is no question
                 try:
                     os.kill(process, 0)

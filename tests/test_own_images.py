@@ -115,6 +115,21 @@ def test_the_table_has_a_row_for_each_set_and_way(monkeypatch, tmp_path):
     assert not own.own_images_table().any_record
 
 
+def test_the_table_of_settings_has_means_and_deviations_over_seeds(monkeypatch, tmp_path):
+    def run(off: float) -> dict:
+        units = {"degrees": 2.0, "shift": 0.4, "scale": 0.03}
+        errors = {unit: {"median": value * off} for unit, value in units.items()}
+        return {"errors": {"model": errors, "new": {"degrees": {"median": 5 * off}}}}
+
+    found = {"normal": [run(2)], "default": [run(0.9), run(1.1)]}
+    (tmp_path / "own_settings.json").write_text(json.dumps(found), encoding="utf-8")
+    monkeypatch.setattr(own, "OTHERS", tmp_path / "own_settings.json")
+    assert own.own_settings_table().rows[1:] == [
+        ["the default", "2", "2.0 ± 0.3", "0.40 ± 0.06", "3.0 ± 0.4", "5.0 ± 0.7"],
+        ["`--likelihood normal`", "1", "4.0", "0.80", "6.0", "10.0"],
+    ]
+
+
 # The real set.
 
 

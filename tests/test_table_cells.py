@@ -469,7 +469,9 @@ TABLES = {
 
 def test_every_cell_of_every_table_shows_what_its_row_and_column_say(subtests):
     # "speed" has a test below, the others have files of their own.
-    assert {*TABLES, "speed", "where", "turns", "map", "own_images"} == {*write.TABLES}
+    assert {*TABLES, "speed", "where", "turns", "map", "own_images", "own_settings"} == {
+        *write.TABLES
+    }
     for name, expected in TABLES.items():
         with subtests.test(name):
             made = write.TABLES[name]().rows

@@ -66,7 +66,8 @@ def over_seeds(settings: str, way: str, unit: str) -> list[float]:
 def own_settings_table() -> Table:
     """The median errors on letters, by the settings of the command."""
     rows = [["settings", "seeds", "turn (degrees)", "shift (pixels)", "scale (%)", "new: turn"]]
-    for settings, runs in record(OTHERS).items():
+    found = record(OTHERS)
+    for settings in filter(found.get, SETTINGS):
         columns = [("model", unit) for unit in UNITS] + [("new", "degrees")]
         cells = []
         for way, unit in columns:
@@ -74,7 +75,7 @@ def own_settings_table() -> Table:
             digits = max(1, UNITS[unit])
             spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.{digits}f}{spread}")
-        rows.append([SETTINGS[settings], str(len(runs)), *cells])
+        rows.append([SETTINGS[settings], str(len(found[settings])), *cells])
     return Table(
         "Median error of the pose of letters, by settings: mean and standard deviation over "
         "seeds. The last column is about turns of new pictures.",

@@ -57,7 +57,7 @@ test-short: $(READY) ## run the laws of tvae_core, the set-up cell and two chapt
 test-slow: $(READY) ## run the tests that take minutes: compiled steps, edited sources, torchrun
 	$(BIN)/python -m pytest tests/slow
 
-test-browser: $(RENDERED) ## open every page of the book in Chromium, without a network
+test-browser: $(RENDERED) ## open every page of the book in Chromium and Firefox, without a network
 	$(BIN)/python -m pytest tests/browser
 
 check: $(READY) ## check format, lint, types, workflows, and the cells derived from _config.yml

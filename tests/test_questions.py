@@ -1,12 +1,20 @@
 """The questions of each chapter: their answers are computed again, and graded as they should be."""
 
+import base64
+import io
+import json
 import math
 import re
+import shutil
 import statistics
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from claims.sources import at, mean
+from PIL import Image
 from tables import base
 from torch.distributions import Normal, kl_divergence
 
@@ -16,6 +24,8 @@ from tvae_core.experiments import where
 from tvae_core.moved import Moves
 from tvae_core.questions import LETTERS, QUESTIONS, Question, ask, check
 
+NODE = shutil.which("node")
+SCRIPT = Path(__file__).parents[1] / "book" / "static" / "match.js"
 KNOWN = {question.id: question for each in QUESTIONS.values() for question in each}
 OF_THE_SAME_DRAWS = {"a": bounds.iwae, "b": lambda log_w: -bounds.iwae(-log_w), "c": bounds.elbo}
 
@@ -284,8 +294,9 @@ def test_a_question_is_complete(subtests):
     for question in KNOWN.values():
         with subtests.test(question.id):
             letters = LETTERS[: len(question.options)]
-            assert question.kind in ("number", "choice", "order")
-            assert (question.kind == "number") == (letters == "")
+            assert question.kind in ("number", "choice", "order", "match")
+            assert (question.kind in ("number", "match")) == (letters == "")
+            assert (question.kind == "match") == ([*question.pictures] == ["input", "target"])
             assert question.kind != "choice" or question.answer in [*letters]
             assert question.kind != "order" or sorted(question.answer) == [*letters]
             assert len({*question.options}) == len(question.options)
@@ -302,6 +313,7 @@ def test_the_right_choice_has_no_favourite_place():
 EXAMPLE = Question("09.9", 9, "number", "How `many`?", 4.0, "Fewer.", "Two and two.", [], 0.5)
 CHOICE = EXAMPLE._replace(kind="choice", answer="b", options=["1 < 2", "2"])
 ORDER = CHOICE._replace(kind="order", answer="ba")
+MATCH = EXAMPLE._replace(kind="match", answer=[30, 1.5, 0.25, 0], tolerance=[10, 0.1, 0.1, 0.1])
 
 
 def test_an_answer_is_graded():
@@ -314,6 +326,15 @@ def test_an_answer_is_graded():
     assert not EXAMPLE.grade(math.nan)
     assert [CHOICE.grade(letter) for letter in "ab"] == [False, True]
     assert [ORDER.grade(letters) for letters in ("ab", "ba")] == [False, True]
+    assert MATCH.grade([30, 1.5, 0.25, 0])
+    assert MATCH.grade((40, 1.4, 0.35, -0.1))  # the ends of all tolerances
+    assert MATCH.grade(torch.tensor([30, 1.5, 0.25, 0]))
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_each_value_of_a_match_has_to_be_right(place):
+    for off in (-1.1 * MATCH.tolerance[place], 1.1 * MATCH.tolerance[place], math.nan):
+        assert not MATCH.grade([v + off * (i == place) for i, v in enumerate(MATCH.answer)])
 
 
 @pytest.mark.parametrize(
@@ -327,6 +348,16 @@ def test_an_answer_is_graded():
         (ORDER, "b", "09.9 wants all letters in order of a, b, got 'b'"),
         (ORDER, "bb", "wants all letters in order"),
         (CHOICE, 2, "wants one letter"),
+        (
+            MATCH,
+            [30, 1.5, 0.25],
+            r"09.9 wants four numbers, such as \[0, 1, 0, 0\]: the grid's turn",
+        ),
+        (MATCH, [30, 1.5, 0.25, 0, 0], "along y; got \\[30, 1.5, 0.25, 0, 0\\]"),
+        (MATCH, [30, 1.5, 0.25, "b"], "wants four numbers"),
+        (MATCH, [30, 1.5, 0.25, None], "wants four numbers"),
+        (MATCH, "1234", "wants four numbers"),
+        (MATCH, 30, "wants four numbers"),
     ],
 )
 def test_what_is_no_answer_is_said(question, given, sentence):
@@ -359,11 +390,14 @@ def test_what_is_asked_can_be_read_without_a_script(subtests):
             page = shown._repr_html_()
             assert repr(shown) == f"{len(asked)} questions, {chapter}.1 to {asked[-1].id}"
             assert page.count("<details><summary>Answer to ") == len(asked)
-            assert page.count('<ol type="a">') == sum(q.kind != "number" for q in asked)
+            kinds = [question.kind for question in asked]
+            assert page.count('<ol type="a">') == kinds.count("choice") + kinds.count("order")
+            assert page.count("<img ") == 2 * kinds.count("match")
             assert f'<div class="tvae-questions" data-chapter="{chapter}">' in page
             for question in asked:
                 assert f'data-id="{question.id}" data-kind="{question.kind}"' in page
-            assert page.count("data-tolerance") == sum(q.kind == "number" for q in asked)
+            with_tolerance = kinds.count("number") + kinds.count("match")
+            assert page.count("data-tolerance") == with_tolerance
 
 
 def test_marks_of_html_are_text_and_code_is_code():
@@ -373,3 +407,75 @@ def test_marks_of_html_are_text_and_code_is_code():
     assert "<p><strong>b</strong>. Two and two.</p></details>" in page
     assert "<p><strong>b, a</strong>. " in questions.as_html(ORDER)
     assert 'data-hint="Fewer."' in page
+
+
+# Matches: the picture that a grid makes of the input is the one that PyTorch makes.
+
+MATCHES = [question for question in KNOWN.values() if question.kind == "match"]
+AWAY = [(0, 1, 0, 0), (30, 1, 0, 0), (0, 2, 0, 0), (0, 0.5, 0, 0), (0, 1, 0.25, 0), (0, 1, 0, 0.25)]
+AWAY += [(-65, 0.7, -0.35, 0.5), (90, 1.3, 0.5, -0.45)]
+
+
+def levels_of(question: Question, name: str) -> np.ndarray:
+    """The levels of one of its pictures, 0 for black."""
+    png = Image.open(io.BytesIO(base64.b64decode(question.pictures[name]["png"])))
+    return np.asarray(png).astype(int)
+
+
+def read_by(values, levels: np.ndarray) -> np.ndarray:
+    """The levels that a grid with this turn, scale and shift reads, by the book's own warp."""
+    turn, scale, *shift = values
+    cos, sin = (scale * f(math.radians(turn)) for f in (math.cos, math.sin))
+    theta = torch.tensor([cos - 1, -sin, shift[0], sin, cos - 1, shift[1]])
+    ink = 1 - torch.tensor(levels[None]) / 255
+    out = warps.make_warp("affine", levels.shape)(ink, theta)[0]
+    return (255 * (1 - out)).round().int().numpy()
+
+
+def in_javascript(name: str, *arguments):
+    """What a function of match.js returns."""
+    called = f"globalThis.matchQuestion.{name}(...{json.dumps(arguments)})"
+    code = f"require({json.dumps(str(SCRIPT))}); console.log(JSON.stringify({called}))"
+    done = subprocess.run([NODE, "-e", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("asked", MATCHES, ids=lambda asked: asked.id)
+def test_a_target_is_what_the_grid_of_the_answer_reads(asked):
+    source, target = (levels_of(asked, name) for name in ("input", "target"))
+    assert source.shape == target.shape == (28, 28)
+    assert np.abs(read_by(asked.answer, source) - target).max() <= 1
+    # Mistakes that readers make: another picture, and not taken for right.
+    turn, scale, x, y = asked.answer
+    for wrong in ((-turn, scale, x, y), (turn, 1 / scale, x, y), (turn, scale, -x, y)):
+        assert np.abs(read_by(wrong, source) - target).max() > 100
+        assert not asked.grade(wrong)
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node to run the page's JavaScript")
+@pytest.mark.parametrize("asked", MATCHES, ids=lambda asked: asked.id)
+def test_the_page_draws_what_the_warp_gives_and_describes_it(asked, subtests):
+    source = levels_of(asked, "input")
+    for values in (asked.answer, *AWAY):
+        with subtests.test(values):
+            drawn = in_javascript("output", source.flatten().tolist(), values)
+            drawn = np.array([drawn[str(k)] for k in range(28 * 28)]).reshape(28, 28)
+            assert np.abs(drawn - read_by(values, source)).max() <= 1
+    # Who cannot see the pictures compares their descriptions.
+    assert in_javascript("described", asked.answer) == asked.pictures["target"]["alt"]
+    for values in AWAY:
+        assert in_javascript("described", values) != asked.pictures["target"]["alt"]
+    right = in_javascript("described", (0, 1, -0.25, 0))
+    assert right.endswith("its middle 0.25 to the right and 0.00 down")
+
+
+@pytest.mark.parametrize("asked", MATCHES, ids=lambda asked: asked.id)
+def test_the_page_of_a_match_shows_the_input_and_the_target(asked):
+    page = questions.as_html(asked)
+    for name, each in asked.pictures.items():
+        assert f'base64,{each["png"]}" alt="{each["alt"]}"' in page
+        assert f"<figcaption>{name}</figcaption>" in page
+    (levels,) = re.findall('data-levels="([^"]*)"', page)
+    assert [*base64.b64decode(levels)] == levels_of(asked, "input").flatten().tolist()
+    assert f'data-answer="{json.dumps(asked.answer)}"' in page

@@ -25,6 +25,8 @@ TEXT = """\
 {about} In the rendered book you can answer
 below each question. In a notebook, `questions.check("{first}", ...)` says whether an answer is
 right. It takes a number, the letter of an option, or all letters in order, such as `"bca"`."""
+MATCH = """ For
+{id} it takes a list of four numbers, such as `[0, 1, 0, 0]`."""
 
 CODE = """\
 from tvae_core import questions
@@ -51,6 +53,7 @@ def with_questions(notebook: NotebookNode, chapter: str) -> NotebookNode:
         cells.insert(place, nbformat.v4.new_markdown_cell(f"{HEADING}\n{after}", id="exercises"))
     first = QUESTIONS[chapter][0].id
     text = TEXT.format(about=what_they_ask(chapter), first=first)
+    text += "".join(MATCH.format(id=q.id) for q in QUESTIONS[chapter] if q.kind == "match")
     code = nbformat.v4.new_code_cell(CODE.format(chapter=chapter), id="questions")
     shown = ask(chapter)
     code.outputs = [

@@ -72,12 +72,15 @@
       }
       return { read: () => [...list.children].map((item) => letters.get(item)).join("") };
     },
+    match: (question) => globalThis.matchQuestion.fields(question, make), // of match.js
   };
 
-  const isRight = ({ kind, answer, tolerance }, given) =>
-    kind === "number"
-      ? Math.abs(given - Number(answer)) <= Number(tolerance) + 1e-12
-      : given === answer;
+  const isRight = ({ kind, answer, tolerance }, given) => {
+    if (kind === "choice" || kind === "order") return given === answer;
+    // One number, or one from each slider.
+    const [wanted, off] = [answer, tolerance].map((text) => [JSON.parse(text)].flat());
+    return [given].flat().every((value, i) => Math.abs(value - wanted[i]) <= off[i] + 1e-12);
+  };
 
   function upgrade(question, changed) {
     const { id, kind, hint } = question.dataset;

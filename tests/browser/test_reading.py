@@ -3,10 +3,13 @@
 import gzip
 import json
 import re
+from itertools import pairwise
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from test_pages import BLOCKED
+from test_questions import levels_of, read_by
 from test_theme import contrast
 from visits import BOOK, DESKTOP, SETTLE, Trouble, new_page, pages
 
@@ -78,6 +81,82 @@ def test_an_order_is_graded(open_page, http_root):
     assert element.get_by_role("status").inner_text() == "Right."
 
 
+def sliders(element) -> list[Locator]:
+    names = ("turn", "scale", "shift along x", "shift along y")
+    return [element.get_by_role("slider", name=name) for name in names]
+
+
+LEVELS = """canvas => [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data]
+    .filter((_, i) => i % 4 === 0)"""
+
+
+def test_a_match_is_made_by_keyboard_with_a_hint_after_a_miss(open_page, root):
+    asks, name = asked("match")
+    page = open_page(root, name)
+    element = question(page, asks.id)
+    said, output = element.get_by_role("status"), element.locator("canvas")
+
+    def drawn() -> np.ndarray:
+        return np.array(output.evaluate(LEVELS)).reshape(28, 28)
+
+    source, target = (levels_of(asks, each) for each in ("input", "target"))
+    assert (drawn() == source).all()
+    turn, *others = sliders(element)
+    turn.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")  # the other way
+    assert turn.get_attribute("aria-valuetext") == "\N{MINUS SIGN}30°"
+    expect(element.get_by_text("\N{MINUS SIGN}30°")).to_be_visible()
+    assert np.abs(drawn() - read_by((-30, 1, 0, 0), source)).max() <= 1
+    element.get_by_role("button", name="Check").press("Enter")
+    assert said.inner_text() == f"Not yet. {asks.hint}"
+    assert not element.locator("details").evaluate("each => each.open")
+    turn.focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    for slider, value in zip(others, asks.answer[1:], strict=True):
+        slider.fill(str(value))
+    assert np.abs(drawn() - target).max() <= 1
+    assert output.get_attribute("aria-label") == asks.pictures["target"]["alt"]
+    others[1].fill(str(asks.answer[2] + 2 * asks.tolerance[2]))  # one of four is wrong
+    element.get_by_role("button", name="Check").click()
+    assert said.inner_text() == f"Not yet. {asks.hint}"
+    others[1].fill(str(asks.answer[2]))
+    element.get_by_role("button", name="Check").click()
+    assert said.inner_text() == "Right."
+    assert element.locator("details").evaluate("each => each.open")
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1100), ("dark", 1100), ("dark", 360)])
+def test_the_pictures_of_a_match_are_alike_in_size_and_side_by_side(
+    browser, http_root, theme, width
+):
+    """The theme pads pictures in dark mode and widens them on a phone, but not a canvas."""
+    asks, name = asked("match")
+    viewport = {"width": width, "height": 800}
+    context = browser.new_context(viewport=viewport, color_scheme=theme)
+    page, trouble = new_page(context, http_root)
+    page.goto(f"{http_root}{name}.html")
+    boxes = (
+        question(page, asks.id)
+        .locator(".pictures :is(img, canvas)")
+        .evaluate_all(
+            """all => all.map(each => {
+            const { x, y, width, height } = each.getBoundingClientRect();
+            return [x, x + width, y, width, height, getComputedStyle(each).padding];
+        })"""
+        )
+    )
+    assert len(boxes) == 3
+    (_, _, *first), *others = boxes
+    assert all(rest == pytest.approx(first[:3]) for _, _, *rest, _ in others)
+    assert {padding for *_, padding in boxes} == {"0px"}
+    assert all(a[1] < b[0] for a, b in pairwise(boxes))
+    assert boxes[-1][1] < width
+    assert trouble == Trouble()
+    context.close()
+
+
 def test_every_question_can_be_answered_on_its_page(open_page, http_root):
     """The data on a page are those of the module, so one page for each chapter is enough."""
     for chapter, questions in QUESTIONS.items():
@@ -89,6 +168,9 @@ def test_every_question_can_be_answered_on_its_page(open_page, http_root):
                 element.get_by_role("textbox").fill(str(each.answer))
             elif each.kind == "choice":
                 element.locator(f'input[value="{each.answer}"]').check()
+            elif each.kind == "match":
+                for slider, value in zip(sliders(element), each.answer, strict=True):
+                    slider.fill(str(value))
             else:
                 continue
             element.get_by_role("button", name="Check").click()

@@ -28,17 +28,25 @@ class Question(NamedTuple):
     about: int
     """The chapter whose content it asks for."""
     kind: str
-    """"number"; "choice", one letter; or "order", the letters of all options in the right order."""
+    """"number"; "choice", one letter; "order", the letters of all options in the right order; or
+    "match", the turn in degrees, the scale and the two shifts of a grid that makes a target."""
     text: str
-    answer: float | str
+    answer: Any
+    """A float, letters in a str, or for a match a list of four floats."""
     hint: str
     """Said after a wrong answer. It does not give the answer away."""
     why: str
     """Why the answer is right."""
     options: list[str] = []  # noqa: RUF012
     """What the letters a, b, c, ... stand for."""
-    tolerance: float = 0.0
-    """By how much a number may be off."""
+    tolerance: Any = 0.0
+    """By how much a number may be off, a float; or for a match each of the four, a list."""
+    pictures: dict[str, dict[str, str]] = {}  # noqa: RUF012
+    """For a match, the input and the target: each as a PNG in base64, with what it shows in words.
+
+    The input also has its gray levels, a byte for each pixel: the page's script reads them, as
+    some browsers let no script read a picture.
+    """
 
     def grade(self, given: Any) -> bool:
         """Whether an answer is right.
@@ -53,6 +61,8 @@ class Question(NamedTuple):
                 wanted = f"{self.id} wants a number, such as 4.2, got {given!r}"
                 raise ValueError(wanted) from None
             return abs(value - float(self.answer)) <= self.tolerance
+        if self.kind == "match":
+            return self._matches(given)
         letters, wanted = LETTERS[: len(self.options)], "one letter"
         fits = str(given) in [*letters]
         if self.kind == "order":
@@ -60,6 +70,20 @@ class Question(NamedTuple):
         if not fits:
             raise ValueError(f"{self.id} wants {wanted} of {', '.join(letters)}, got {given!r}")
         return given == self.answer
+
+    def _matches(self, given: Any) -> bool:
+        try:
+            values = [] if isinstance(given, (str, bytes, dict, set)) else [float(v) for v in given]
+        except (TypeError, ValueError):
+            values = []
+        if len(values) != len(self.answer):
+            raise ValueError(
+                f"{self.id} wants four numbers, such as [0, 1, 0, 0]: the grid's turn in degrees, "
+                f"its scale, its shift along x and its shift along y; got {given!r}"
+            )
+        # The end of a tolerance counts, although 1.5 - 1.4 is a little more than 0.1.
+        off = [abs(value - right) for value, right in zip(values, self.answer, strict=True)]
+        return all(by <= most + 1e-12 for by, most in zip(off, self.tolerance, strict=True))
 
 
 def _read() -> dict[str, list[Question]]:
@@ -98,7 +122,17 @@ def as_html(question: Question) -> str:
     data = {"id": question.id, "kind": question.kind, "answer": said, "hint": question.hint}
     if question.kind == "number":
         data["tolerance"] = str(question.tolerance)
+    if question.kind == "match":
+        data["tolerance"] = str(question.tolerance)
+        data["levels"] = question.pictures["input"]["levels"]
+        turn, scale, *shift = question.answer
+        said = f"Turn {turn}°, scale {scale}, shift {shift[0]} along x and {shift[1]} along y"
     attributes = "".join(f' data-{name}="{html.escape(v)}"' for name, v in data.items())
+    pictures = "".join(
+        f'<figure><img src="data:image/png;base64,{each["png"]}" alt="{html.escape(each["alt"])}"'
+        f' width="112" height="112"><figcaption>{name}</figcaption></figure>'
+        for name, each in question.pictures.items()
+    )
     options = "".join(f"<li>{_marked(option)}</li>" for option in question.options)
     if question.kind == "order":
         said = ", ".join(said)
@@ -107,6 +141,7 @@ def as_html(question: Question) -> str:
         f"<p><strong>{question.id}</strong> <em>(chapter {question.about})</em> "
         f"{_marked(question.text)}</p>\n"
         + (f'<ol type="a">{options}</ol>\n' if options else "")
+        + (f'<div class="pictures">{pictures}</div>\n' if pictures else "")
         + f"<details><summary>Answer to {question.id}</summary>"
         f"<p><strong>{said}</strong>. {_marked(question.why)}</p></details>\n</div>"
     )
@@ -129,7 +164,8 @@ def check(question: str, given: Any) -> None:
 
     Args:
         question: its number, such as "03.1".
-        given: a number; or the letter of an option, "b"; or all letters in order, "bca".
+        given: a number; or the letter of an option, "b"; or all letters in order, "bca"; or the
+            turn in degrees, the scale and the shifts along x and y of a grid, [0, 1, 0, 0].
 
     Raises:
         ValueError: the question is unknown, or this is no answer to it. The message says what is.

@@ -24,7 +24,8 @@ SETTINGS = {
     "fixed": "the same with `--fixed`",
     "conv": "`--body conv`",
 }
-UNITS = {"degrees": 1, "shift": 2, "scale": 0}  # decimals; scales in per cent
+DECIMALS = {"degrees": 1, "shift": 2, "scale": 0}
+TIMES = {"degrees": 1, "shift": 1, "scale": 100}  # scales in per cent
 
 
 def record(path: Path | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -45,9 +46,10 @@ def own_images_table() -> Table:
     for name in record():
         for way, words in WAYS.items():
             cells = []
-            for unit, digits in UNITS.items():
-                times = 100 if unit == "scale" else 1
-                median, tail = (times * error(name, way, unit, of) for of in ("median", "p90"))
+            for unit, digits in DECIMALS.items():
+                median, tail = (
+                    TIMES[unit] * error(name, way, unit, of) for of in ("median", "p90")
+                )
                 cells.append(f"{median:.{digits}f} ({tail:.{digits}f})")
             rows.append([SETS[name], words, *cells])
     return Table(
@@ -59,8 +61,8 @@ def own_images_table() -> Table:
 
 def over_seeds(settings: str, way: str, unit: str) -> list[float]:
     """The median errors on letters, one for each seed, with other settings of the command."""
-    times = 100 if unit == "scale" else 1
-    return [times * run["errors"][way][unit]["median"] for run in record(OTHERS)[settings]]
+    runs = record(OTHERS)[settings]
+    return [TIMES[unit] * run["errors"][way][unit]["median"] for run in runs]
 
 
 def own_settings_table() -> Table:
@@ -68,11 +70,11 @@ def own_settings_table() -> Table:
     rows = [["settings", "seeds", "turn (degrees)", "shift (pixels)", "scale (%)", "new: turn"]]
     found = record(OTHERS)
     for settings in filter(found.get, SETTINGS):
-        columns = [("model", unit) for unit in UNITS] + [("new", "degrees")]
+        columns = [("model", unit) for unit in DECIMALS] + [("new", "degrees")]
         cells = []
         for way, unit in columns:
             values = over_seeds(settings, way, unit)
-            digits = max(1, UNITS[unit])
+            digits = max(1, DECIMALS[unit])
             spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.{digits}f}{spread}")
         rows.append([SETTINGS[settings], str(len(found[settings])), *cells])

@@ -284,7 +284,7 @@ def annealed_gaps() -> list[list[str]]:
 
 
 def looks() -> list[list[str]]:
-    rows = [["run", "seeds", "NLL", "less plain", "less its decoder, looking once", "too high by"]]
+    rows = [["run", "seeds", "NLL", "less plain", "less the same decoder, one look", "too high by"]]
     kinds = ("straight", "straight-mean", "pose")
     others = [f"{d}-{kind}" for kind in kinds for d in ("affine", "tps")] + ["plain-wide"]
     longer = ("affine-straight", "tps-straight", "plain-wide")

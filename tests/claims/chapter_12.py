@@ -193,7 +193,7 @@ def contents(page: Page) -> None:
         digit("similarity-straight", "u") < digit(MODEL, "u"),
     )
     page.says(
-        "a linear probe finds four fifths of the shift there, and half of the turn. With a warp and an encoder that straightens, the shift leaves $z$ completely. "
+        "a linear probe finds four fifths of the shift there, and half of the turn. With a warp and an encoder that straightens, the shift leaves $z$, on digits completely. "
         "The turn does not quite: a forest still finds a quarter of it in $z$.",
         abs(digit("plain", "z", "shift") - 0.8) < 0.02,
         abs(digit("plain", "z", "turn") - 0.5) < 0.05,

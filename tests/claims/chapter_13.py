@@ -23,12 +23,12 @@ def chapter_13(page: Page) -> None:
     (wrong,) = page.asserted(r"broken_errors.median\(\) > #")
     page.says("The turns are wrong by more than fifteen degrees", wrong == 15)
     page.says(
-        "the deviations are *smaller* than before",
+        "the deviations are far *smaller* than before",
         'broken["degrees_sd"].median() < table(new_out)["degrees_sd"].median()' in page.code,
     )
     (times,) = page.asserted(r'broken\["nll"\].min\(\) > # \*')
     page.says(
-        "The lowest NLL of the broken pictures is more than twice the highest of those that were read as they should be.",
+        "the lowest NLL of the broken pictures is more than twice the highest of those that were read as they should be.",
         times == 2,
     )
     page.says(

@@ -93,7 +93,7 @@ def chapter_1(page: Page) -> None:
         "Its NLL comes from 1,000 samples an image, ours from 5,000; chapter 4 shows that this matters by less than half a nat.",
         *(at(record_of(name))[1_000] - at(record_of(name))[5_000] < 0.5 for name in VAES),
     )
-    page.says("averaged over the 128 images of one batch", page.asserted("batch_size=#")[0] == 128)
+    page.says("averaged over the images of one batch", page.asserted("batch_size=#")[0] == 128)
     page.says("`KL(u)` is 0 because the plain model has no pose latents", last["kl_u"] == 0)
     page.says(
         f"The negative ELBO falls for all {len(record.curves)} epochs: the study's model is not trained to convergence. "

@@ -55,7 +55,7 @@ def chapter_4(page: Page) -> None:
         all(nats < 0.02 for nats in of_u[used:]),
     )
     for phrase in (
-        "Far fewer than the 60 that each model has; the affine model alone uses nearly all of its $u$.",
+        "All three models use far fewer than their 60 latents; only the affine model uses nearly all of its $u$.",
         "Offered 18 directions, the model uses a few.",
     ):
         page.says(

@@ -152,6 +152,9 @@ def chapter_8(page: Page) -> None:
             *(slopes[name][i] for name in ("untrained", "trained") for i in (0, 2))
         )
     )
+    page.leaves(
+        "(At the right end each dot of the IWAE's curve is known to about 15 per cent only.)"
+    )
     page.leaves("They average several bounds, or mix in the ELBO, which is an average over draws")
     page.leaves("that makes the decoder's gradient less noisy too.")
     page.says(

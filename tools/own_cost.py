@@ -12,7 +12,6 @@ that does nothing else, two cores need at least half of it, and at most all of i
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,35 +39,29 @@ def pictures(folder: Path, n: int, side: int) -> None:
             (folder / f"{i}.png").write_bytes(report.png(x))
 
 
-def cpu_of_children() -> float:
-    """Seconds that the processes computed which this one has started, and which have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(n: int, side: int, options: list[str]) -> dict:
     """Seconds and the highest memory of one run of the command."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, out = Path(scratch, "pictures"), Path(scratch, "out")
         pictures(folder, n, side)
         environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-        start, before = time.perf_counter(), cpu_of_children()
-        subprocess.run(
-            [sys.executable, "-m", "tvae_core.align", folder, "--out", out, *options],
-            check=True,
-            env=environment,
-        )
-        wall, cpu = time.perf_counter() - start, cpu_of_children() - before
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "tvae_core.align", folder, "--out", out, *options]
+        process = subprocess.Popen(command, env=environment)
+        _, status, used = os.wait4(process.pid, 0)  # what this one used, and no other child
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
         record = json.loads((out / "record.json").read_bytes())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {
         "images": n,
         "side": side,
         "options": options,
         "threads": THREADS,
         "epochs": len(record["history"]),
-        "seconds": {"wall": round(wall, 1), "cpu": round(cpu, 1)},
-        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+        "seconds": {"wall": round(wall, 1), "cpu": round(used.ru_utime + used.ru_stime, 1)},
+        "peak_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         "versions": versions(),
     }
 

@@ -1,6 +1,6 @@
 """Measure the time and the memory of the command that aligns a folder of pictures.
 
-Adds a measurement to results/own_cost.json, in place of the last one of the same pictures.
+Adds a measurement to results/own_cost.json, replacing an earlier one of the same pictures.
 
 Usage: python -m tools.own_cost [--images 2000] [--side 64] [-- OPTIONS OF THE COMMAND]
 

@@ -253,7 +253,7 @@ def draw(folder: Path, seed: int) -> None:
 
 
 def keep(path: Path, key: str, found: dict) -> None:
-    """Add a measurement to a record, in place of the last one with its key and seed."""
+    """Store a measurement in a record, replacing an earlier one with the same key and seed."""
     record = json.loads(path.read_bytes()) if path.exists() else {}
     others = [run for run in record.get(key, []) if run["seed"] != found["seed"]]
     record[key] = sorted([*others, found], key=lambda run: run["seed"])

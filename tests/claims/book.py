@@ -248,7 +248,7 @@ def ablations(page: Page) -> None:
     )
     zero, noisy = lost["zero-start", "plain"], lost["reparameterized", "plain"]
     page.says(
-        "The less noisy gradient gives the plain model about half a nat, and the first bias nearly as much.",
+        "The less noisy gradient is worth about half a nat to the plain model, and the first bias nearly as much.",
         0.4 < noisy < 0.6,
         0.7 * noisy < zero < noisy,
     )
@@ -262,7 +262,7 @@ def ablations(page: Page) -> None:
     )
     dreg = [results.validated(f"{m}-iwae16-dreg").gap for m in both]
     page.says(
-        "(With 16 draws in place of five, [chapter 8](../notebooks/08_gradients) finds half a nat for the plain model, and perhaps as much for the affine one.)",
+        "(With 16 draws instead of five, [chapter 8](../notebooks/08_gradients) finds half a nat for the plain model, and perhaps as much for the affine one.)",
         *(-0.6 < gap < -0.4 for gap, _ in dreg),
         RUNS["plain-iwae16-dreg"].k == 16,
     )

@@ -219,7 +219,7 @@ def chapter_8(page: Page) -> None:
     runs = {(m, way): results.validated(f"{m}-{way}") for m in ("plain", "affine") for way in ways}
     (seeds,) = {len(run.nll) for run in runs.values()}
     page.says(
-        f"{word(1 + len(ways)).capitalize()} ways to spend {RUNS['plain-iwae16-dreg'].k} draws for each image, {word(seeds)} seeds each",
+        f"in {word(1 + len(ways))} ways that all spend {RUNS['plain-iwae16-dreg'].k} draws on each image, with {word(seeds)} seeds each.",
         all(RUNS[f"{m}-{way}"].k == 16 for m, way in runs),
     )
     page.leaves(

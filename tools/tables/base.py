@@ -92,11 +92,11 @@ def mean_sd_over_seeds(name: str, field: str = "nll", profile: str = "paper") ->
     return UNKNOWN if seeds is None else mean_sd(seeds.of(field))
 
 
-def mean_sd(values: Sequence[float]) -> str:
+def mean_sd(values: Sequence[float], digits: int = 2) -> str:
     """Mean ± standard deviation of some values; a single value stands alone."""
     if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def paired_gap(a: str, b: str, field: str = "nll", profile: str = "paper") -> Estimate | None:

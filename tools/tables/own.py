@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from .base import RESULTS, Table
+from .base import RESULTS, Table, mean_sd
 
 RECORD = RESULTS / "own_images.json"
 OTHERS = RESULTS / "own_settings.json"
@@ -71,12 +71,10 @@ def own_settings_table() -> Table:
     found = record(OTHERS)
     for settings in filter(found.get, SETTINGS):
         columns = [("model", unit) for unit in DECIMALS] + [("new", "degrees")]
-        cells = []
-        for way, unit in columns:
-            values = over_seeds(settings, way, unit)
-            digits = max(1, DECIMALS[unit])
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.{digits}f}{spread}")
+        cells = [
+            mean_sd(over_seeds(settings, way, unit), max(1, DECIMALS[unit]))
+            for way, unit in columns
+        ]
         rows.append([SETTINGS[settings], str(len(found[settings])), *cells])
     return Table(
         "Median error of the pose of letters, by settings: mean and standard deviation over "

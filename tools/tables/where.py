@@ -8,11 +8,10 @@ from typing import Any
 from tvae_core.evaluation import mean_se
 from tvae_core.experiments import where
 
-from .base import UNKNOWN, Table, plus_minus
+from .base import UNKNOWN, Table, mean_sd, plus_minus
 
 MODELS = (where.ABSENT, "plain", where.AUGMENTED, *where.MODELS[1:])
 WORDS = {model: model for model in MODELS} | {where.ABSENT: "ink moments"}
-MAPPED = ("plain", "affine", "affine-straight")
 # The columns of the scores: a title, and where a record keeps the number.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "turn: follows": ("moves", "degrees", "error"),
@@ -67,9 +66,9 @@ def turns_table() -> Table:
 
 def map_table() -> Table:
     """The NLL by number of training images and added turn."""
-    rows = [["training images", "turns added", *MAPPED, "plain less affine-straight"]]
+    rows = [["training images", "turns added", *where.MAPPED, "plain less affine-straight"]]
     for n, turn in itertools.product(where.SIZES, where.TURNS):
-        nlls = [where.mapped(n, turn, model) for model in MAPPED]
+        nlls = [where.mapped(n, turn, model) for model in where.MAPPED]
         if all(nll is None for nll in nlls):
             continue
         cells = [UNKNOWN if nll is None else plus_minus(mean_se(nll)) for nll in nlls]
@@ -104,10 +103,7 @@ def _at(record: dict[str, Any], keys: tuple[str, ...]) -> float:
 
 def _cell(values: list[float]) -> str:
     values = [value for value in values if not math.isnan(value)]
-    if not values:
-        return ""
-    mean = f"{statistics.fmean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+    return mean_sd(values) if values else ""
 
 
 TABLES = {"where": where_table, "turns": turns_table, "map": map_table}

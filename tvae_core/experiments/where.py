@@ -75,7 +75,7 @@ TURNS = (0, 45, 90, 180)
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
 AUGMENTED = "plain-augmented"
-CONTROLLED = ("plain", "affine", "affine-straight")
+MAPPED = ("plain", "affine", "affine-straight")
 EVERY_WAY = Moves(degrees=180)
 EVERY_WAY_MODELS = (
     ABSENT,
@@ -100,13 +100,16 @@ def _scores() -> dict[str, Task]:
 def _map() -> dict[str, Task]:
     """How many images, in how many poses, before a warp pays?"""
     return {
-        f"map-{n}-{turn}-{model}-0": Task(
-            "digits", model, Moves(degrees=turn), n, 500, 0, canvas=(28, 28), probes=False
-        )
+        f"map-{n}-{turn}-{model}-0": _cell_of_map("digits", n, turn, model, 0)
         for n in SIZES
         for turn in TURNS
-        for model in ("plain", "affine", "affine-straight")
+        for model in MAPPED
     }
+
+
+def _cell_of_map(pictures: str, n: int, turn: float, model: str, seed: int) -> Task:
+    moves = Moves(degrees=turn)
+    return Task(pictures, model, moves, n, 500, seed, canvas=(28, 28), probes=False)
 
 
 def _turns() -> dict[str, Task]:
@@ -128,14 +131,11 @@ def _augmented() -> dict[str, Task]:
 
 def _control() -> dict[str, Task]:
     """Garments, which lie alike in Fashion-MNIST, beside digits: no pose is added to either."""
-    few = 2_000
     return {
-        f"{name}-{model}-{seed}": Task(
-            pictures, model, Moves(), few, 500, seed, canvas=(28, 28), probes=False
-        )
+        f"{name}-{model}-{seed}": _cell_of_map(pictures, 2_000, 0, model, seed)
         for seed in SEEDS
-        for pictures, name in (("garments", "garments"), ("digits", f"map-{few}-0"))
-        for model in CONTROLLED
+        for pictures, name in (("garments", "garments"), ("digits", "map-2000-0"))
+        for model in MAPPED
     }
 
 

@@ -120,10 +120,9 @@ def as_html(question: Question) -> str:
     """A question with what a script needs to grade it, and its answer folded."""
     said = str(question.answer)
     data = {"id": question.id, "kind": question.kind, "answer": said, "hint": question.hint}
-    if question.kind == "number":
+    if question.kind in ("number", "match"):
         data["tolerance"] = str(question.tolerance)
     if question.kind == "match":
-        data["tolerance"] = str(question.tolerance)
         data["levels"] = question.pictures["input"]["levels"]
         turn, scale, *shift = question.answer
         said = f"Turn {turn}°, scale {scale}, shift {shift[0]} along x and {shift[1]} along y"

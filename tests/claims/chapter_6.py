@@ -37,17 +37,17 @@ def chapter_6(page: Page) -> None:
     fifty = page.asserted(r'ratios\["IWAE", 50\]\] == \[#, #\]')
     rises = page.asserted(r"\(round\(e_multi\), round\(d_multi\)\) == \(#, #\)")
     page.says(
-        f"From one draw to 50 the IWAE's ratio of signal to noise rises from {one[0]} to {fifty[0]} for the encoder and from {one[1]} to {fifty[1]} for the decoder. "
+        f"From one draw to 50 the IWAE's signal-to-noise ratio rises from {one[0]} to {fifty[0]} for the encoder and from {one[1]} to {fifty[1]} for the decoder. "
         f"The ratio of the multi-sample VAE rises {word(rises[0])}fold and {word(rises[1])}fold."
     )
     trained = snr("plain", "iwae", "encoder")
     page.says(
-        f"(The law says $\\sqrt{{50}} = {math.sqrt(50):.1f}$ for both; with 16 repetitions a ratio is only roughly known. This model was trained on the ELBO; "
+        f"(In theory it is $\\sqrt{{50}} = {math.sqrt(50):.1f}$ for both; with 16 repetitions a ratio is only roughly known. This model was trained on the ELBO; "
         "for one that was trained on $\\mathcal L_5$, chapter 8 finds that the encoder's ratio falls.)",
         trained[64] < trained[1],
     )
     page.says(
-        "The IWAE's ratio of signal to noise rises far less with $k$, for the encoder least.",
+        "The IWAE's signal-to-noise ratio rises far less with $k$, for the encoder least.",
         fifty[0] / one[0] < fifty[1] / one[1] < min(rises) / 3,
     )
     once, copies = page.printed("k = 50: encode once #, encode copies #")

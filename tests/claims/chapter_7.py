@@ -111,7 +111,7 @@ def chapter_7(page: Page) -> None:
         for o in ("vae", "multi5", "iwae5")
     }
     page.says(
-        "many nats for a model trained on the multi-sample ELBO, and about one for the IWAE.",
+        "many nats for a model trained on the multi-sample ELBO, and one to one and a half for the IWAE.",
         all(-gap > 4.5 for (_, o), gap in warps.items() if o == "multi5"),
         all(0.9 < -gap < 1.5 for (_, o), gap in warps.items() if o == "iwae5"),
     )
@@ -169,7 +169,7 @@ def chapter_7(page: Page) -> None:
     page.says(
         "Their NLL is overestimated more, and the true gaps to the plain model are *larger* than the tables say. "
         "For the models trained as IWAEs, chapter 9 compares these estimates with better ones on 100 images: "
-        f"the gap between the affine and the plain model is larger by about {word(hidden['affine'])} nat than importance sampling says, "
+        f"the gap between the affine and the plain model is larger by {hidden['affine']:.1f} nats than importance sampling says, "
         f"and that between the spline and the plain model by more than {word(math.floor(hidden['tps']))}.",
         *(len(values) == 100 for values in off.values()),
         *(nats > 0 for nats in hidden.values()),
@@ -280,7 +280,7 @@ def one_model(page: Page) -> None:
     page.says("| NLL-5,000 | training runs | test images | where |")
     page.says(
         "The NLL of `plain-iwae5` is {} in this table, {} and {} in chapter 9, and ".format(*found)
-        + f"{mean(name):.2f} on the [results page]"
+        + f"{mean(name):.2f} in the main tables of the [results page]"
     )
     page.says(
         "hold every fourth and every twentieth of the 2,000 digits",

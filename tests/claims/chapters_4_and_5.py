@@ -383,11 +383,11 @@ def chapter_5(page: Page) -> None:
         *(ahead(name, "plain-iwae5") for name in IWAES[1:]),
     )
     page.says(
-        "A warp is worth about a nat more, as these numbers measure it.",
+        "A warp is worth one nat to one and a half more, as these numbers measure it.",
         all(0.9 < gap < 1.5 for gap in small),
     )
     page.says(
-        "Between the runs of seed 0 it was only 0.6 nats, because the plain IWAE of seed 0 is better than the average of its twelve runs.",
+        "Between the runs of seed 0 it was only 0.6 nats, above all because the plain IWAE of seed 0 is better than the average of its twelve runs.",
         *(abs(plain.nll.mean - r.nll.mean - 0.6) < 0.05 for r in (affine, tps)),
         plain.nll.mean < statistics.mean(results.over_seeds("plain-iwae5")),
         len(results.over_seeds("plain-iwae5")) == 12,

@@ -97,8 +97,8 @@ def claims_of_the_study(page: Page) -> None:
     )
     gaps = {a: (-base.paired_gap(a, b).mean, -by_ais(a)[0]) for a, b, o in warped if o == "iwae5"}
     page.says(
-        "Under the IWAE importance sampling shows a gain of about a nat, and a [closer estimate](tab-annealed) a larger one.",
-        *(0.7 < sampled < 1.5 and annealed > 2 * sampled for sampled, annealed in gaps.values()),
+        "Under the IWAE importance sampling shows a gain of one nat to one and a half, and a [closer estimate](tab-annealed) a larger one.",
+        *(0.9 < sampled < 1.5 and annealed > 2 * sampled for sampled, annealed in gaps.values()),
     )
     page.says(
         "Under the ELBO it does, with one draw and with five. Under the IWAE it does not",
@@ -238,9 +238,9 @@ def warp(page: Page) -> None:
         all(0.3 < long[a][0] / sampled[a, "-long"] < 0.6 for a in long),
     )
     page.says(
-        "The plain model is ahead of either warp with the multi-sample ELBO, by about a nat, and of the spline under the IWAE, by three quarters of one, "
+        "The plain model is ahead of either warp with the multi-sample ELBO, by about 0.9 and 1.3 nats, and of the spline under the IWAE, by three quarters of one, "
         "each time by three standard errors and more. The affine map under the IWAE is behind by less, or level.",
-        all(abs(long[f"{m}-multi5"][0] - 1.1) < 0.25 for m in ("affine", "tps")),
+        all(abs(long[f"{m}-multi5"][0] - n) < 0.06 for m, n in (("affine", 0.9), ("tps", 1.3))),
         abs(long["tps-iwae5"][0] - 0.75) < 0.1,
         all((nats > 3 * error) == (a != "affine-iwae5") for a, (nats, error) in long.items()),
         long["affine-iwae5"][0] < long["tps-iwae5"][0],
@@ -294,9 +294,12 @@ def looking_again(page: Page) -> None:
     )
     (epochs,) = {results.record_of(name).config["epochs"] for name in straight}
     page.says(
-        f"The book's best NLL is now lower than the {BURDA['iwae5']} of [Burda et al. 2016](https://arxiv.org/abs/1509.00519) (table 1), in a sixtieth of their epochs.",
+        f"With either warp the NLL is now lower than the {BURDA['iwae5']} of [Burda et al. 2016](https://arxiv.org/abs/1509.00519) (table 1), in a sixtieth of their epochs. "
+        "The book's best NLL, with 200 epochs, took a sixteenth.",
         max(map(mean, straight)) < BURDA["iwae5"],
         abs(BURDA["epochs"] / epochs - 60) < 8,
+        min(results.recorded(), key=mean) == "affine-straight-iwae5-long",
+        abs(BURDA["epochs"] / 200 - 16) < 0.5,
     )
 
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures")
     bars = torch.zeros(26, 1, *SIZE)
     bars[:, :, 2:8, 5:7] = 1
-    pixels = moved.moved(data.from_tensor(bars), Moves(degrees=40, shift=1)).images.pixels[:, 0]
+    pixels = moved.moved(data.from_tensor(bars), Moves(degrees=40, shift=1)).pixels[:, 0]
     names = ["a/<1>.png", "a/<1>.bmp", *(f"b/{i} ü.png" for i in range(22))]
     for name, x in zip(names, pixels, strict=False):
         (root / name).parent.mkdir(exist_ok=True)
@@ -222,7 +222,7 @@ def test_colours_go_through_to_the_aligned_images(tmp_path, capsys):
     bars[:, 0, 2:5, 5:7] = 1
     bars[:, 2, 5:8, 5:7] = 1
     moves = Moves(degrees=20, shift=1)
-    for i, x in enumerate(moved.moved(data.from_tensor(bars), moves).images.pixels):
+    for i, x in enumerate(moved.moved(data.from_tensor(bars), moves).pixels):
         Image.fromarray(x.movedim(0, -1).numpy()).save(tmp_path / "in" / f"{i}.png")
     out, again = tmp_path / "out", tmp_path / "again"
     command.main([str(tmp_path / "in"), "--out", str(out), *SMALL, "--colour"])

@@ -19,10 +19,14 @@ def ellipses(n: int) -> Images:
     return data.from_tensor(one.expand(n, 1, -1, -1).clone(), torch.arange(n), "ellipses")
 
 
+def known(images: Images) -> poses.Poses:
+    return poses.decompose(images.maps)
+
+
 def test_a_turned_and_shifted_picture_lies_where_its_map_says(subtests):
-    images, maps = moved.moved(ellipses(50), Moves(degrees=60, shift=5, scale=1.2))
-    seen, true = poses.moments(images), poses.decompose(maps)
-    centre = maps[:, :, :2] @ torch.tensor([2.0, 1.0]) + maps[:, :, 2]
+    images = moved.moved(ellipses(50), Moves(degrees=60, shift=5, scale=1.2))
+    seen, true = poses.moments(images), poses.decompose(images.maps)
+    centre = images.maps @ torch.tensor([2.0, 1.0, 1.0])
     for name, found, expected, error in (
         ("degrees", seen["degrees"], true["degrees"], 1.5),
         ("x", seen["shift_x"], centre[:, 0], 0.1),
@@ -57,19 +61,19 @@ def test_ranges_are_filled_and_not_exceeded(subtests):
 
 def test_without_moves_the_picture_stands_in_the_middle_of_the_canvas():
     images = data.load("mini", "test")[:5]
-    still, maps = moved.moved(images, Moves(), canvas=(50, 40))
+    still = moved.moved(images, Moves(), canvas=(50, 40))
     assert still.size == (50, 40)
     assert torch.equal(still.pixels[:, :, 11:39, 6:34], images.pixels)
     assert still.pixels.sum() == images.pixels.sum()
-    assert torch.equal(maps, torch.eye(2, 3).expand(5, -1, -1))
+    assert torch.equal(still.maps, torch.eye(2, 3).expand(5, -1, -1))
     assert torch.equal(still.labels, images.labels)
 
 
 def test_a_bend_is_on_top_of_the_map():
     images = ellipses(3)
-    straight, maps = moved.moved(images, Moves(degrees=30))
-    bent, same = moved.moved(images, Moves(degrees=30, bend=3.0))
-    assert torch.equal(maps, same)
+    straight = moved.moved(images, Moves(degrees=30))
+    bent = moved.moved(images, Moves(degrees=30, bend=3.0))
+    assert torch.equal(straight.maps, bent.maps)
     assert (bent.x - straight.x).abs().amax((1, 2, 3)).min() > 0.1
 
 
@@ -80,41 +84,41 @@ def test_pictures_depend_on_the_seed_and_on_nothing_else():
     first = moved.moved(images, moves)
     torch.rand(3)
     again, other = moved.moved(images, moves), moved.moved(images, moves, seed=1)
-    assert torch.equal(first.images.pixels, again.images.pixels)
-    assert not torch.equal(first.images.pixels, other.images.pixels)
-    assert first.images.name == again.images.name != other.images.name
+    assert torch.equal(first.pixels, again.pixels)
+    assert not torch.equal(first.pixels, other.pixels)
+    assert first.name == again.name != other.name
 
 
 def test_glyphs_are_letters_in_their_poses(subtests):
     """An I is as upright as its map, in every face; its centre is where the map puts it."""
-    images, maps = moved.glyphs(3_000, Moves(degrees=40, shift=4), size=(40, 40), height=20)
+    images = moved.glyphs(3_000, Moves(degrees=40, shift=4), size=(40, 40), height=20)
     straight = images.labels == moved.LETTERS.index("I")
-    seen, true = poses.moments(images[straight]), poses.decompose(maps[straight])
+    seen, true = (f(images[straight]) for f in (poses.moments, known))
     assert straight.sum() > 80
     assert (seen["degrees"] - true["degrees"]).abs().max() < 2
     symmetric = torch.tensor([c in "HIOX" for c in moved.LETTERS])[images.labels]
-    seen, true = poses.moments(images[symmetric]), poses.decompose(maps[symmetric])
+    seen, true = (f(images[symmetric]) for f in (poses.moments, known))
     for name in ("shift_x", "shift_y"):
         with subtests.test(name):
             assert (seen[name] - true[name]).abs().median() < 0.1
     assert images.labels.unique().tolist() == list(range(26))
     # A letter of some face is the same picture in the same pose.
-    again, _ = moved.glyphs(10, Moves(degrees=40, shift=4), size=(40, 40), height=20)
+    again = moved.glyphs(10, Moves(degrees=40, shift=4), size=(40, 40), height=20)
     assert again.pixels.shape == (10, 1, 40, 40)
 
 
 def test_letters_can_be_drawn_again_in_other_poses():
     moves = Moves(degrees=30, shift=3)
     one, other, same = (moved.glyphs(30, moves, seed=4, pose_seed=p) for p in (0, 1, 0))
-    assert torch.equal(one.images.labels, other.images.labels)
-    assert torch.equal(one.images.pixels, same.images.pixels)
+    assert torch.equal(one.labels, other.labels)
+    assert torch.equal(one.pixels, same.pixels)
     assert not torch.isclose(one.maps, other.maps).all(-1).any()
-    still = [moved.glyphs(30, Moves(), seed=4, pose_seed=p).images.pixels for p in (None, 0)]
+    still = [moved.glyphs(30, Moves(), seed=4, pose_seed=p).pixels for p in (None, 0)]
     assert torch.equal(*still)  # the faces are the same, too
 
 
 def test_an_upright_letter_is_upright_and_as_high_as_asked():
-    images, _ = moved.glyphs(200, Moves(), size=(30, 34), height=12)
+    images = moved.glyphs(200, Moves(), size=(30, 34), height=12)
     h = images[images.labels == moved.LETTERS.index("H")].x
     rows = (h > 0.5).any(3)[:, 0].sum(1)
     assert ((rows - 12).abs() <= 1).all()
@@ -132,3 +136,36 @@ def test_bad_ranges_and_canvases_are_refused():
         Moves(scale=0.5)
     with pytest.raises(ValueError, match="smaller than the images"):
         moved.moved(ellipses(1), Moves(), canvas=(28, 28))
+
+
+def test_moved_pictures_are_loaded_by_name(subtests):
+    for split in data.SPLITS:
+        with subtests.test(split):
+            upright, lying = data.load("mini", split), data.load("moved-mini", split)
+            seen = moved.moved(upright, moved.FAMILY, moved.CANVAS, seed=data.SPLITS.index(split))
+            assert torch.equal(lying.pixels, seen.pixels)
+            assert torch.equal(lying.maps, seen.maps)
+            assert torch.equal(lying.labels, upright.labels)
+    train, test = (data.load("letters", split) for split in data.SPLITS)
+    assert train.size == test.size == moved.CANVAS
+    assert not torch.equal(train.labels, test.labels)
+    assert not torch.isclose(train.maps, test.maps).all(-1).any()
+
+
+def test_a_subset_keeps_its_poses():
+    images = data.load("letters", "test")
+    rows = torch.tensor([5, 2, 11])
+    assert torch.equal(images[rows].maps, images.maps[rows])
+    assert torch.equal(images[3:7].maps, images.maps[3:7])
+    assert torch.equal(images.to("cpu").maps, images.maps)
+    assert data.load("mini", "test")[rows].maps is None
+
+
+def test_moved_pictures_that_cannot_be_loaded_fall_back_on_the_bundled_ones(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TVAE_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "_fetch", lambda raw, name: (_ for _ in ()).throw(ConnectionError))
+    found = data.load("moved-mnist", "test", fallback="mini")
+    assert found.name.startswith("mini, moved")
+    assert "Continuing with 'mini'" in capsys.readouterr().out

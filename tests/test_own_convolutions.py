@@ -60,7 +60,7 @@ def test_a_pixel_reaches_only_its_neighbourhood():
 
 
 def test_all_layers_learn(tmp_path):
-    images = moved.glyphs(24, Moves(degrees=30, shift=2), (24, 20), height=10).images
+    images = moved.glyphs(24, Moves(degrees=30, shift=2), (24, 20), height=10)
     start = training.new_model("similarity", (1, 24, 20), 2, 8, body="conv").state_dict()
     trained = training.train(images, epochs=1, dim_z=2, hidden=8, body="conv", folder=tmp_path)
     after = trained.model.state_dict()

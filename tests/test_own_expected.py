@@ -90,7 +90,7 @@ def test_what_is_not_given_is_usual():
 def test_training_changes_the_map_unless_it_is_fixed():
     bar = torch.zeros(24, 1, 10, 12)
     bar[:, :, 2:8, 5:7] = 1
-    images = moved.moved(data.from_tensor(bar), Moves(degrees=40, shift=1)).images
+    images = moved.moved(data.from_tensor(bar), Moves(degrees=40, shift=1))
     for fixed in (False, True):
         start = training.new_model("similarity", (10, 12), 2, 8, **EXPECTED, fixed=fixed)
         trained = training.train(images, epochs=2, dim_z=2, hidden=8, **EXPECTED, fixed=fixed)

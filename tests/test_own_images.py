@@ -69,8 +69,8 @@ def test_an_axis_has_no_direction():
 def test_registration_finds_the_pose_of_letters_in_known_poses():
     pytest.importorskip("skimage", reason="tools/own_images.py needs scikit-image")
     some = glyphs(60, Moves(degrees=40, shift=3, scale=1.25), height=14)
-    upright = glyphs(60, Moves(), height=14).images
-    found = own_images.registered(some.images, upright)
+    upright = glyphs(60, Moves(), height=14)
+    found = own_images.registered(some, upright)
     true = poses.decompose(some.maps)
     # Without a class's median taken off: the template says what is upright.
     for unit, most in {"degrees": 3, "shift_x": 1, "shift_y": 1}.items():

@@ -17,7 +17,7 @@ def pictures(n: int = 40) -> data.Images:
     """Bars that are turned and shifted."""
     bar = torch.zeros(n, 1, *SIZE)
     bar[:, :, 2:8, 5:7] = 1
-    return moved.moved(data.from_tensor(bar), Moves(degrees=40, shift=1)).images
+    return moved.moved(data.from_tensor(bar), Moves(degrees=40, shift=1))
 
 
 def small(**options) -> own.Trained:

@@ -205,7 +205,7 @@ def test_the_maps_of_moments_have_its_degrees_shifts_and_scales(subtests):
     with seeded(0):
         images = moved.moved(
             data.load("mini", "test")[:50], moved.Moves(degrees=40, shift=2), seed=0
-        ).images
+        )
     found, units = poses.moments(images), poses.decompose(poses.moments_maps(images))
     for name in poses.UNITS:
         with subtests.test(name):

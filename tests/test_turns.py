@@ -102,7 +102,7 @@ def test_the_path_derivative_holds_the_encoder(look):
 
 
 def test_quarter_maps_are_what_rot90_does():
-    letters = moved.glyphs(30, moved.Moves(), (32, 32)).images
+    letters = moved.glyphs(30, moved.Moves(), (32, 32))
     for r in range(4):
         turned = letters.pixels.rot90(r, (-2, -1))
         y, x = torch.meshgrid(*[torch.arange(32) - 15.5] * 2, indexing="ij")

@@ -27,20 +27,20 @@ def test_a_pair_shows_the_same_things_in_poses_of_their_own(subtests):
     for kind in ("digits", "glyphs"):
         with subtests.test(kind):
             first, second = where._pair(dataclasses.replace(TINY, pictures=kind), "cpu")
-            assert torch.equal(first.images.labels, second.images.labels)
+            assert torch.equal(first.labels, second.labels)
             assert not torch.equal(first.maps, second.maps)
             upright = dataclasses.replace(TINY, pictures=kind, moves=Moves())
             one, other = where._pair(upright, "cpu")
-            assert torch.equal(one.images.pixels, other.images.pixels)
+            assert torch.equal(one.pixels, other.pixels)
 
 
 def test_a_model_is_not_scored_on_pictures_that_it_was_trained_on(subtests):
     for kind in ("digits", "glyphs"):
         with subtests.test(kind):
             task = dataclasses.replace(TINY, pictures=kind, moves=Moves(shift=3), n_test=100)
-            train = where.pictures(task, "train", 3).images
+            train = where.pictures(task, "train", 3)
             assert len(train) == task.n_train + where.HELD_OUT
-            tests = [each.images for each in where._pair(task, "cpu")]
+            tests = where._pair(task, "cpu")
             known = {tuple(x.flatten().tolist()) for x in train.pixels}
             new = [tuple(x.flatten().tolist()) not in known for x in tests[0].pixels]
             assert sum(new) > 98  # a letter of one face may come in nearly one pose twice
@@ -48,12 +48,12 @@ def test_a_model_is_not_scored_on_pictures_that_it_was_trained_on(subtests):
 
 def test_seeds_change_the_poses_and_not_the_things():
     one, other = (where.pictures(TINY, "train", seed) for seed in (0, 1))
-    assert torch.equal(one.images.labels, other.images.labels)
+    assert torch.equal(one.labels, other.labels)
     assert not torch.equal(one.maps, other.maps)
 
 
 def test_epochs_have_as_many_steps_for_few_images():
-    batches = data.Batches(where.pictures(TINY, "test", 0).images[:30], 10, "none")
+    batches = data.Batches(where.pictures(TINY, "test", 0)[:30], 10, "none")
     passes = where.Passes(batches, 4)
     seen = list(passes)
     assert len(passes) == len(seen) == 12
@@ -63,7 +63,7 @@ def test_epochs_have_as_many_steps_for_few_images():
 
 def test_the_model_is_the_one_that_the_task_names(monkeypatch):
     monkeypatch.setattr(where, "STEPS", 1)
-    images = where.pictures(TINY, "train", 0).images
+    images = where.pictures(TINY, "train", 0)
     for name, kind in {"affine": models.Encoder, "tps-straight": models.SecondLook}.items():
         model, stop, history = where.train(dataclasses.replace(TINY, model=name), images, 1)
         assert isinstance(model.encoder, kind)
@@ -127,7 +127,7 @@ def test_the_baseline_follows_every_move_of_a_letter():
 def test_the_pose_scores_of_shuffled_pictures_are_chance():
     first, second = where._pair(dataclasses.replace(TINY, n_test=500), "cpu")
     other = torch.arange(500).roll(7)  # both pictures of each letter, so that their poses differ
-    pair = [each._replace(images=each.images[other]) for each in (first, second)]
+    pair = [dataclasses.replace(each[other], maps=each.maps) for each in (first, second)]
     found = where.score_poses(None, *pair)["moves"]["degrees"]
     assert abs(found["correlation"]) < 0.2
     assert found["error"] > 10
@@ -136,10 +136,10 @@ def test_the_pose_scores_of_shuffled_pictures_are_chance():
 def test_contents_are_probed_for_class_and_pose():
     first, _ = where._pair(dataclasses.replace(TINY, n_test=600), "cpu")
     (found,) = where.score_contents(None, first).values()
-    seen = data.binarize_fixed(first.images)
-    assert found["linear"] == scores.probes(seen.x.flatten(1), first.images.labels).linear
-    assert found["variance"] == scores.within_class_variance(seen.x, first.images.labels)
-    shuffled = first._replace(maps=first.maps.roll(1, 0))
+    seen = data.binarize_fixed(first)
+    assert found["linear"] == scores.probes(seen.x.flatten(1), first.labels).linear
+    assert found["variance"] == scores.within_class_variance(seen.x, first.labels)
+    shuffled = dataclasses.replace(first, maps=first.maps.roll(1, 0))
     nothing = where.score_contents(None, shuffled)["pixels"]
     for probe in ("turn", "shift"):
         assert nothing[probe] < 0.05 < found[probe]

@@ -35,7 +35,7 @@ def pictures(folder: Path, n: int, side: int) -> None:
     moves = Moves(degrees=45, shift=side / 8, scale=1.25)
     for start in range(0, n, 1_000):
         some = moved.glyphs(min(1_000, n - start), moves, (side, side), 0.45 * side, seed=start)
-        for i, x in enumerate(some.images.x, start):
+        for i, x in enumerate(some.x, start):
             (folder / f"{i}.png").write_bytes(report.png(x))
 
 

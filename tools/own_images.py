@@ -32,9 +32,10 @@ import torch
 from torch import Tensor
 
 from tvae_core import data, models, moved, own, plots, poses
+from tvae_core.data import Images
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.records import versions
-from tvae_core.moved import Moved, Moves
+from tvae_core.moved import Moves
 from tvae_core.runtime import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,18 +51,18 @@ RADII = 180  # of a spectrum in polar coordinates
 NEW = 1_000  # pictures of each set that are not trained on, and what is added to their seed
 
 
-def glyphs(moves: Moves, n: int, seed: int) -> Moved:
+def glyphs(moves: Moves, n: int, seed: int) -> Images:
     """Capital letters in seven faces."""
     return moved.glyphs(n, moves, (32, 32), height=14, seed=seed)
 
 
-def digits(moves: Moves, n: int, seed: int) -> Moved:
+def digits(moves: Moves, n: int, seed: int) -> Images:
     """The bundled digits, moved; seeds from 1,000 on are of those kept for tests."""
     part = "train" if seed < NEW else "test"
     return moved.moved(data.load("mini", part)[:n], moves, (36, 36), seed=seed)
 
 
-SETS: dict[str, tuple[Callable[[Moves, int, int], Moved], Moves]] = {
+SETS: dict[str, tuple[Callable[[Moves, int, int], Images], Moves]] = {
     "glyphs": (glyphs, Moves(degrees=45, shift=4, scale=1.25)),
     "digits": (digits, Moves(degrees=45, shift=4, scale=1.2)),
 }
@@ -182,12 +183,12 @@ def measure(
 ) -> dict:
     """The record of one set with one seed."""
     make, moves = SETS[name]
-    pictures, upright = make(moves, n, seed), make(Moves(), n, seed).images
+    images, upright = make(moves, n, seed), make(Moves(), n, seed)
     new = make(moves, NEW, NEW + seed)
-    images, true = pictures.images, poses.decompose(pictures.maps)
+    true = poses.decompose(images.maps)
     labels = images.labels
     assert labels is not None, "moved images have labels"
-    assert new.images.labels is not None
+    assert new.labels is not None
     start = time.perf_counter()
     options = SETTINGS[settings]
     trained = own.train(images, "similarity", epochs=epochs, seed=seed, folder=folder, **options)
@@ -196,9 +197,9 @@ def measure(
     ways = {
         "model": errors(poses.decompose(poses.maps(model, images)), true, labels),
         "new": errors(
-            poses.decompose(poses.maps(model, new.images, images)),
+            poses.decompose(poses.maps(model, new, images)),
             poses.decompose(new.maps),
-            new.images.labels,
+            new.labels,
         ),
     }
     if settings == "default":

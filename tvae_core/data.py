@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: MNIST and its relatives, the bundled mini set, or your own.
+"""Images as uint8 tensors: MNIST and its relatives, the bundled mini set, letters, or your own.
 
 Images stay uint8 on the training device and are converted to floats one batch at a time, so an
 epoch needs one permutation and no data loader.
@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -35,7 +35,8 @@ from tvae_core.runtime import locked, seeded, write_atomically
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-NAMES = (*DATASETS, "mini")
+MOVED = "moved-"  # before a name: its images in known poses
+NAMES = (*DATASETS, "mini", *(MOVED + name for name in (*DATASETS, "mini")), "letters")
 Values = Tensor | NDArray[Any] | Sequence[Any]
 
 RAW_FILES = (
@@ -58,19 +59,22 @@ MINI_TRAIN = 9_000  # of 10,000; the others are the test set
 
 @dataclass(frozen=True)
 class Images:
-    """N gray or coloured images on one device, with labels if there are any."""
+    """N gray or coloured images on one device, with labels and poses if they are known.
+
+    A pose is a map of pixels, as in `tvae_core.moved`.
+    """
 
     pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, "N"] | None
     name: str
+    maps: Float[Tensor, "N 2 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __getitem__(self, index: slice | Tensor) -> Images:
         """A subset, selected by a slice or an index tensor."""
-        labels = None if self.labels is None else self.labels[index]
-        return replace(self, pixels=self.pixels[index], labels=labels)
+        return self._each(lambda values: values[index])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,8 +86,11 @@ class Images:
         return self.pixels / 255
 
     def to(self, device: torch.device | str) -> Images:
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
+        labels, maps = (v if v is None else change(v) for v in (self.labels, self.maps))
+        return replace(self, pixels=change(self.pixels), labels=labels, maps=maps)
 
     def sha256(self) -> str:
         """Hash of the shape and the pixels, without labels: equal hashes mean equal images."""
@@ -118,6 +125,9 @@ def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> I
 def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist" (downloaded on first use) or "mini" (bundled).
 
+    "moved-mini", and the same before the other names, are those images in poses that are known
+    (`Images.maps`, drawn from `moved.FAMILY`); "letters" are 5,000 glyphs in such poses.
+
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
     them, and downloads them again if any is damaged or missing; that needs torchvision. With
     `fallback="mini"`, a failed download, or a machine without a home directory, prints a message
@@ -127,6 +137,13 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     check_known("split", split, SPLITS)
     if name == "mini":
         return _load_mini(split)
+    if name == "letters" or name.startswith(MOVED):
+        from tvae_core import moved
+
+        poses = (moved.FAMILY, moved.CANVAS, SPLITS.index(split))
+        if name == "letters":
+            return moved.glyphs(5_000, *poses[:2], seed=poses[2])
+        return moved.moved(load(name.removeprefix(MOVED), split, fallback), *poses)
     try:
         return _load_files(name, split)
     except (ConnectionError, FileNotFoundError) as error:

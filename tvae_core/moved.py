@@ -11,8 +11,9 @@ import math
 import string
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -51,27 +52,23 @@ class Moves:
         turn = -math.radians(self.degrees) * draws[:, 0]  # counter-clockwise, but y points down
         scale, shear = self.scale ** draws[:, 1], self.shear * draws[:, 2]
         cos, sin = turn.cos(), turn.sin()
-        linear = scale[:, None, None] * torch.stack(
-            [torch.stack([cos, shear * cos - sin], -1), torch.stack([sin, shear * sin + cos], -1)],
-            -2,
-        )
+        entries = [cos, shear * cos - sin, sin, shear * sin + cos]
+        linear = scale[:, None, None] * torch.stack(entries, -1).view(n, 2, 2)
         return torch.cat([linear, self.shift * draws[:, 3:, None]], -1).float()
 
 
-class Moved(NamedTuple):
-    """Images, and the map P of each."""
-
-    images: Images
-    maps: Float[Tensor, "N 2 3"]
+CANVAS = (32, 32)
+# Digits and letters lie anywhere in these ranges; 2 pixels more would cut some of them off.
+FAMILY = Moves(degrees=45, shift=3, scale=1.2)
 
 
 def moved(
     images: Images, moves: Moves, canvas: tuple[int, int] | None = None, seed: int = 0
-) -> Moved:
+) -> Images:
     """Each image once, moved at random, on a black canvas, by default of the images' own size.
 
-    Pixels are interpolated linearly, so moved pictures are a little softer. The same images, moves,
-    canvas and seed give the same pictures.
+    The map of each is in `Images.maps`. Pixels are interpolated linearly, so moved pictures are a
+    little softer. The same images, moves, canvas and seed give the same pictures.
 
     Raises:
         ValueError: a canvas that is smaller than the images.
@@ -98,7 +95,7 @@ def moved(
             grid = grid + spline.grid(bends[some] / half.repeat_interleave(9)) - spline.identity
         parts.append((255 * sample(x, grid)).round().byte())
     name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
-    return Moved(Images(torch.cat(parts), images.labels, name), maps)
+    return Images(torch.cat(parts), images.labels, name, maps.to(images.pixels.device))
 
 
 def glyphs(
@@ -108,7 +105,7 @@ def glyphs(
     height: float = 16.0,
     seed: int = 0,
     pose_seed: int | None = None,
-) -> Moved:
+) -> Images:
     """n capital letters in the faces that come with matplotlib, drawn in exactly known poses.
 
     The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
@@ -139,9 +136,9 @@ def glyphs(
         flip = Affine2D().scale(1, -1)
         place = flip + Affine2D(matrix.numpy()) + flip + Affine2D().translate(columns / 2, rows / 2)
         renderer.draw_path(gc, outlines[key], place, (1.0, 1.0, 1.0))
-        pixels[i, 0] = torch.from_numpy(_alpha(renderer))
+        pixels[i, 0] = torch.tensor(np.asarray(renderer.buffer_rgba())[..., 3])
     name = f"glyphs ({moves}, size {size}, height {height:g}, seed {seed}, poses {pose_seed})"
-    return Moved(Images(pixels, letters, name), maps)
+    return Images(pixels, letters, name, maps)
 
 
 def _outline(letter: str, face: str, height: float) -> Any:
@@ -159,9 +156,3 @@ def _outline(letter: str, face: str, height: float) -> Any:
     box = path.get_extents()
     centre = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
     return path.transformed(centre.scale(height / capital))
-
-
-def _alpha(renderer: Any) -> Any:
-    import numpy as np
-
-    return np.asarray(renderer.buffer_rgba())[..., 3].copy()

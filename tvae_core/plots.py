@@ -49,9 +49,7 @@ def use_style() -> None:
 
 
 def _bare(ax: Axes, title: str) -> Axes:
-    ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(title=title, xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set(visible=True, color="#999999")
@@ -128,9 +126,7 @@ def field(
     # Lengths in pixels, widths in inches, so that small panels stay legible.
     style: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
     ax.quiver(x, y, dx, dy, **style, color=colour, units="inches", width=0.016)
-    ax.set_aspect("equal")
-    ax.set_xlim(-0.5, width - 0.5)
-    ax.set_ylim(height - 0.5, -0.5)
+    ax.set(aspect="equal", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     return _bare(ax, title)
 
 
@@ -161,8 +157,7 @@ def curves(ax: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str,
     epochs = [row["epoch"] for row in history]
     for column, label in names.items():
         ax.plot(epochs, [float(row[column]) for row in history], label=label, markevery=0.1)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("nats")
+    ax.set(xlabel="epoch", ylabel="nats")
     if len(names) > 1:
         ax.legend()
     return ax
@@ -173,8 +168,7 @@ def nll_against_k(
 ) -> Axes:
     """The estimated NLL against the number of importance samples."""
     ax.semilogx([int(k) for k in ks], [float(nll) for nll in nll_at], label=label)
-    ax.set_xlabel("importance samples K")
-    ax.set_ylabel("estimated NLL (nats)")
+    ax.set(xlabel="importance samples K", ylabel="estimated NLL (nats)")
     if label:
         ax.legend()
     return ax

@@ -73,7 +73,7 @@ def moves(
     """Scores of the inferred moves after @ before^-1, by unit.
 
     `before` and `after` are poses of the same images (`poses.maps`, with the same reference), and
-    `true` is the map in pixels that leads from one to the other, such as `moved.Moved.maps`. Turns
+    `true` is the map in pixels that leads from one to the other, such as `Images.maps`. Turns
     are compared up to whole multiples of `period` degrees: 180 for an axis without a direction.
 
     Raises:
@@ -180,10 +180,8 @@ def explained(
     if forest:
         probe = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed)
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
-    y = target.double().numpy()
-    found = cross_val_predict(
-        probe, x.double().numpy(), y[:, 0] if y.shape[1] == 1 else y, cv=folds
-    )
+    features, y = x.double().numpy(), target.double().numpy()
+    found = cross_val_predict(probe, features, y if len(y.T) > 1 else y[:, 0], cv=folds)
     off = y - found.reshape(y.shape)
     return float(np.clip(1 - (off**2).sum(0) / ((y - y.mean(0)) ** 2).sum(0), 0, None).mean())
 

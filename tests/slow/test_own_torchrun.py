@@ -65,7 +65,7 @@ def test_two_processes_align_a_folder_and_resume(tmp_path):
     bars = torch.zeros(27, 1, 10, 12)
     bars[:, :, 2:8, 5:7] = 1
     (tmp_path / "in").mkdir()
-    for i, x in enumerate(moved.moved(data.from_tensor(bars), Moves(degrees=40)).images.pixels):
+    for i, x in enumerate(moved.moved(data.from_tensor(bars), Moves(degrees=40)).pixels):
         Image.fromarray(x[0].numpy()).save(tmp_path / "in" / f"{i}.png")
     command = ["-m", "tvae_core.align", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     command += ["--epochs", "4", "--latents", "2", "--hidden", "8"]

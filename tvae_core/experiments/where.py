@@ -37,7 +37,7 @@ from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
 from tvae_core.experiments.turns import QuarterTurns, turn_back
 from tvae_core.models import VAE
-from tvae_core.moved import Moved, Moves, glyphs, moved
+from tvae_core.moved import CANVAS, FAMILY, Moves, glyphs, moved
 from tvae_core.runtime import pick_device, seeded, write_atomically
 
 FOLDER = SHIPPED / "where"
@@ -46,9 +46,6 @@ ROUNDS = 60
 PATIENCE = 6
 HELD_OUT = 500
 N_NLL = 500  # pictures whose NLL is estimated
-CANVAS = (32, 32)
-# Digits and letters lie anywhere in these ranges; 2 pixels more would cut some of them off.
-FAMILY = Moves(degrees=45, shift=3, scale=1.2)
 ABSENT = "none"  # the model of the baseline without learning
 
 
@@ -201,7 +198,7 @@ class EarlyStop:
         self.model.load_state_dict(self.best)
 
 
-def pictures(task: Task, split: str, seed: int) -> Moved:
+def pictures(task: Task, split: str, seed: int) -> Images:
     """The pictures of a task, gray. The training split also holds those that are held out."""
     n = task.n_test if split == "test" else task.n_train + HELD_OUT
     if task.pictures == "glyphs":
@@ -224,9 +221,8 @@ def pictures(task: Task, split: str, seed: int) -> Moved:
         moved(images[:-HELD_OUT], task.moves, task.canvas, seed=1_000 * (seed + 1) + copy)
         for copy in range(1, COPIES)
     ]
-    every = [each.images.pixels for each in (*more, found)]
-    pixels = Images(torch.cat(every), None, f"{found.images.name}, {COPIES} poses of each")
-    return Moved(pixels, torch.cat([each.maps for each in (*more, found)]))
+    every = [each.pixels for each in (*more, found)]
+    return Images(torch.cat(every), None, f"{found.name}, {COPIES} poses of each")
 
 
 def build(task: Task) -> VAE:
@@ -273,7 +269,7 @@ def train(
     return model.eval(), stop, history
 
 
-def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any]:
+def score_poses(model: VAE | None, before: Images, after: Images) -> dict[str, Any]:
     """Scores of inferred poses, by unit: of the moves from one picture of each thing to another
     ("moves"), and of the poses themselves, one convention for all ("poses").
 
@@ -281,16 +277,23 @@ def score_poses(model: VAE | None, before: Moved, after: Moved) -> dict[str, Any
     known up to half a turn only, and are scored so.
     """
     if model is None:
-        period, (a, b) = 180, (poses.moments_maps(each.images) for each in (before, after))
+        period, (a, b) = 180, (poses.moments_maps(each) for each in (before, after))
     else:
-        seen, other = binary(before.images), binary(after.images)
+        seen, other = binary(before), binary(after)
         period, (a, b) = 360, (inferred(model, images, seen) for images in (seen, other))
-    true = poses.compose(after.maps, poses.inverse(before.maps))
+    placed = known(before)
+    true = poses.compose(known(after), poses.inverse(placed))
     upright = torch.eye(2, 3).expand(len(a), 2, 3)
     return {
         "moves": _plain(scores.moves(a, b, true, period)),
-        "poses": _plain(scores.moves(upright, a, before.maps, period)),
+        "poses": _plain(scores.moves(upright, a, placed, period)),
     }
+
+
+def known(pictures: Images) -> Tensor:
+    """Their true poses, on the CPU like all poses."""
+    assert pictures.maps is not None
+    return pictures.maps.cpu()
 
 
 def inferred(model: VAE, images: Images, reference: Images) -> Tensor:
@@ -300,19 +303,19 @@ def inferred(model: VAE, images: Images, reference: Images) -> Tensor:
     return poses.maps(model, images, reference)
 
 
-def score_contents(model: VAE | None, pictures: Moved) -> dict[str, Any]:
+def score_contents(model: VAE | None, pictures: Images) -> dict[str, Any]:
     """What probes find in the pixels and in a model's z, u, canonical and straightened images.
 
     With quarter turns in the model, it looks at pictures that were turned back.
     """
-    seen, labels = binary(pictures.images), pictures.images.labels
+    seen, labels = binary(pictures), pictures.labels
     assert labels is not None, "these pictures have classes"
     if isinstance(model, QuarterTurns):
         seen, model = turn_back(model, seen).back, model.base
     features = {"pixels": seen.x.flatten(1)} if model is None else scores.features(model, seen)
     if model is not None and "u" in features:
         features["straightened"] = poses.align(model, seen).straightened.flatten(1)
-    units = poses.decompose(pictures.maps)
+    units = poses.decompose(known(pictures))
     angle = torch.deg2rad(units["degrees"])
     turn = angle.sin()[:, None]  # which says all within a quarter turn either way
     if units["degrees"].abs().max() > 90:
@@ -340,10 +343,10 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
     """Train and score; returns a record's fields. The weights are stored, if they are asked for."""
     start, device = time.perf_counter(), pick_device()
     first, second = _pair(task, device)
-    record: dict[str, Any] = {"data": {"test": describe(first.images)}}
+    record: dict[str, Any] = {"data": {"test": describe(first)}}
     model = None
     if task.model != ABSENT:
-        images = pictures(task, "train", task.seed).images.to(device)
+        images = pictures(task, "train", task.seed).to(device)
         model, stop, history = train(task, images)
         if weights is not None:
             half = {key: value.half().cpu() for key, value in model.state_dict().items()}
@@ -353,7 +356,7 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         record["best_round"] = stop.best_round
         record["train_seconds"] = sum(row["seconds"] for row in history)
         with seeded(task.seed):
-            nll = evaluation.nll(model, binary(first.images)[:N_NLL], task.nll_samples)
+            nll = evaluation.nll(model, binary(first)[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
     if not task.model.startswith("plain"):
         record |= score_poses(model, first, second)
@@ -364,10 +367,10 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
     return {**record, "seconds": time.perf_counter() - start}
 
 
-def _pair(task: Task, device: torch.device) -> list[Moved]:
+def _pair(task: Task, device: torch.device) -> list[Images]:
     """Test pictures, and the same things in other poses."""
     pair = [pictures(task, "test", seed + task.seed) for seed in (100, 200)]
-    return [each._replace(images=each.images.to(device)) for each in pair]
+    return [each.to(device) for each in pair]
 
 
 def binary(images: Images) -> Images:
@@ -432,9 +435,9 @@ def fingerprint() -> str:
         for look in ("once", "straight"):
             with seeded(0):
                 model = models.build("affine", (12, 12), 3, hidden=(8,), look=look)
-                models.start_at_mean(model, letters.images.x.mean(0))
-                batches = Passes(Batches(letters.images[:30], 10, "dynamic"), 2)
-                stop = EarlyStop(model, letters.images[30:], patience=1)
+                models.start_at_mean(model, letters.x.mean(0))
+                batches = Passes(Batches(letters[:30], 10, "dynamic"), 2)
+                stop = EarlyStop(model, letters[30:], patience=1)
                 training.fit(model, batches, estimators.dreg, k=2, epochs=3, after_epoch=stop)
                 stop.restore()
             found.append([stop.bounds, score_poses(model, letters, other)])

@@ -193,7 +193,7 @@ def load(name: str) -> tuple[VAE, Images, bool]:
         ValueError: the model is unknown. The message lists the known ones.
     """
     if name == MOVED:
-        return where.load(), moved(some_digits(), Moves(), where.CANVAS).images, True
+        return where.load(), moved(some_digits(), Moves(), where.CANVAS), True
     model, record = results.load_pretrained(name)
     return model, some_digits(), record.binary
 

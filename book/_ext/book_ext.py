@@ -87,9 +87,21 @@ class NameFolds(SphinxTransform):
         return "the plotting code" if picture else "the imports" if imports else "the code"
 
 
+class MarkSymbols(SphinxTransform):
+    """Give tables of symbols a class, since a phone shows their rows as paragraphs."""
+
+    default_priority = 700
+
+    def apply(self) -> None:
+        for table in self.document.findall(nodes.table):
+            if next(table.findall(nodes.entry)).astext() == "symbol":
+                table["classes"].append("symbols")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
     app.add_transform(NameFolds)
+    app.add_transform(MarkSymbols)
     app.connect("html-page-context", name_the_items_of_the_bibliography)
     app.connect("html-page-context", store_without_storage)
     # Late, when the other extensions have added their scripts.

@@ -21,6 +21,10 @@
       document.documentElement.scrollWidth > width
         ? all("body *").filter(sticksOut).map((element) => element.outerHTML.slice(0, 150))
         : [],
+    // Formulas within a line whose end is out of sight.
+    cut: all("span.math")
+      .filter((formula) => visible(formula) && formula.scrollWidth > formula.clientWidth + 1)
+      .map((formula) => formula.textContent),
     ids: all("[id]").map((element) => element.id),
     // Icons and style sheets too. `href` is an absolute address here; the text is for messages.
     links: all("a[href], link[href]").map((a) => [a.href, a.textContent.trim() || a.rel]),

@@ -26,6 +26,7 @@ figcaption, .note { color: var(--muted); font-size: 0.8125rem; margin: 0.3rem 0 
 
 .row { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
 .row + .row, .tools + .row, .row + figure { margin-top: 1rem; }
+.strip + .row, .tools + figure, .said + figure { margin-top: 0.75rem; }
 .grow { flex: 1 1 15rem; min-width: 0; }
 /* A stage is half as wide again as the image on it. With that, all images have the same size. */
 .pictures { flex-wrap: nowrap; }
@@ -50,6 +51,7 @@ canvas {
 .stage path { fill: none; stroke: #d55e00; vector-effect: non-scaling-stroke; stroke-width: 0.9; opacity: 0.75; }
 .stage path.edge { stroke-width: 1.8; opacity: 1; }
 .explorer[data-theme="dark"] .stage path { stroke: #e8731a; }
+.pad { background: #fff; }
 .pad canvas { image-rendering: auto; opacity: 0.75; }
 
 .knob {
@@ -118,7 +120,8 @@ svg .rule { stroke: var(--hair); }
 .plot line.logp { stroke: var(--green); stroke-width: 1.6; }
 .plot text.elbo { fill: var(--orange); font-weight: 600; }
 .plot text.logp { fill: var(--green); font-weight: 600; }
-.plot.empty { visibility: hidden; }
+.plot.empty { outline: 1px dashed var(--line); }
+.plot.empty > * { visibility: hidden; }
 .even > figure { flex: 1 1 15rem; }
 table { border-collapse: collapse; }
 th { font-weight: normal; text-align: left; padding: 0.15rem 1rem 0.15rem 0; }

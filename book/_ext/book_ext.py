@@ -98,10 +98,40 @@ class MarkSymbols(SphinxTransform):
                 table["classes"].append("symbols")
 
 
+class JoinPunctuation(SphinxTransform):
+    """Keep a formula and the punctuation that touches it in one line.
+
+    A browser may break a line on either side of a formula, and would begin one with a full stop.
+    """
+
+    default_priority = 710
+
+    def apply(self) -> None:
+        for formula in [*self.document.findall(nodes.math)]:
+            parent = formula.parent
+            at = parent.index(formula)
+            before, after = (
+                parent[i] if 0 <= i < len(parent) and isinstance(parent[i], nodes.Text) else ""
+                for i in (at - 1, at + 1)
+            )
+            opening = before[len(before.rstrip("([")) :]
+            closing = after[: len(after) - len(after.lstrip(".,;:?!)]"))]
+            if not opening + closing:
+                continue
+            joined = nodes.inline("", classes=["joined"])
+            if closing:
+                parent[at + 1] = nodes.Text(after[len(closing) :])
+            if opening:
+                parent[at - 1] = nodes.Text(before[: len(before) - len(opening)])
+            parent[at] = joined
+            joined += [nodes.Text(opening), formula, nodes.Text(closing)]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
     app.add_transform(NameFolds)
     app.add_transform(MarkSymbols)
+    app.add_transform(JoinPunctuation)
     app.connect("html-page-context", name_the_items_of_the_bibliography)
     app.connect("html-page-context", store_without_storage)
     # Late, when the other extensions have added their scripts.

@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+COLOURS = re.compile("#(0072b2|d55e00)")  # custom.css has the shades for a dark page
 GRAY = re.compile(r"#([0-9a-f]{2})\1\1\b")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 KEPT = "on-image"  # what an id begins with, where the drawing keeps its grays
@@ -35,7 +36,8 @@ def recolour(element: ET.Element) -> None:
         element.set("fill", "#000000")  # what names no colour is black
         return
     if "style" in element.attrib:
-        element.set("style", GRAY.sub(share, element.get("style")))
+        style = GRAY.sub(share, element.get("style"))
+        element.set("style", COLOURS.sub(r"var(--plot-\1, #\1)", style))
     for child in element:
         recolour(child)
 

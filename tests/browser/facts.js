@@ -21,9 +21,9 @@
       document.documentElement.scrollWidth > width
         ? all("body *").filter(sticksOut).map((element) => element.outerHTML.slice(0, 150))
         : [],
-    // Formulas within a line whose end is out of sight.
+    // Formulas within a line whose end is out of sight. (An accent sticks out by 2 pixels.)
     cut: all("span.math")
-      .filter((formula) => visible(formula) && formula.scrollWidth > formula.clientWidth + 1)
+      .filter((formula) => visible(formula) && formula.scrollWidth > formula.clientWidth + 3)
       .map((formula) => formula.textContent),
     ids: all("[id]").map((element) => element.id),
     // Icons and style sheets too. `href` is an absolute address here; the text is for messages.

@@ -76,7 +76,7 @@
     }
     const chosen = () => options.map((option) => option.querySelector("input")).find((radio) => radio.checked);
     const commit = make("button", { type: "submit" }, folds.length ? "Commit, and see the answer" : "Commit");
-    form.append(...(options.length ? [] : [input, " "]), commit);
+    form.append(...(options.length ? [] : [input]), commit);
     if (plot) {
       const sketch = make("button", { type: "button" }, "Sketch it");
       sketch.addEventListener("click", () => {
@@ -85,7 +85,7 @@
         form.append(sheet.axes);
         sketch.textContent = "Start again";
       });
-      form.append(" ", sketch);
+      form.append(sketch);
     }
     const said = make("p", { class: "said", role: "status", "aria-live": "polite" });
     form.append(said);

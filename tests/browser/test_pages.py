@@ -159,3 +159,17 @@ def test_no_directive_stands_on_a_page_as_text(book):
         if re.search(r"[`:]{3}\{|\{csv-table\}", p.read_text(encoding="utf-8"))
     ]
     assert not wrong
+
+
+def test_punctuation_stays_with_its_formula(book):
+    loose = re.compile(r'<span class="math[^>]*>[^<]*</span>(?=[.,;:?!)\]])')
+    for path in book.glob("*/*.html"):
+        text = re.sub(
+            r'(?s)<span class="joined">.*?</span>[^<]*</span>', "", path.read_text("utf-8")
+        )
+        assert not loose.findall(text), path.name
+
+
+def test_tables_of_symbols_are_known_to_the_style_sheet(book):
+    text = (book / "book" / "notation.html").read_text("utf-8")
+    assert len(re.findall(r'<table class="[^"]*\bsymbols\b', text)) == 5

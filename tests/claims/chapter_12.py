@@ -1,5 +1,6 @@
 """What chapter 12 says of results. nbval holds what it prints, so it may be read."""
 
+import functools
 import statistics
 
 import torch
@@ -75,12 +76,20 @@ def settings(page: Page) -> None:
 
 def poses(page: Page) -> None:
     page.says(
+        "The numbers are means over three training runs, with the standard error.",
+        all(
+            len(where.scored(kind, model)) == 3
+            for kind in ("digits", "glyphs")
+            for model in ("none", "plain", "affine", MODEL, "similarity-straight")
+        ),
+    )
+    page.says(
         "The moments follow a move to a tenth of a degree, and have learned nothing",
         all(0.05 < error("moves", kind, "none") < 0.15 for kind in ("digits", "glyphs")),
     )
     page.says(
-        "The straightening affine model is off by nearly twelve degrees on digits, between the second and the third answer, and by four on letters, near the second.",
-        11 < error("moves", "digits", MODEL) < 12,
+        "The straightening affine model is off by about eleven degrees on digits, between the second and the third answer, and by four on letters, near the second.",
+        round(error("moves", "digits", MODEL)) == 11,
         round(error("moves", "glyphs", MODEL)) == 4,
     )
     page.says(
@@ -97,7 +106,7 @@ def poses(page: Page) -> None:
             for what in ("moves", "poses")
         ),
         error("moves", "digits", "affine") > 15,
-        abs(error("poses", "digits", "affine") - error("poses", "digits", "none")) < 0.5,
+        error("poses", "digits", "affine") > error("poses", "digits", "none") - 0.1,
     )
     off = [at("digits", MODEL, "moves", unit, "error") for unit in ("shift_x", "shift_y")]
     page.says(
@@ -114,14 +123,14 @@ def poses(page: Page) -> None:
         for what in ("correlation", "error")
     ]
     page.says(
-        "(The correlation of the moments' shifts is a little below 1, although their median error is 0.02 pixels:",
+        "(The correlation of the moments' shifts is a little below 1, although their median error is below 0.02 pixels:",
         all(0.95 < value < 0.99 for value in moments[::2]),
-        all(round(value, 2) == 0.02 for value in moments[1::2]),
+        all(value < 0.02 for value in moments[1::2]),
     )
     page.says(
-        "follows turns better than the affine one: to within seven degrees instead of twelve.",
-        round(error("moves", "digits", "similarity-straight")) == 7,
-        round(error("moves", "digits", MODEL)) == 12,
+        "follows turns better than the affine one: to about six degrees instead of eleven.",
+        round(error("moves", "digits", "similarity-straight")) == 6,
+        round(error("moves", "digits", MODEL)) == 11,
     )
 
 
@@ -193,16 +202,41 @@ def contents(page: Page) -> None:
         digit("similarity-straight", "u") < digit(MODEL, "u"),
     )
     page.says(
-        "a linear probe finds four fifths of the shift there, and half of the turn. With a warp and an encoder that straightens, the shift leaves $z$, on digits completely. "
+        "a linear probe finds four fifths of the shift there, and nearly half of the turn. With a warp and an encoder that straightens, the shift leaves $z$, on digits completely. "
         "The turn does not quite: a forest still finds a quarter of it in $z$.",
         abs(digit("plain", "z", "shift") - 0.8) < 0.02,
-        abs(digit("plain", "z", "turn") - 0.5) < 0.05,
+        0.4 < digit("plain", "z", "turn") < 0.5,
         digit(MODEL, "z", "shift") < 0.05,
         abs(digit(MODEL, "z", "turn_forest") - 0.25) < 0.03,
     )
     page.says(
         "The affine model that looks once has the same decoder, and its $z$ still knows nearly three quarters of the shift.",
         0.7 < digit("affine", "z", "shift") < 0.75,
+    )
+
+
+def dci(page: Page) -> None:
+    def runs(model: str, *keys: str) -> list[float]:
+        seeds = [c for c in where.scored("digits", model, "contents") if "latents" in c]
+        return [functools.reduce(lambda part, key: part[key], keys, seed) for seed in seeds]
+
+    found = {m: runs(m, "latents", "disentanglement") for m in ("affine", "plain")}
+    spread = {
+        what: max(max(v) - min(v) for m in found if (v := runs(m, "z", what)))
+        for what in ("linear", "shift")
+    }
+    page.says(
+        "We cannot say. Two runs of the affine model that looks once score {:.2f} and {:.2f}, and two of the plain model, which has no $u$ at all, {:.2f} and {:.2f}. ".format(
+            *found["affine"], *found["plain"]
+        )
+        + "What the first table measures, the class in $z$ and the shift in $z$, hardly changes from run to run.",
+        max(spread.values()) < 0.03,
+        all(max(v) - min(v) > 0.15 for v in found.values()),
+    )
+    page.leaves(
+        "Turn the two axes of a plane of latents by 45 degrees: nothing is lost, but each number now speaks of two factors, and the score falls.",
+        "the closest published number is the disentanglement score of 0.884 on the poster of a model that also splits appearance and perspective, VITAE",
+        "It has two latents for each, its digits were warped in another way, and its score was computed by another protocol, so it cannot be compared with ours.",
     )
 
 
@@ -324,16 +358,16 @@ def exercises(page: Page) -> None:
     (still, _) = page.printed(r"moments +turn in degrees: follows #, agrees #")
     affine = ("affine", MODEL)
     page.says(
-        "This one beats the chapter's affine models in neither respect: it follows worse than they do, and agrees about as well. The moments still follow best.",
+        "This one follows worse than the chapter's affine models, and agrees about as well as the one that straightens. The one that looks once agrees better. The moments still follow best.",
         all(follows > error("moves", "glyphs", name) + 1 for name in affine),
-        all(abs(agrees - error("poses", "glyphs", name)) < 0.5 for name in affine),
-        agrees > min(error("poses", "glyphs", name) for name in affine),
+        abs(agrees - error("poses", "glyphs", MODEL)) < 0.5,
+        agrees > error("poses", "glyphs", "affine") + 0.5,
         still < min(error("moves", "glyphs", name) for name in affine),
     )
 
 
 def chapter_12(page: Page) -> None:
-    for part in (settings, poses, half, contents, the_map, turned, exercises):
+    for part in (settings, poses, half, contents, dci, the_map, turned, exercises):
         part(page)
 
 

@@ -38,7 +38,7 @@ def test_the_second_result_is_that_importance_sampling_hides_most_of_the_gain():
     shown = landing_ext.trust()
     for (sampled, annealed), decoder in zip(values(shown), ("affine", "tps"), strict=True):
         gap = results.gap_over_seeds(f"{decoder}-iwae5", "plain-iwae5")
-        assert sampled == pytest.approx(gap.mean)
+        assert sampled == round(gap.mean, 2)
         assert annealed == by_ais(f"{decoder}-iwae5")[0]
         assert annealed < 2 * sampled < 0  # so more than half is hidden
 

@@ -29,7 +29,7 @@ def results_page(page: Page) -> None:
 def rule(page: Page) -> None:
     """Which seeds and images a number is from."""
     page.says(
-        "The tables of the chapters show the run with seed 0, and those of this page show means over seeds.",
+        "Where a chapter shows a single run, it is the one with seed 0; most tables of this page show means over seeds.",
         all(results.record_of(name).seed == 0 for name in results.recorded()),
     )
     page.says(

@@ -132,11 +132,11 @@ tr + tr { border-top: 1px solid var(--hair); }
 /* The room of a view is kept from the start, so that a page does not move while figures load. */
 :host([choose]) .head { min-height: 2.9rem; }
 :host([view="swap"]) .views { min-height: 55.5rem; }
-:host([view="pose"]) .views { min-height: 38rem; }
+:host([view="pose"]) .views { min-height: 38.5rem; }
 :host([view="appearance"]) .views { min-height: 30.5rem; }
 :host([view="encode"]) .views { min-height: 56.5rem; }
 :host([view="bounds"]) .views { min-height: 42rem; }
-:host([view="move"]) .views { min-height: 38rem; }
+:host([view="move"]) .views { min-height: 38.25rem; }
 @container (max-width: 32rem) {
   :host([choose]) .head { min-height: 4.3rem; }
   :host([view="swap"]) .views { min-height: 48rem; }

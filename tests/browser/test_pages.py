@@ -165,9 +165,9 @@ def test_punctuation_stays_with_its_formula(book):
     loose = re.compile(r'<span class="math[^>]*>[^<]*</span>(?=[.,;:?!)\]])')
     joined = re.compile(r'(?s)<span class="joined">.*?</span>[^<]*</span>')
     for path in book.glob("*/*.html"):
-        assert not loose.findall(joined.sub("", path.read_text("utf-8"))), path.name
+        assert not loose.findall(joined.sub("", path.read_text(encoding="utf-8"))), path.name
 
 
 def test_tables_of_symbols_are_known_to_the_style_sheet(book):
-    text = (book / "book" / "notation.html").read_text("utf-8")
+    text = (book / "book" / "notation.html").read_text(encoding="utf-8")
     assert len(re.findall(r'<table class="[^"]*\bsymbols\b', text)) == 5

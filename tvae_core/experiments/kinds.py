@@ -286,7 +286,7 @@ KINDS = {
         measure_ais,
         ("block", *CHAINS),
         {},
-        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), LOOKS[-1]],
+        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), *STRAIGHT[:2]],
     ),
     "on-test": ON_TEST,
     "on-train": ON_TEST._replace(measure=measure_on_train, split="train"),

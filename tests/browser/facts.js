@@ -21,8 +21,8 @@
       document.documentElement.scrollWidth > width
         ? all("body *").filter(sticksOut).map((element) => element.outerHTML.slice(0, 150))
         : [],
-    // Formulas within a line whose end is out of sight. (An accent sticks out by 2 pixels.)
-    cut: all("span.math")
+    // Formulas whose end is out of sight. (An accent sticks out by 2 pixels.)
+    cut: all(":is(span, div).math")
       .filter((formula) => visible(formula) && formula.scrollWidth > formula.clientWidth + 3)
       .map((formula) => formula.textContent),
     ids: all("[id]").map((element) => element.id),

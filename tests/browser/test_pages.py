@@ -89,7 +89,7 @@ def test_no_serious_accessibility_violations(look, http_root, name, theme):
 def test_a_phones_page_does_not_scroll_sideways(look, http_root, name):
     facts = look(http_root, name, phone=True).facts
     assert facts["overflow"] == []
-    assert facts["cut"] == [], "put a $ $ where the formula may break"
+    assert facts["cut"] == [], "break these formulas into lines, or put a $ $ where one may break"
 
 
 def test_the_front_door_leads_to_the_welcome(open_page, root):

@@ -520,11 +520,11 @@ def test_two_processes_at_the_same_time_fetch_only_once(source):
 
 def test_an_unknown_name_or_split_is_refused_with_a_list_of_the_known_ones():
     known = (
-        "known: mnist, fashion-mnist, mini, moved-mnist, moved-fashion-mnist, moved-mini, letters$"
+        "known: mnist, fashion-mnist, mini, letters, moved-mnist, moved-fashion-mnist, moved-mini$"
     )
     with pytest.raises(ValueError, match=f"unknown data set 'emnist'; {known}"):
         data.load("emnist", "train")
-    for name in data.NAMES:
+    for name in (*data.NAMES, *data.MADE):
         with pytest.raises(ValueError, match=r"unknown split 'valid'; known: train, test$"):
             data.load(name, "valid")
 

@@ -35,8 +35,7 @@ from tvae_core.runtime import locked, seeded, write_atomically
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-MOVED = "moved-"  # before a name: its images in known poses
-NAMES = (*DATASETS, "mini", *(MOVED + name for name in (*DATASETS, "mini")), "letters")
+NAMES = (*DATASETS, "mini")
 Values = Tensor | NDArray[Any] | Sequence[Any]
 
 RAW_FILES = (
@@ -122,6 +121,9 @@ def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> I
     return Images((x * 255).round().byte(), labels, name)
 
 
+MADE: dict[str, Callable[[str, str | None], Images]] = {}  # by split and fallback; see `moved`
+
+
 def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist" (downloaded on first use) or "mini" (bundled).
 
@@ -133,17 +135,12 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     `fallback="mini"`, a failed download, or a machine without a home directory, prints a message
     and loads the bundled digits instead of an OSError, which says what to do.
     """
-    check_known("data set", name, NAMES)
+    check_known("data set", name, (*NAMES, *MADE))
     check_known("split", split, SPLITS)
     if name == "mini":
         return _load_mini(split)
-    if name == "letters" or name.startswith(MOVED):
-        from tvae_core import moved
-
-        poses = (moved.FAMILY, moved.CANVAS, SPLITS.index(split))
-        if name == "letters":
-            return moved.glyphs(5_000, *poses[:2], seed=poses[2])
-        return moved.moved(load(name.removeprefix(MOVED), split, fallback), *poses)
+    if name in MADE:
+        return MADE[name](split, fallback)
     try:
         return _load_files(name, split)
     except (ConnectionError, FileNotFoundError) as error:

@@ -7,6 +7,7 @@ turns it into degrees, shifts, scales and shear, which are drawn here from state
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from dataclasses import astuple, dataclass
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tvae_core.data import Images
+from tvae_core.data import MADE, NAMES, SPLITS, Images, load
 from tvae_core.warps import make_warp, sample
 
 FACES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
@@ -148,11 +149,20 @@ def _outline(letter: str, face: str, height: float) -> Any:
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    font = FontProperties(
-        fname=str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"))
-    )
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    font = FontProperties(fname=str(fonts / f"{face}.ttf"))
     capital = TextPath((0, 0), "H", size=100, prop=font).get_extents().height
     path = TextPath((0, 0), letter, size=100, prop=font)
     box = path.get_extents()
     centre = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
     return path.transformed(centre.scale(height / capital))
+
+
+def _made(name: str, split: str, fallback: str | None) -> Images:
+    if name == "letters":
+        return glyphs(5_000, FAMILY, CANVAS, seed=SPLITS.index(split))
+    return moved(load(name, split, fallback), FAMILY, CANVAS, seed=SPLITS.index(split))
+
+
+MADE["letters"] = functools.partial(_made, "letters")
+MADE |= {f"moved-{name}": functools.partial(_made, name) for name in NAMES}

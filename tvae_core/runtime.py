@@ -61,11 +61,8 @@ def set_rng_state(state: dict[str, torch.Tensor]) -> None:
 
 def pick_device() -> torch.device:
     """The device that `TVAE_DEVICE` names, else the first found: CUDA, Apple's MPS or the CPU."""
-    found = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    found = {"cuda": cuda, "mps": mps, "cpu": True}
     here = [name for name, available in found.items() if available]
     name = os.environ.get("TVAE_DEVICE") or here[0]
     check_known("device (TVAE_DEVICE)", name, found)

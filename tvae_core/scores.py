@@ -195,11 +195,9 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import train_test_split
 
-    if min(x.shape[1], factors.shape[1]) < 2:
-        raise ValueError(
-            f"DCI needs at least two latents and two factors, got {x.shape[1]} and "
-            f"{factors.shape[1]}"
-        )
+    n, m = x.shape[1], factors.shape[1]
+    if min(n, m) < 2:
+        raise ValueError(f"DCI needs at least two latents and two factors, got {n} and {m}")
     fit_x, test_x, fit_y, test_y = train_test_split(
         x.numpy(), factors.numpy(), test_size=0.3, random_state=seed
     )
@@ -223,7 +221,5 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -
 def within_class_variance(x: Float[Tensor, "N *D"], labels: Int64[Tensor, "N"]) -> float:
     """Variance around the mean of an image's class, summed over pixels, averaged over images."""
     x = x.flatten(1)
-    total = sum(
-        (x[labels == c] - x[labels == c].mean(0)).square().sum().item() for c in labels.unique()
-    )
-    return total / len(x)
+    groups = (x[labels == c] for c in labels.unique())
+    return sum((group - group.mean(0)).square().sum().item() for group in groups) / len(x)

@@ -131,7 +131,7 @@ def over_seeds(name: str, kind: str) -> Mark:
 def row_of(table: str, name: str) -> dict[str, str]:
     """A row of a table of the results page, by what its first column holds."""
     with (ROOT / "results" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
-        return next(row for row in csv.DictReader(file) if name in row.values())
+        return next(row for row in csv.DictReader(file) if next(iter(row.values())) == name)
 
 
 def read(cell: str, kind: str) -> Mark:

@@ -19,6 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 SCRIPTS = {  # which the pages with these words get
+    "elements.js": '<strong>Predict|class="tvae-questions"|data-answered-in=',  # for both below
     "guess.js": "<strong>Predict",
     "match.js": 'class="tvae-question" [^>]*data-kind="match"',  # questions.js, below, calls it
     "questions.js": 'class="tvae-questions"|data-answered-in=',

@@ -10,12 +10,7 @@
   const LATER = /^Your guess|prediction/;
   const DATA = /(line2d|patch|text|image|(Path|Line|Poly)\w*Collection|QuadMesh)_\d+$/;
 
-  const make = (tag, attributes = {}, ...children) => {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
+  const { make, choices } = globalThis.pageElements; // of elements.js
   const summaryOf = (fold) => fold.querySelector("summary").textContent.trim();
 
   /** The plot of an answer, if it has axes with numbers. */
@@ -70,10 +65,7 @@
     const input = make("input", { type: "text", "aria-label": "Your guess", placeholder: "your guess" });
     const form = make("form", { class: "guess" });
     const name = `guess-${document.querySelectorAll("form.guess").length}`;
-    for (const option of options) {
-      const radio = make("input", { type: "radio", name, value: option.textContent.trim() });
-      option.replaceChildren(make("label", {}, radio, " ", ...option.childNodes));
-    }
+    choices(options, name, (option) => option.textContent.trim());
     const chosen = () => options.map((option) => option.querySelector("input")).find((radio) => radio.checked);
     const commit = make("button", { type: "submit" }, folds.length ? "Commit, and see the answer" : "Commit");
     form.append(...(options.length ? [] : [input]), commit);

@@ -22,12 +22,7 @@
     }
   };
 
-  const make = (tag, attributes = {}, ...children) => {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  };
+  const { make, choices } = globalThis.pageElements; // of elements.js
 
   /** For each kind: the fields, and a function that reads an answer from them, or null. */
   const KINDS = {
@@ -42,10 +37,7 @@
     },
     choice(question, { id }) {
       const list = question.querySelector("ol");
-      [...list.children].forEach((item, i) => {
-        const radio = make("input", { type: "radio", name: id, value: LETTERS[i] });
-        item.replaceChildren(make("label", {}, radio, " ", ...item.childNodes));
-      });
+      choices([...list.children], id, (item, i) => LETTERS[i]);
       list.setAttribute("role", "radiogroup");
       for (const item of list.children) item.setAttribute("role", "none");
       list.setAttribute("aria-label", `Answers to ${id}`);

@@ -150,7 +150,7 @@ def recorded(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(speed, "benchmark", BENCHES.__getitem__)
     monkeypatch.setattr(planted, "RESULTS", tmp_path)
     (tmp_path / "mutants.csv").write_text(MUTANTS, encoding="utf-8")
-    for name in {*annealed_runs(), *RECIPES["looks"]}:
+    for name in {*annealed_runs(), *RECIPES["looks"], *RECIPES["modern"]}:
         (tmp_path / f"ais-{name}.json").write_text(json.dumps(measured(name)), encoding="utf-8")
 
 
@@ -288,12 +288,16 @@ def looks() -> list[list[str]]:
     kinds = ("straight", "straight-mean", "pose")
     others = [f"{d}-{kind}" for kind in kinds for d in ("affine", "tps")] + ["plain-wide"]
     longer = ("affine-straight", "tps-straight", "plain-wide")
-    for recipe in ("modern", "long"):
-        for model in (*DECODERS, *others):
-            if recipe == "long" and model not in (*DECODERS, *longer):
-                continue
-            name, decoder = f"{model}-iwae5-{recipe}", model.partition("-")[0]
-            plain, once = f"plain-iwae5-{recipe}", f"{decoder}-iwae5-{recipe}"
+    groups = {
+        "{}-iwae5-modern": others,
+        "{}-iwae5-long": longer,
+        "{}-vae-modern": longer[:2],
+        "{}-multi5-modern": longer[:2],
+    }
+    for group, again in groups.items():
+        for model in (*DECODERS, *again):
+            name, decoder = group.format(model), model.partition("-")[0]
+            plain, once = group.format("plain"), group.format(decoder)
             excess = annealed(name, "is_nll") - annealed(name, "ais_nll")
             error = excess.std(ddof=1) / AIS_IMAGES**0.5
             rows.append(

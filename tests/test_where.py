@@ -172,6 +172,62 @@ def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):
     assert "unknown task 'scores-digits-afine-0'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def known_map(monkeypatch):
+    """A map on which the plain model gains ten nats with every doubling, until 2,000 images."""
+
+    def nlls(mean):
+        return [mean - 1.0, mean + 1.0] * 50
+
+    cells = {
+        "map-500-0-plain-0": nlls(130.0),
+        "map-2000-0-plain-0": nlls(110.0),
+        "map-10000-0-plain-0": nlls(100.0),
+        "map-500-0-affine-0": nlls(120.0),
+        "map-2000-0-affine-0": nlls(105.0),
+        "map-10000-0-affine-0": nlls(95.0),
+        "map-2000-0-affine-straight-0": nlls(95.0),
+        "map-500-45-affine-0": nlls(120.0),
+    }
+    monkeypatch.setattr(
+        where, "records", lambda: {name: {"nll": values} for name, values in cells.items()}
+    )
+
+
+def test_a_warp_is_worth_as_many_images_as_bring_the_plain_model_to_its_nll(known_map):
+    for n, factor in {500: 2.0, 2_000: 5**0.5}.items():
+        worth = where.worth(n, 0, "affine")
+        assert worth.factor == pytest.approx(factor)
+        # The same pictures are drawn for both, so what makes a picture hard cancels in the lead.
+        assert (worth.low, worth.high) == pytest.approx((factor, factor))
+
+
+def test_a_warp_that_the_plain_model_never_reaches_has_no_finite_worth(known_map):
+    worth = where.worth(2_000, 0, "affine-straight")
+    assert worth.factor == float("inf")
+    assert str(worth) == "more than 5"
+    assert str(where.worth(500, 0, "affine")) == "2.0 (2.0 to 2.0)"
+
+
+def test_a_worth_needs_the_plain_model_with_more_images(known_map):
+    assert where.worth(10_000, 0, "affine") is None
+    assert where.worth(500, 45, "affine") is None
+    assert where.worth(2_000, 45, "affine") is None
+
+
+def test_the_range_of_a_worth_is_that_of_resampled_pictures(known_map, monkeypatch):
+    cells = where.records()
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(100, generator=rng).double()
+    noise *= 20 / noise.std()  # of mean about 0; a standard error of 2 nats, 0.2 doublings
+    cells["map-500-0-affine-0"]["nll"] = (120 + noise - noise.mean()).tolist()
+    monkeypatch.setattr(where, "records", lambda: cells)
+    worth = where.worth(500, 0, "affine")
+    assert worth.factor == pytest.approx(2.0)
+    assert worth.low == pytest.approx(2 * 2**-0.2, rel=0.04)
+    assert worth.high == pytest.approx(2 * 2**0.2, rel=0.04)
+
+
 RECORDS = where.records()
 
 

@@ -106,8 +106,10 @@ def test_digits_that_lie_in_any_direction_have_a_row_for_each_model(numbered, su
 def test_the_map_shows_every_cell_and_the_gap_of_plain_and_straight(numbered):
     _, *rows = tables.map_table().rows
     assert len(rows) == len(where.SIZES) * len(where.TURNS)
-    for n, turn, *cells in rows:
+    for n, turn, *cells, worth in rows:
         n, turn = n.replace(",", ""), turn.strip("±°")
+        expected = where.worth(int(n), int(turn), "affine-straight")
+        assert worth == (tables.UNKNOWN if n == "59500" else str(expected))
         nlls = [
             torch.tensor(numbered[f"map-{n}-{turn}-{model}-0"]["nll"]).double()
             for model in ("plain", "affine", "affine-straight")

@@ -66,7 +66,8 @@ def turns_table() -> Table:
 
 def map_table() -> Table:
     """The NLL by number of training images and added turn."""
-    rows = [["training images", "turns added", *where.MAPPED, "plain less affine-straight"]]
+    gap_and_worth = "plain less affine-straight", "worth"
+    rows = [["training images", "turns added", *where.MAPPED, *gap_and_worth]]
     for n, turn in itertools.product(where.SIZES, where.TURNS):
         nlls = [where.mapped(n, turn, model) for model in where.MAPPED]
         if all(nll is None for nll in nlls):
@@ -76,11 +77,14 @@ def map_table() -> Table:
         gap = UNKNOWN
         if plain is not None and straight is not None:
             gap = plus_minus(mean_se(plain - straight))
-        rows.append([f"{n:,}", f"±{turn}°", *cells, gap])
+        worth = where.worth(n, turn, "affine-straight")
+        rows.append([f"{n:,}", f"±{turn}°", *cells, gap, str(worth or UNKNOWN)])
     return Table(
         "How many images a warp is worth: the NLL of 500 test digits, turned like the training "
         "digits, by the number of training images. One seed; ± is the standard error over "
-        "pictures.",
+        "pictures. The last column says how many times these images the plain model needs for the "
+        "NLL of affine-straight, read off a line between the sizes; in brackets the range that "
+        "other test pictures would give two times out of three.",
         rows,
         [],
     )

@@ -17,12 +17,14 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -67,7 +69,7 @@ class Task:
 
 
 MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-straight")
-SIZES = (500, 2_000, 10_000)
+SIZES = (500, 2_000, 10_000, 59_500)  # the last with those held out: all of MNIST
 TURNS = (0, 45, 90, 180)
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
@@ -466,6 +468,51 @@ def mapped(n_train: int, turn: int, model: str) -> Tensor | None:
     """The NLL of each test picture on the map; None where the map is not measured yet."""
     record = records().get(f"map-{n_train}-{turn}-{model}-0")
     return None if record is None else torch.tensor(record["nll"], dtype=torch.float64)
+
+
+class Worth(NamedTuple):
+    """How many times its training images the plain model needs to reach another model's NLL."""
+
+    factor: float  # infinite beyond the most images that are on the map, 0 before the fewest
+    low: float  # the 16th and the 84th percentile over resampled test pictures
+    high: float
+    most: float  # the largest factor that the map can show
+
+    def __str__(self) -> str:
+        if math.isinf(self.factor):
+            return f"more than {self.most:.0f}"
+        high = "more" if math.isinf(self.high) else f"{self.high:.1f}"
+        return f"{self.factor:.1f} ({self.low:.1f} to {high})"
+
+
+def worth(n_train: int, turn: int, model: str, repeats: int = 1_000) -> Worth | None:
+    """What the warp of a model with `n_train` images is worth.
+
+    None if that is not measured, or the plain model with more images.
+
+    Between two sizes of the map, the plain model's mean NLL is taken to fall in a straight line
+    with the logarithm of the number of images. Test pictures are resampled with replacement, the
+    same ones for both models.
+    """
+    reached = mapped(n_train, turn, model)
+    plain = {n: nll for n in SIZES if (nll := mapped(n, turn, "plain")) is not None}
+    if reached is None or n_train >= max(plain, default=0):
+        return None
+    rng = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(reached), (repeats, len(reached)), generator=rng)
+    rows = torch.cat([torch.arange(len(reached))[None], chosen])  # first those that were measured
+    goals = reached[rows].mean(1).numpy()
+    falling = torch.stack([nll[rows].mean(1) for nll in plain.values()], 1).neg().numpy()
+    logs = np.log([*plain])
+    needed = np.array(
+        [
+            np.interp(-goal, curve, logs, left=-np.inf, right=np.inf)
+            for goal, curve in zip(goals, falling, strict=True)
+        ]
+    )
+    factors = np.exp(needed) / n_train
+    low, high = np.quantile(factors[1:], [0.16, 0.84], method="nearest")
+    return Worth(float(factors[0]), float(low), float(high), max(plain) / n_train)
 
 
 @fast_arithmetic()

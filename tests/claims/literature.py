@@ -21,6 +21,7 @@ PLACES = {
     "burda2016iwae": {"section 5", "section 5.2", "table 1", "eq. 8", "theorem 1"},
     "rainforth2018tighter": {"theorem 1", "section 4"},
     "tucker2019dreg": {"eq. 8"},
+    "nasiri2022target": {"table 2"},
 }
 BURDA, RAINFORTH = FIGURES["burda2016iwae"], FIGURES["rainforth2018tighter"]
 # The entropy of the gray test pixels of MNIST, in nats an image: a fact about the data.

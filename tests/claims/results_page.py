@@ -284,12 +284,22 @@ def looking_again(page: Page) -> None:
         f"With 200 epochs, for which there is one run, the affine map's lead is {-long.mean:.1f} nats.",
         results.record_of("affine-straight-iwae5-long").config["epochs"] == 200,
     )
+    worth = {
+        m: [where.worth(n, t, m).factor for n in (500, 2_000) for t in where.TURNS]
+        for m in ("affine", "affine-straight")
+    }
+    page.says(
+        "To be level with the affine model that straightens, the plain model needs at least four times as many images, whatever the range of the turns; "
+        "to be level with the one that looks once, two to three and a half times as many.",
+        min(worth["affine-straight"]) > 4,
+        (round(2 * min(worth["affine"])), round(2 * max(worth["affine"]))) == (4, 7),
+    )
     garments = [
         statistics.fmean(where.by_seed(f"garments-{m}", "nll")[0])
         for m in ("plain", "affine-straight")
     ]
     page.says(
-        "On garments, which lie alike {cite}`xiao2017fashion`, it is ahead by less than a nat with 2,000: it is the pose that a warp is worth.",
+        "On garments, which lie alike {cite}`xiao2017fashion`, the model that straightens is ahead by less than a nat with 2,000: it is the pose that a warp is worth.",
         0 < garments[0] - garments[1] < 1,
     )
     (epochs,) = {results.record_of(name).config["epochs"] for name in straight}

@@ -82,9 +82,9 @@ def map_table() -> Table:
     return Table(
         "How many images a warp is worth: the NLL of 500 test digits, turned like the training "
         "digits, by the number of training images. One seed; ± is the standard error over "
-        "pictures. The last column says how many times these images the plain model needs for the "
-        "NLL of affine-straight, read off a line between the sizes; in brackets the range that "
-        "other test pictures would give two times out of three.",
+        "pictures. The last column says how many times as many images the plain model needs to "
+        "reach the NLL of affine-straight, by a smooth curve between the sizes; in brackets one "
+        "standard error either way, over pictures.",
         rows,
         [],
     )

@@ -57,7 +57,7 @@ def settings(page: Page) -> None:
         all(where.TASKS[f"map-{n}-45-plain-0"].n_test == where.N_NLL for n in where.SIZES),
     )
     page.leaves(
-        "The last row is all of MNIST, less the 500.",
+        "The last rows are all of MNIST, less the 500.",
         "Such estimates are too high; in chapter 11 the excess of the straightening model and that of the plain one were alike, and on this map we have not tested it.",
     )
     page.says(

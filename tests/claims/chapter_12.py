@@ -9,6 +9,7 @@ from tvae_core.experiments import where
 from tvae_core.experiments.results import record_of
 
 from .page import Page
+from .sources import worth, worths
 
 MODEL = "affine-straight"
 CELLS = [(n, turn) for n in (500, 2_000, 10_000) for turn in where.TURNS]
@@ -293,16 +294,8 @@ def the_map(page: Page) -> None:
     )
 
 
-def factor(n: int, turn: int, model: str) -> float:
-    """How many times its images the plain model needs to be level."""
-    found = where.worth(n, turn, model)
-    assert found is not None
-    return found.factor
-
-
 def in_images(page: Page) -> None:
-    few = [factor(500, turn, MODEL) for turn in where.TURNS]
-    once = [factor(n, turn, "affine") for n in (500, 2_000) for turn in where.TURNS]
+    few, once = worths(MODEL, [500]), worths("affine")
     page.says(
         f"The plain model needs {min(few):.0f} to {max(few):.0f} times as many images to reach what the model that straightens reaches with 500."
     )
@@ -316,20 +309,19 @@ def in_images(page: Page) -> None:
         max(each.low for each in upright.values()) < min(each.high for each in upright.values()),
     )
     page.says(
-        f"On turned digits it is above five with 2,000 images. At 45 degrees it is {factor(2_000, 45, MODEL):.0f}: "
+        f"On turned digits it is above five with 2,000 images. At 45 degrees it is {worth(2_000, 45, MODEL):.0f}: "
         "there the straightening model with 2,000 images is half a nat behind the plain one with all of MNIST.",
-        *(factor(2_000, turn, MODEL) > 5 for turn in (45, 90, 180)),
+        *(worth(2_000, turn, MODEL) > 5 for turn in (45, 90, 180)),
         0.4 < nll(2_000, 45, MODEL) - nll(59_500, 45, "plain") < 0.6,
     )
     page.says(
         "To reach what the affine model with one look reaches, the plain model needs about two to three and a half times as many. The decoder is the same, so a good part of what a warp is worth comes with the encoder.",
         (round(2 * min(once)), round(2 * max(once))) == (4, 7),
-        *(factor(500, turn, MODEL) > 1.5 * factor(500, turn, "affine") for turn in where.TURNS),
+        *(worth(500, turn, MODEL) > 1.5 * worth(500, turn, "affine") for turn in where.TURNS),
     )
     page.says(
         "To be level with an affine model that straightens, the plain model needs four times as many images or more, on upright digits from 500 to 10,000 alike; with one that looks once, about two to three and a half times as many.",
-        min(few) > 4,
-        min(factor(2_000, turn, MODEL) for turn in where.TURNS) > 4,
+        min(worths(MODEL)) > 4,
         min(each.factor for each in upright.values()) > 4,
     )
     page.leaves(

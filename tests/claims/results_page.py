@@ -13,7 +13,7 @@ from tvae_core.experiments.study import nll_of
 
 from .literature import BURDA, FLOOR
 from .page import Page, word
-from .sources import BETTER, FIVE, ahead, by_ais, mean, on_a_gpu, sd, spans, times_faster
+from .sources import BETTER, FIVE, ahead, by_ais, mean, on_a_gpu, sd, spans, times_faster, worths
 
 
 def results_page(page: Page) -> None:
@@ -284,15 +284,12 @@ def looking_again(page: Page) -> None:
         f"With 200 epochs, for which there is one run, the affine map's lead is {-long.mean:.1f} nats.",
         results.record_of("affine-straight-iwae5-long").config["epochs"] == 200,
     )
-    worth = {
-        m: [where.worth(n, t, m).factor for n in (500, 2_000) for t in where.TURNS]
-        for m in ("affine", "affine-straight")
-    }
+    once = worths("affine")
     page.says(
         "To be level with the affine model that straightens, the plain model needs at least four times as many images, whatever the range of the turns; "
         "to be level with the one that looks once, about two to three and a half times as many.",
-        min(worth["affine-straight"]) > 4,
-        (round(2 * min(worth["affine"])), round(2 * max(worth["affine"]))) == (4, 7),
+        min(worths("affine-straight")) > 4,
+        (round(2 * min(once)), round(2 * max(once))) == (4, 7),
     )
     garments = [
         statistics.fmean(where.by_seed(f"garments-{m}", "nll")[0])

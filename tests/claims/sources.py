@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from tables import base, speed, training
 
-from tvae_core.experiments import PROFILES, results
+from tvae_core.experiments import PROFILES, results, where
 from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.experiments.records import RunRecord
 from tvae_core.experiments.results import record_of
@@ -35,6 +35,18 @@ def ahead(a: str, b: str, field: str = "nll") -> bool:
     """Whether run a is lower than run b by more than the luck of training explains."""
     gap = results.gap_over_seeds(a, b, field)
     return gap.mean < 0 and gap.beyond_luck
+
+
+def worth(n: int, turn: int, model: str) -> float:
+    """How many times its images the plain model needs to be level."""
+    found = where.worth(n, turn, model)
+    assert found is not None
+    return found.factor
+
+
+def worths(model: str, sizes: Iterable[int] = (500, 2_000)) -> list[float]:
+    """The same, for some numbers of images and all ranges of turns."""
+    return [worth(n, turn, model) for n in sizes for turn in where.TURNS]
 
 
 def by_ais(name: str) -> tuple[float, float]:

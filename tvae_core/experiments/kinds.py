@@ -286,7 +286,8 @@ KINDS = {
         measure_ais,
         ("block", *CHAINS),
         {},
-        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), *STRAIGHT[:3]],
+        # The last of STRAIGHT, the spline with more epochs, is not trained yet.
+        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), *STRAIGHT[:-1]],
     ),
     "on-test": ON_TEST,
     "on-train": ON_TEST._replace(measure=measure_on_train, split="train"),

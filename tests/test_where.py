@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import math
+import types
 
 import pytest
 import torch
 from toy_training import toy_batches, toy_model
 
-from tvae_core import bounds, data, estimators, models, scores, training
+from tvae_core import ais, bounds, data, estimators, evaluation, models, scores, training
 from tvae_core.experiments import where
 from tvae_core.experiments.where import TASKS, Task
 from tvae_core.moved import Moves
@@ -72,6 +73,30 @@ def test_the_model_is_the_one_that_the_task_names(monkeypatch):
         assert len(stop.bounds) == len(history) == 1
     seen = torch.cat([stop.x])
     assert torch.equal(seen, data.binarize_fixed(images[-where.HELD_OUT :]).x)
+
+
+def test_ais_of_a_task_is_of_its_first_pictures(monkeypatch):
+    """Here AIS finds one nat for each black pixel, and importance sampling one for each picture."""
+    model, stop, first = object(), types.SimpleNamespace(bounds=[0.0], best_round=1), []
+
+    def found(of, x, *_, **__):
+        assert of is model
+        first.append(x)
+        return types.SimpleNamespace(log_p=-x.flatten(1).sum(1))
+
+    task = where.Annealed(
+        **vars(dataclasses.replace(TINY, model="plain", probes=False)), annealed=3
+    )
+    monkeypatch.setattr(where, "train", lambda *_: (model, stop, []))
+    ones = evaluation.NLL(*[torch.ones(task.n_test)] * len(evaluation.NLL._fields))
+    monkeypatch.setattr(evaluation, "nll", lambda *_: ones)
+    monkeypatch.setattr(ais, "ais", found)
+    record = where.run(task)
+    pictures = data.binarize_fixed(where._pair(task, "cpu")[0])[:3]
+    assert torch.equal(first[0], pictures.x)
+    assert record["annealed"] == pictures.x.sum((1, 2, 3)).tolist()
+    assert record["nll"] == [1.0] * task.n_test
+    assert "annealed" not in where.run(dataclasses.replace(TINY, model="plain", probes=False))
 
 
 class Scripted(where.EarlyStop):
@@ -165,6 +190,13 @@ def test_a_record_of_other_settings_is_refused(tmp_path, monkeypatch):
     (tmp_path / f"{name}.json").write_text('{"name":', encoding="utf-8")
     with pytest.raises(ValueError, match="damaged; delete it"):
         where.complete(name, tmp_path)
+
+
+def test_an_estimate_is_too_high_by_what_it_exceeds_ais_on_the_same_pictures(monkeypatch):
+    record = {"nll": [90.0, 80.0, 100.0, 500.0], "annealed": [89.0, 78.0, 97.0]}
+    monkeypatch.setattr(where, "records", lambda: {"corner-500-0-plain-0": record})
+    assert where.too_high(500, 0, "plain") == pytest.approx((2.0, 1 / math.sqrt(3)))
+    assert where.too_high(500, 180, "plain") is None
 
 
 def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):

@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tvae_core import bounds, data, estimators, evaluation, models, poses, scores, training
+from tvae_core import ais, bounds, data, estimators, evaluation, models, poses, scores, training
 from tvae_core.data import Batches, Images
 from tvae_core.experiments import turns
 from tvae_core.experiments.acceleration import fast_arithmetic
@@ -68,9 +68,17 @@ class Task:
     probes: bool = True
 
 
+@dataclass(frozen=True)
+class Annealed(Task):
+    """The same, with the NLL of its first test pictures by AIS as well."""
+
+    annealed: int = 30
+
+
 MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-straight")
 SIZES = (500, 2_000, 10_000, 59_500)  # the last with those held out: all of MNIST
 TURNS = (0, 45, 90, 180)
+CORNERS = (500, 10_000)  # the fewest and the most images that the straightening model has seen
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
 AUGMENTED = "plain-augmented"
@@ -111,6 +119,16 @@ def _cell_of_map(pictures: str, n: int, turn: float, model: str, seed: int) -> T
     return Task(pictures, model, moves, n, 500, seed, canvas=(28, 28), probes=False)
 
 
+def _corners() -> dict[str, Task]:
+    """The corners of the map once more, to see by AIS how much too high their NLLs are."""
+    return {
+        f"corner-{n}-{turn}-{model}-0": Annealed(**vars(_cell_of_map("digits", n, turn, model, 0)))
+        for n in CORNERS
+        for turn in (min(TURNS), max(TURNS))
+        for model in ("plain", "affine-straight")
+    }
+
+
 def _turns() -> dict[str, Task]:
     """Digits that may lie in any direction, with and without a latent for the quarter turns."""
     return {
@@ -143,6 +161,7 @@ TURNING_MODEL = "turns-similarity-straight-turns-0"
 GROUPS = {
     "scores": _scores(),
     "map": _map(),
+    "corners": _corners(),
     "turns": _turns(),
     "augmented": _augmented(),
     "control": _control(),
@@ -360,6 +379,8 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         with seeded(task.seed):
             nll = evaluation.nll(model, binary(first)[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
+        if isinstance(task, Annealed):
+            record["annealed"] = _annealed(model, binary(first)[: task.annealed], task.seed)
     if not task.model.startswith("plain"):
         record |= score_poses(model, first, second)
         wide = dataclasses.replace(task, moves=dataclasses.replace(task.moves, degrees=90))
@@ -367,6 +388,13 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
     if task.probes:
         record["contents"] = score_contents(model, first)
     return {**record, "seconds": time.perf_counter() - start}
+
+
+def _annealed(model: VAE, images: Images, seed: int) -> list[float]:
+    """The NLL of each image by AIS, with a quarter of the chains and steps of `measure ais`."""
+    with seeded(seed):
+        found = ais.ais(model, images.x, n_distributions=500, chains=8, start="q")
+    return [-log_p for log_p in found.log_p.tolist()]
 
 
 def _pair(task: Task, device: torch.device) -> list[Images]:
@@ -468,6 +496,15 @@ def mapped(n_train: int, turn: int, model: str) -> Tensor | None:
     """The NLL of each test picture on the map; None where the map is not measured yet."""
     record = records().get(f"map-{n_train}-{turn}-{model}-0")
     return None if record is None else torch.tensor(record["nll"], dtype=torch.float64)
+
+
+def too_high(n_train: int, turn: int, model: str) -> evaluation.Estimate | None:
+    """By how much importance sampling puts the NLL above AIS, at a corner of the map."""
+    record = records().get(f"corner-{n_train}-{turn}-{model}-0")
+    if record is None:
+        return None
+    nll, annealed = (torch.tensor(record[key], dtype=torch.float64) for key in ("nll", "annealed"))
+    return evaluation.mean_se(nll[: len(annealed)] - annealed)
 
 
 class Worth(NamedTuple):

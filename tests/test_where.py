@@ -87,7 +87,8 @@ def test_ais_of_a_task_is_of_its_first_pictures(monkeypatch):
     task = where.Annealed(
         **vars(dataclasses.replace(TINY, model="plain", probes=False)), annealed=3
     )
-    monkeypatch.setattr(where, "train", lambda *_: (model, stop, []))
+    history = [{"bound": -90.0, "seconds": 1.0}, {"bound": -80.0, "seconds": 2.0}]
+    monkeypatch.setattr(where, "train", lambda *_: (model, stop, history))
     ones = evaluation.NLL(*[torch.ones(task.n_test)] * len(evaluation.NLL._fields))
     monkeypatch.setattr(evaluation, "nll", lambda *_: ones)
     monkeypatch.setattr(ais, "ais", found)
@@ -96,6 +97,8 @@ def test_ais_of_a_task_is_of_its_first_pictures(monkeypatch):
     assert torch.equal(first[0], pictures.x)
     assert record["annealed"] == pictures.x.sum((1, 2, 3)).tolist()
     assert record["nll"] == [1.0] * task.n_test
+    assert record["train_bounds"] == [-90.0, -80.0]
+    assert record["train_seconds"] == 3
     assert "annealed" not in where.run(dataclasses.replace(TINY, model="plain", probes=False))
 
 
@@ -287,6 +290,8 @@ def test_a_record_is_what_its_name_says(name):
         assert len(record["nll"]) == min(task.n_test, where.N_NLL)
         assert record["bounds"][record["best_round"] - 1] == max(record["bounds"])
         assert len(record["bounds"]) in (where.ROUNDS, record["best_round"] + where.PATIENCE)
+        # Some records are older than this field.
+        assert len(record.get("train_bounds", record["bounds"])) == len(record["bounds"])
         # The bound of five draws lies below the log-likelihood, here of other pictures of the kind.
         assert max(record["bounds"]) < -sum(record["nll"]) / len(record["nll"]) + 8
     assert ("moves" in record) == (not task.model.startswith("plain"))

@@ -373,7 +373,8 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
             half = {key: value.half().cpu() for key, value in model.state_dict().items()}
             write_atomically(weights, save(half))
         record["data"]["train"] = describe(images)
-        record["bounds"] = stop.bounds
+        record["bounds"] = stop.bounds  # on the held-out images
+        record["train_bounds"] = [row["bound"] for row in history]
         record["best_round"] = stop.best_round
         record["train_seconds"] = sum(row["seconds"] for row in history)
         with seeded(task.seed):

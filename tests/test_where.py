@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_training import toy_batches, toy_model
 
-from tvae_core import ais, bounds, data, estimators, evaluation, models, scores, training
+from tvae_core import ais, bounds, data, estimators, evaluation, models, training
 from tvae_core.experiments import where
 from tvae_core.experiments.where import TASKS, Task
 from tvae_core.moved import Moves
@@ -77,7 +77,11 @@ def test_the_model_is_the_one_that_the_task_names(monkeypatch):
 
 def test_ais_of_a_task_is_of_its_first_pictures(monkeypatch):
     """Here AIS finds one nat for each black pixel, and importance sampling one for each picture."""
-    model, stop, first = object(), types.SimpleNamespace(bounds=[0.0], best_round=1), []
+    model, stop, first = (
+        models.build("plain", where.CANVAS),
+        types.SimpleNamespace(bounds=[0.0], best_round=1),
+        [],
+    )
 
     def found(of, x, *_, **__):
         assert of is model
@@ -142,36 +146,6 @@ def test_the_held_out_bound_is_that_of_the_model_and_always_from_the_same_noise(
     with torch.no_grad(), seeded(0):
         expected = bounds.iwae(model.particles(images.x, 5).log_w).mean().item()
     assert values == [pytest.approx(expected, abs=1e-5)] * 2
-
-
-def test_the_baseline_follows_every_move_of_a_letter():
-    task = dataclasses.replace(TINY, model="none")
-    found = where.score_poses(None, *where._pair(task, "cpu"))
-    assert found["moves"]["degrees"]["error"] < 1
-    assert found["moves"]["degrees"]["correlation"] > 0.95
-    # Its axis leans with the letter, so that it does not know which way is up.
-    assert found["poses"]["degrees"]["error"] > 3
-
-
-def test_the_pose_scores_of_shuffled_pictures_are_chance():
-    first, second = where._pair(dataclasses.replace(TINY, n_test=500), "cpu")
-    other = torch.arange(500).roll(7)  # both pictures of each letter, so that their poses differ
-    pair = [dataclasses.replace(each[other], maps=each.maps) for each in (first, second)]
-    found = where.score_poses(None, *pair)["moves"]["degrees"]
-    assert abs(found["correlation"]) < 0.2
-    assert found["error"] > 10
-
-
-def test_contents_are_probed_for_class_and_pose():
-    first, _ = where._pair(dataclasses.replace(TINY, n_test=600), "cpu")
-    (found,) = where.score_contents(None, first).values()
-    seen = data.binarize_fixed(first)
-    assert found["linear"] == scores.probes(seen.x.flatten(1), first.labels).linear
-    assert found["variance"] == scores.within_class_variance(seen.x, first.labels)
-    shuffled = dataclasses.replace(first, maps=first.maps.roll(1, 0))
-    nothing = where.score_contents(None, shuffled)["pixels"]
-    for probe in ("turn", "shift"):
-        assert nothing[probe] < 0.05 < found[probe]
 
 
 def test_a_complete_task_is_not_measured_again(tmp_path, monkeypatch):

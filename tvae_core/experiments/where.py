@@ -29,15 +29,16 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tvae_core import ais, bounds, data, estimators, evaluation, models, poses, scores, training
+from tvae_core import ais, bounds, data, estimators, evaluation, models, training
 from tvae_core.data import Batches, Images
-from tvae_core.experiments import turns
+from tvae_core.experiments import scoring
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.fingerprint import digest, in_double_precision
 from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
-from tvae_core.experiments.turns import QuarterTurns, turn_back
+from tvae_core.experiments.scoring import binary
+from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.models import VAE
 from tvae_core.moved import CANVAS, FAMILY, Moves, glyphs, moved
 from tvae_core.runtime import pick_device, seeded, write_atomically
@@ -290,85 +291,16 @@ def train(
     return model.eval(), stop, history
 
 
-def score_poses(model: VAE | None, before: Images, after: Images) -> dict[str, Any]:
-    """Scores of inferred poses, by unit: of the moves from one picture of each thing to another
-    ("moves"), and of the poses themselves, one convention for all ("poses").
-
-    `None` is the baseline without learning. Its principal axis has no direction, so its turns are
-    known up to half a turn only, and are scored so.
-    """
-    if model is None:
-        period, (a, b) = 180, (poses.moments_maps(each) for each in (before, after))
-    else:
-        seen, other = binary(before), binary(after)
-        period, (a, b) = 360, (inferred(model, images, seen) for images in (seen, other))
-    placed = known(before)
-    true = poses.compose(known(after), poses.inverse(placed))
-    upright = torch.eye(2, 3).expand(len(a), 2, 3)
-    return {
-        "moves": _plain(scores.moves(a, b, true, period)),
-        "poses": _plain(scores.moves(upright, a, placed, period)),
-    }
-
-
-def known(pictures: Images) -> Tensor:
-    """Their true poses, on the CPU like all poses."""
-    assert pictures.maps is not None
-    return pictures.maps.cpu()
-
-
-def inferred(model: VAE, images: Images, reference: Images) -> Tensor:
-    """`poses.maps`, of a model with or without quarter turns."""
-    if isinstance(model, QuarterTurns):
-        return turns.maps(model, images, reference)
-    return poses.maps(model, images, reference)
-
-
-def score_contents(model: VAE | None, pictures: Images) -> dict[str, Any]:
-    """What probes find in the pixels and in a model's z, u, canonical and straightened images.
-
-    With quarter turns in the model, it looks at pictures that were turned back.
-    """
-    seen, labels = binary(pictures), pictures.labels
-    assert labels is not None, "these pictures have classes"
-    if isinstance(model, QuarterTurns):
-        seen, model = turn_back(model, seen).back, model.base
-    features = {"pixels": seen.x.flatten(1)} if model is None else scores.features(model, seen)
-    if model is not None and "u" in features:
-        features["straightened"] = poses.align(model, seen).straightened.flatten(1)
-    units = poses.decompose(known(pictures))
-    angle = torch.deg2rad(units["degrees"])
-    turn = angle.sin()[:, None]  # which says all within a quarter turn either way
-    if units["degrees"].abs().max() > 90:
-        turn = torch.stack([angle.cos(), angle.sin()], 1)
-    shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
-    shifted = shift.std(0).min().item() > 0
-    found: dict[str, Any] = {}
-    for name, values in features.items():
-        found[name] = scores.probes(values, labels)._asdict()
-        found[name]["turn"] = scores.explained(values, turn)
-        if shifted:
-            found[name]["shift"] = scores.explained(values, shift)
-        if name in ("z", "u"):
-            found[name]["turn_forest"] = scores.explained(values, turn, forest=True)
-        else:
-            found[name]["variance"] = scores.within_class_variance(values, labels)
-    if model is not None and shifted:
-        factors = torch.cat([turn, shift, units["scale_x"].log()[:, None]], 1)
-        latents = torch.cat([features[name] for name in ("z", "u") if name in features], 1)
-        found["latents"] = scores.dci(latents, factors)._asdict()
-    return found
-
-
 def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
     """Train and score; returns a record's fields. The weights are stored, if they are asked for."""
     start, device = time.perf_counter(), pick_device()
     first, second = _pair(task, device)
     record: dict[str, Any] = {"data": {"test": describe(first)}}
-    model = None
+    reader = scoring.MOMENTS
     if task.model != ABSENT:
         images = pictures(task, "train", task.seed).to(device)
         model, stop, history = train(task, images)
+        reader = scoring.reader_of(model)
         if weights is not None:
             half = {key: value.half().cpu() for key, value in model.state_dict().items()}
             write_atomically(weights, save(half))
@@ -382,12 +314,12 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
         if isinstance(task, Annealed):
             record["annealed"] = _annealed(model, binary(first)[: task.annealed], task.seed)
-    if not task.model.startswith("plain"):
-        record |= score_poses(model, first, second)
+    if reader.maps:
+        record |= scoring.score_poses(reader, first, second)
         wide = dataclasses.replace(task, moves=dataclasses.replace(task.moves, degrees=90))
-        record["wide"] = score_poses(model, *_pair(wide, device))["moves"]
+        record["wide"] = scoring.score_poses(reader, *_pair(wide, device))["moves"]
     if task.probes:
-        record["contents"] = score_contents(model, first)
+        record["contents"] = scoring.score_contents(reader, first)
     return {**record, "seconds": time.perf_counter() - start}
 
 
@@ -402,15 +334,6 @@ def _pair(task: Task, device: torch.device) -> list[Images]:
     """Test pictures, and the same things in other poses."""
     pair = [pictures(task, "test", seed + task.seed) for seed in (100, 200)]
     return [each.to(device) for each in pair]
-
-
-def binary(images: Images) -> Images:
-    """Binary pixels, which the models were trained on."""
-    return data.binarize_fixed(images)
-
-
-def _plain(found: dict[str, scores.MoveScore]) -> dict[str, Any]:
-    return {unit: score._asdict() for unit, score in found.items()}
 
 
 def complete(name: str, folder: Path) -> dict[str, Any]:
@@ -471,7 +394,8 @@ def fingerprint() -> str:
                 stop = EarlyStop(model, letters[30:], patience=1)
                 training.fit(model, batches, estimators.dreg, k=2, epochs=3, after_epoch=stop)
                 stop.restore()
-            found.append([stop.bounds, score_poses(model, letters, other)])
+            scored = scoring.score_poses(scoring.reader_of(model), letters, other)
+            found.append([stop.bounds, scored])
         return digest(found)
 
 

@@ -1,0 +1,176 @@
+"""Score a model on pictures whose poses are known, in one call.
+
+    before, after = (moved.moved(digits, moved.FAMILY, moved.CANVAS, seed=s) for s in (1, 2))
+    found = scoring.score(model, before, after)
+    found["moves"]["degrees"]["error"]  # in degrees: does the inferred turn follow a known one?
+    found["poses"]["degrees"]["error"]  # does it agree with that of other pictures?
+    found["contents"]["z"]["linear"]  # the share of classes that a linear probe reads off z
+    found["contents"]["z"]["turn"]  # the share of the turn's variance that z explains: a leak
+
+A model that was not built with this book comes as a `Reader`, which is two functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tvae_core import data, poses, scores
+from tvae_core.data import Images
+from tvae_core.experiments import turns
+from tvae_core.experiments.turns import QuarterTurns
+from tvae_core.models import VAE, WarpedDecoder
+
+
+class Reader(NamedTuple):
+    """What is scored of a model: how it reads poses, and what probes may look at.
+
+    `maps(images, reference)` returns P of each image in pixels, (N, 2, 3) on the CPU, measured from
+    the mean pose of the reference images (as `poses.maps` does), or from any one zero. It is None
+    for a model without poses. `features(images)` returns what probes look at, by name, each (N, D)
+    on the CPU; leaks are looked for in "z" and "u". Turns are compared up to whole multiples of
+    `period` degrees.
+    """
+
+    maps: Callable[[Images, Images], Float[Tensor, "N 2 3"]] | None
+    features: Callable[[Images], dict[str, Float[Tensor, "N D"]]]
+    period: int = 360
+
+
+def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
+    """All scores of a model: `score_poses`, and "contents" as `score_contents` finds them.
+
+    Without poses, as in a plain VAE, only the contents are scored.
+
+    Args:
+        model: a VAE of this book, which is shown binary pixels, or a `Reader`.
+        before: pictures with labels and known poses, such as those of `tvae_core.moved`.
+        after: the same things in other poses.
+
+    Raises:
+        ValueError: pictures without poses or labels, or not the same number of them.
+    """
+    reader = reader_of(model)
+    found = score_poses(reader, before, after) if reader.maps else {}
+    return {**found, "contents": score_contents(reader, before)}
+
+
+def score_poses(reader: Reader, before: Images, after: Images) -> dict[str, Any]:
+    """Scores of inferred poses, by unit: of the moves from one picture of each thing to another
+    ("moves"), and of the poses themselves, one zero for all ("poses").
+
+    Raises:
+        ValueError: a model without poses, or pictures whose poses are not known.
+    """
+    if reader.maps is None:
+        raise ValueError("this model has no poses to score; score its contents")
+    placed, a, b = known(before), reader.maps(before, before), reader.maps(after, before)
+    true = poses.compose(known(after), poses.inverse(placed))
+    upright = torch.eye(2, 3).expand(len(a), 2, 3)
+    return {
+        "moves": _plain(scores.moves(a, b, true, reader.period)),
+        "poses": _plain(scores.moves(upright, a, placed, reader.period)),
+    }
+
+
+def score_contents(reader: Reader, pictures: Images) -> dict[str, Any]:
+    """What probes find in each of a model's features: the class, the turn and the shift.
+
+    Raises:
+        ValueError: pictures without labels, or whose poses are not known.
+    """
+    units, labels = poses.decompose(known(pictures)), pictures.labels
+    if labels is None:
+        raise ValueError("probes need the class of each picture, and these have no labels")
+    angle = torch.deg2rad(units["degrees"])
+    turn = angle.sin()[:, None]  # which says all within a quarter turn either way
+    if units["degrees"].abs().max() > 90:
+        turn = torch.stack([angle.cos(), angle.sin()], 1)
+    shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
+    shifted = shift.std(0).min().item() > 0
+    features, found = reader.features(pictures), {}
+    for name, values in features.items():
+        found[name] = scores.probes(values, labels.cpu())._asdict()
+        found[name]["turn"] = scores.explained(values, turn)
+        if shifted:
+            found[name]["shift"] = scores.explained(values, shift)
+        if name in ("z", "u"):
+            found[name]["turn_forest"] = scores.explained(values, turn, forest=True)
+        else:
+            found[name]["variance"] = scores.within_class_variance(values, labels.cpu())
+    if "z" in features and shifted:
+        factors = torch.cat([turn, shift, units["scale_x"].log()[:, None]], 1)
+        latents = torch.cat([features[name] for name in ("z", "u") if name in features], 1)
+        found["latents"] = scores.dci(latents, factors)._asdict()
+    return found
+
+
+def reader_of(model: VAE | Reader) -> Reader:
+    """How a model of this book is scored: at the mean of q, on binary pixels."""
+    if isinstance(model, Reader):
+        return model
+    placed = isinstance(model.decoder, WarpedDecoder)
+    return Reader(functools.partial(_maps, model) if placed else None, _features(model))
+
+
+def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
+    """P of each image as `poses.moments` finds it, the mean axis of the reference being upright."""
+    twice = torch.deg2rad(2 * poses.moments(reference)["degrees"])  # an axis has no direction
+    zero = torch.atan2(twice.sin().mean(), twice.cos().mean()) / 2
+    back = torch.tensor([[zero.cos(), -zero.sin()], [zero.sin(), zero.cos()]])
+    maps = poses.moments_maps(images)
+    return torch.cat([back @ maps[..., :2], maps[..., 2:]], -1)
+
+
+def _pixels(images: Images) -> dict[str, Tensor]:
+    return {"pixels": binary(images).x.flatten(1).cpu()}
+
+
+MOMENTS = Reader(axes, _pixels, period=180)  # the baseline without learning
+
+
+def _maps(model: VAE, images: Images, reference: Images) -> Tensor:
+    """`poses.maps`, of a model with or without quarter turns."""
+    seen, others = binary(images), binary(reference)
+    if isinstance(model, QuarterTurns):
+        return turns.maps(model, seen, others)
+    return poses.maps(model, seen, others)
+
+
+def _features(model: VAE) -> Callable[[Images], dict[str, Tensor]]:
+    """`scores.features` and straightened images; of pictures that quarter turns turned back."""
+
+    def features(images: Images) -> dict[str, Tensor]:
+        seen, base = binary(images), model
+        if isinstance(model, QuarterTurns):
+            seen, base = turns.turn_back(model, seen).back, model.base
+        found = scores.features(base, seen)
+        if "u" in found:
+            found["straightened"] = poses.align(base, seen).straightened.flatten(1).cpu()
+        return found
+
+    return features
+
+
+def known(pictures: Images) -> Tensor:
+    """Their true poses, on the CPU like all poses."""
+    if pictures.maps is None:
+        raise ValueError(
+            "the poses of these pictures are not known: make some with `tvae_core.moved`, or set "
+            "`Images.maps` to their maps in pixels, (N, 2, 3)"
+        )
+    return pictures.maps.cpu()
+
+
+def binary(images: Images) -> Images:
+    """Binary pixels, which the models were trained on."""
+    return data.binarize_fixed(images)
+
+
+def _plain(found: dict[str, scores.MoveScore]) -> dict[str, Any]:
+    return {unit: score._asdict() for unit, score in found.items()}

@@ -49,6 +49,17 @@ def worths(model: str, sizes: Iterable[int] = (500, 2_000)) -> list[float]:
     return [worth(n, turn, model) for n in sizes for turn in where.TURNS]
 
 
+def straightened(page: Page, *sentences: str) -> None:
+    """Sentences that say what chapter 11 found: with that encoder, warps are ahead by two nats."""
+    leads = [
+        -results.gap_over_seeds(f"{m}-straight-iwae5-modern", "plain-iwae5-modern").mean
+        for m in ("affine", "tps")
+    ]
+    behind = [ahead("plain-iwae5-modern", f"{m}-iwae5-modern") for m in ("affine", "tps")]
+    for sentence in sentences:
+        page.says(sentence, all(2 < lead < 3 for lead in leads), all(behind))
+
+
 def by_ais(name: str) -> tuple[float, float]:
     """How far a warped model is behind the plain one by AIS, and the standard error."""
     rows = {row[0]: row[-1].split(" ± ") for row in training.annealed_table().rows[1:]}

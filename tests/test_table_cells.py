@@ -214,9 +214,9 @@ def five_draws() -> list[list[str]]:
 
 GAPS = [
     "trained with",
-    "affine less plain VAE",
-    "thin-plate spline less plain VAE",
-    "thin-plate spline less affine",
+    "affine minus plain VAE",
+    "thin-plate spline minus plain VAE",
+    "thin-plate spline minus affine",
 ]
 
 
@@ -257,19 +257,24 @@ def recipes() -> list[list[str]]:
     ]
 
 
+KINDS = ("straight", "straight-mean", "pose")
+AGAIN = [f"{d}-{kind}" for kind in KINDS for d in ("affine", "tps")] + ["plain-wide"]
+
+
 def annealed_runs() -> list[str]:
     return [
-        f"{d}-{objective}{recipe}"
+        name
         for objective in ("iwae5", "multi5")
         for recipe in ("", "-modern", "-long")
-        for d in DECODERS
+        for d in (*DECODERS, *AGAIN)
+        if (name := f"{d}-{objective}{recipe}") in RUNS
     ]
 
 
 def annealed_gaps() -> list[list[str]]:
-    rows = [["run", "NLL", "too high by", "corrected", "corrected, less plain"]]
+    rows = [["run", "NLL", "too high by", "corrected", "corrected, minus plain"]]
     for name in annealed_runs():
-        plain = f"plain-{name.partition('-')[2]}"
+        plain = re.sub("^.+(?=-(iwae|multi))", "plain", name)
         excess, its = (annealed(x, "is_nll") - annealed(x, "ais_nll") for x in (name, plain))
         error = excess.std(ddof=1) / AIS_IMAGES**0.5
         corrected = f"{np.mean(of(name)) - excess.mean():.2f}"
@@ -284,12 +289,12 @@ def annealed_gaps() -> list[list[str]]:
 
 
 def looks() -> list[list[str]]:
-    rows = [["run", "seeds", "NLL", "less plain", "less the same decoder, one look", "too high by"]]
-    kinds = ("straight", "straight-mean", "pose")
-    others = [f"{d}-{kind}" for kind in kinds for d in ("affine", "tps")] + ["plain-wide"]
+    rows = [
+        ["run", "seeds", "NLL", "minus plain", "minus the same decoder, one look", "too high by"]
+    ]
     longer = ("affine-straight", "tps-straight", "plain-wide")
     groups = {
-        "{}-iwae5-modern": others,
+        "{}-iwae5-modern": AGAIN,
         "{}-iwae5-long": longer,
         "{}-vae-modern": longer[:2],
         "{}-multi5-modern": longer[:2],

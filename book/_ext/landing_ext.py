@@ -163,8 +163,8 @@ def trust() -> Result:
     rows = {}
     for decoder in ("affine", "tps"):
         label = NAMES["decoders"][decoder]
-        annealed = row_of("annealed", f"`{decoder}-iwae5`")["corrected, less plain"]
-        gap = sampled[f"{label} less {plain}"]
+        annealed = row_of("annealed", f"`{decoder}-iwae5`")["corrected, minus plain"]
+        gap = sampled[f"{label} minus {plain}"]
         rows[label] = [read(gap, "other"), read(annealed, "best")]
     said = ", ".join(f"{label} {a.value:+.1f} and {b.value:+.1f}" for label, (a, b) in rows.items())
     return Result(

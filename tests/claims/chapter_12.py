@@ -100,20 +100,20 @@ def poses(page: Page) -> None:
         round(error("moves", "glyphs", MODEL)) == 4,
     )
     page.says(
-        "They are off by eighteen degrees on digits and by six on letters; the straightening affine model by thirteen and by four.",
-        round(error("poses", "digits", "none")) == 18,
-        round(error("poses", "glyphs", "none")) == 6,
+        "They are off by sixteen degrees on digits and by five on letters; the straightening affine model by thirteen and by four.",
+        round(error("poses", "digits", "none")) == 16,
+        round(error("poses", "glyphs", "none")) == 5,
         round(error("poses", "digits", MODEL)) == 13,
         round(error("poses", "glyphs", MODEL)) == 4,
     )
     page.says(
-        "(The affine model with one look knows neither, on digits: there it agrees no better than the moments do. On letters it is as good as the straightening one, or better.)",
+        "(The affine model with one look knows neither, on digits: there it agrees no better than the moments do, rather worse. On letters it is as good as the straightening one, or better.)",
         all(
             error(what, "glyphs", "affine") < error(what, "glyphs", MODEL)
             for what in ("moves", "poses")
         ),
         error("moves", "digits", "affine") > 15,
-        error("poses", "digits", "affine") > error("poses", "digits", "none") - 0.1,
+        error("poses", "digits", "affine") > error("poses", "digits", "none") + 1,
     )
     off = [at("digits", MODEL, "moves", unit, "error") for unit in ("shift_x", "shift_y")]
     page.says(
@@ -175,6 +175,11 @@ def half(page: Page) -> None:
     )
     sure = page.printed(r"turned by up to # degrees, the model is sure to \+- # degrees")
     page.says("Does the model at least know that it is lost?", abs(sure[1] - sure[3]) < 0.5)
+    (within,) = page.printed("finds to within two standard deviations: #")
+    page.says(
+        "If it were, nineteen in twenty inferred moves would lie within two standard deviations of the true ones, and fewer than four in ten do.",
+        0.3 < within < 0.4,
+    )
     models = ["affine", MODEL, "similarity-straight"]
     page.says(
         "The error of the models grows by a factor of two to four, and that of the moments does not change.",

@@ -100,7 +100,7 @@ def better_gaps_table() -> Table:
 
 def _gaps_table(caption: str, trained: dict[str, Sequence[str]]) -> Table:
     """Paired differences of NLL; `trained` lists the runs of a row in the order of DECODERS."""
-    rows = [["trained with", *(f"{WORDS[a]} less {WORDS[b]}" for a, b in PAIRS)]]
+    rows = [["trained with", *(f"{WORDS[a]} minus {WORDS[b]}" for a, b in PAIRS)]]
     runs: list[str] = []
     for words, names in trained.items():
         run = dict(zip(DECODERS, names, strict=True))
@@ -184,14 +184,16 @@ def annealed_table() -> Table:
     Importance sampling runs on all test images, so its error over images is small. AIS is too slow
     for that, but how far it lowers the estimate varies little between images, so a few suffice.
     """
-    rows = [["run", "NLL", "too high by", "corrected", "corrected, less plain"]]
+    rows = [["run", "NLL", "too high by", "corrected", "corrected, minus plain"]]
     runs, images = [], set()
     for objective, recipe in itertools.product(("iwae5", "multi5"), ("", *BETTER)):
         plain = None
-        for model in DECODERS:
+        for model in (*DECODERS, *ENCODERS):
             name = run_name(model, objective, recipe)
+            if name not in RUNS:
+                continue
             excess, seeds = too_high(name), seeds_of(name)
-            if excess is None or seeds is None:
+            if excess is None or seeds is None or (model != "plain" and plain is None):
                 continue
             runs.append(name)
             images.add(len(excess))
@@ -207,7 +209,7 @@ def annealed_table() -> Table:
             rows.append(row)
     return Table(
         "What a warp gains in training with k = 5. The NLL by 5,000 importance samples is an "
-        "upper estimate; by how much it is too high AIS has found on "
+        "upper estimate; AIS measures how much too high it is, on "
         f"{' or '.join(map(str, sorted(images)))} images, for seed 0. ± is the standard error over "
         "seeds and images, and with the NLL the standard deviation over seeds.",
         rows,
@@ -218,7 +220,8 @@ def annealed_table() -> Table:
 
 def looks_table() -> Table:
     """Other encoders for the same decoders, beside those of the study."""
-    rows = [["run", "seeds", "NLL", "less plain", "less the same decoder, one look", "too high by"]]
+    rows = [["run", "seeds", "NLL"]]
+    rows[0] += ["minus plain", "minus the same decoder, one look", "too high by"]
     runs: list[str] = []
     for objective, recipe, model in _compared():
         name = run_name(model, objective, recipe)
@@ -237,9 +240,9 @@ def looks_table() -> Table:
         rows.append([f"`{name}`", count, mean_sd_over_seeds(name), *gaps, high])
     return Table(
         "Encoders that look again, on the modern recipe: the NLL by 5,000 importance samples, the "
-        "same less that of other runs of the same objective on the same images (± is the standard "
-        "error over seeds and images), and by how much it is too high, as AIS has found on 100 "
-        "images for seed 0.",
+        "same minus that of other runs of the same objective on the same images (± is the standard "
+        "error over seeds and images), and how much too high it is by AIS, on 100 images for "
+        "seed 0.",
         rows,
         runs,
         over="With the NLL, the standard deviation over seeds.",
@@ -315,7 +318,7 @@ def runs_table() -> Table:
     return Table(
         "Every run. Both standard errors and the machine are those of its first seed; the minutes "
         "are the median over the seeds that were trained on a machine of this kind; for encoders "
-        "that look again they are too many, because the machine had other work as well.",
+        "that look again they are too high, because the machine had other work as well.",
         rows,
         runs,
     )

@@ -39,9 +39,9 @@ def where_table() -> Table:
     return Table(
         "What and where, on 2,000 test pictures in known poses: median errors in degrees and "
         "pixels when an inferred pose should follow a known move, and when it should agree with "
-        "that of other pictures; the share of classes that a linear probe gets right; the share "
-        "of the variance of the turns (their sine) that a random forest explains; and the NLL of "
-        "500 pictures. With several seeds, ± is the standard deviation.",
+        "the true pose, from one zero for all pictures; the share of classes that a linear probe "
+        "gets right; the share of the variance of the turns (their sine) that a random forest "
+        "explains; and the NLL of 500 pictures. With several seeds, ± is the standard deviation.",
         rows,
         [],
     )
@@ -66,7 +66,7 @@ def turns_table() -> Table:
 
 def map_table() -> Table:
     """The NLL by number of training images and added turn."""
-    gap_and_worth = "plain less affine-straight", "worth"
+    gap_and_worth = "plain minus affine-straight", "worth"
     rows = [["training images", "turns added", *where.MAPPED, *gap_and_worth]]
     for n, turn in itertools.product(where.SIZES, where.TURNS):
         nlls = [where.mapped(n, turn, model) for model in where.MAPPED]

@@ -11,7 +11,7 @@ from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.experiments.results import gap_over_seeds, over_seeds, record_of
 from tvae_core.experiments.study import PRINTED
 
-from .chapters_8_to_10 import snr
+from .chapter_8 import snr
 from .literature import BURDA
 from .page import Page, word
 from .sources import FIVE, ahead, at, in_reader, mean, on_h100, paired

@@ -58,7 +58,7 @@ def page(report: Report) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<p>{summary}</p>\n{problems}"
         "\n<h2>Outliers</h2>\n<p>The images that the model describes least well. Look at them "
-        "first: their poses are the least certain, and some may not belong to the set.</p>\n"
+        "first: some may not belong to the set, and some may have a wrong pose.</p>\n"
         f"{_table(report.outliers)}\n<h2>Before and after</h2>\n{strips}"
         f'\n<h2>Means</h2>\n<div class="mean">{means}</div>'
         f"\n<h2>Poses</h2>\n{_histograms(report.histograms)}"

@@ -317,3 +317,76 @@ def test_the_probabilities_of_all_images_sum_to_one(look):
     assert error < 0.01
     assert abs(p.sum() - 1) < 4.5 * error
     assert p.max() > 2 * p.min()
+
+
+@pytest.mark.parametrize("estimator", [estimators.stl, estimators.dreg])
+@pytest.mark.parametrize("which", ["pose", "encoder"])
+def test_estimators_are_unbiased_for_parameters_that_decoder_and_encoder_share(estimator, which):
+    """W and b turn u into a pose in the decoder, and straighten the image in the encoder.
+
+    By a t-test against the reparameterized gradient.
+    """
+    bound = bounds.elbo if estimator is estimators.stl else bounds.iwae
+    torch.manual_seed(0)
+    options = {"dim_z": 3, "dim_u": 2, "hidden": (7, 5)}
+    # Small poses: where a map is nearly singular, a few draws decide on the whole gradient.
+    model = models.build("affine", SIZE, look="straight", pose_std=0.02, **options).double()
+    x = images(1).expand(600, -1, -1, -1)
+    block = model.decoder.pose if which == "pose" else model.encoder
+    parameters = [*block.parameters()]
+    ways = estimator, estimators.reparameterized(bound)
+
+    def gradients_of(way):
+        return torch.autograd.grad(way(model.particles(x, 3)).mean(), parameters)
+
+    torch.manual_seed(3)
+    at, found = gradients_of(ways[1]), []  # the projection: on another estimate of the gradient
+    for _ in range(50):
+        slopes = [zip(at, gradients_of(way), strict=True) for way in ways]
+        found.append(torch.stack([sum((a * g).sum() for a, g in each) for each in slopes]))
+    both = torch.stack(found)
+    off = evaluation.mean_se(both[:, 0] - both[:, 1])
+    assert abs(off.mean) < 4 * off.se
+    assert off.se < both.mean().abs() / 8, "the test can tell"
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_nll_reads_an_image_once_and_straightens_few_at_a_time(look):
+    """So memory does not grow with the number of draws."""
+    model, seen, read, straightened = make(look).float(), [], [], []
+    model.encoder.body.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    model.encoder.read.register_forward_hook(
+        lambda _, args, __: read.append(args[0][..., 0].numel())
+    )
+    whole = model.encoder.straightened
+    model.encoder.straightened = lambda x, u, *rest: (
+        straightened.append(u[..., 0].numel()) or whole(x, u, *rest)
+    )
+    evaluation.nll(model, from_tensor(images(5)), 300, rows=40)
+    draws = 5 * 300
+    assert sum(seen) == 5
+    assert sum(read) == (draws if look == "straight" else 5)
+    assert sum(straightened) == {"pose": 0, "straight-mean": 5, "straight": draws}[look]
+    assert max(read) <= 40
+
+
+def test_the_bound_is_differentiated_through_the_pose_that_straightens():
+    """W acts in the decoder and in the encoder; by finite differences with the same noise."""
+    model, x = make("straight"), images(3)
+    weight = model.decoder.pose.weight
+
+    def value() -> Tensor:
+        torch.manual_seed(5)
+        return bounds.elbo(model.particles(x, 4).log_w).mean()
+
+    (slope,) = torch.autograd.grad(value(), [weight])
+    torch.manual_seed(6)
+    direction, step = torch.randn_like(weight), 1e-6
+    ends = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            weight += sign * step * direction
+            ends.append(value())
+            weight -= sign * step * direction
+    expected = (ends[0] - ends[1]) / (2 * step)
+    torch.testing.assert_close((slope * direction).sum(), expected, rtol=1e-4, atol=1e-4)

@@ -130,8 +130,9 @@ def test_an_upright_letter_is_upright_and_as_high_as_asked():
 
 
 def test_bad_ranges_and_canvases_are_refused():
-    with pytest.raises(ValueError, match="at least 0, and the scale at least 1"):
-        Moves(degrees=-5)
+    for bad in ({"degrees": -5}, {"shift": math.nan}, {"scale": math.nan}):
+        with pytest.raises(ValueError, match="at least 0, and the scale at least 1"):
+            Moves(**bad)
     with pytest.raises(ValueError, match="the scale at least 1"):
         Moves(scale=0.5)
     with pytest.raises(ValueError, match="smaller than the images"):

@@ -136,7 +136,7 @@ def test_the_standard_deviations_are_those_of_q():
     """A shift of the grid by t moves the picture by -t: with W = I, t's deviation is that of u."""
     model = model_of(identity(1), sd=0.01)
     with seeded(0):
-        table = poses.table(model, numbered(1), draws=20_000)
+        table = poses.table(model, numbered(1), numbered(1), draws=20_000)
     assert table["shift_x_sd"].item() == pytest.approx(0.01 * 15, rel=0.03)
     assert table["shift_y_sd"].item() == pytest.approx(0.01 * 12, rel=0.03)
     assert table["degrees_sd"].item() == pytest.approx(math.degrees(0.01 * 12 / 15), rel=0.03)
@@ -146,7 +146,7 @@ def test_angles_are_averaged_on_the_circle():
     known = {name: [1.0 if name.startswith("scale") else 0.0] for name in KNOWN}
     model = model_of(by_hand(known | {"degrees": [179.9]}), sd=0.02)
     with seeded(0):
-        table = poses.table(model, numbered(1), reference=None, draws=2_000)
+        table = poses.table(model, numbered(1), numbered(1), draws=2_000)
         away = poses.table(
             model_of(torch.cat([by_hand(known | {"degrees": [179.9]}), identity(1)]), sd=0.02),
             numbered(2),
@@ -239,7 +239,7 @@ def test_the_nll_is_a_column_if_asked_for():
 
 def test_a_table_is_saved_and_becomes_a_data_frame(tmp_path):
     table = poses.table(model_of(by_hand(KNOWN)), numbered(4), draws=2)
-    table.save(tmp_path / "poses.csv")
+    table.save(str(tmp_path / "poses.csv"))
     rows = list(csv.DictReader((tmp_path / "poses.csv").read_text(encoding="utf-8").splitlines()))
     assert list(rows[0]) == list(table.columns)
     assert [float(row["degrees"]) for row in rows] == pytest.approx(
@@ -255,7 +255,9 @@ def test_what_has_no_pose_is_refused_in_a_sentence():
         with pytest.raises(TypeError, match="this model has no warp"):
             act(plain, numbered(2))
     with pytest.raises(ValueError, match="draws must be a whole number of at least 1, got 0"):
-        poses.table(model_of(identity(1)), numbered(1), draws=0)
+        poses.table(model_of(identity(2)), numbered(2), draws=0)
+    with pytest.raises(ValueError, match="one image would be its own zero: pass several"):
+        poses.table(model_of(identity(1)), numbered(1))
     other = models.build("affine", (8, 8), hidden=(8,))
     with pytest.raises(ValueError, match="expected images of shape"):
         poses.table(other, numbered(2))

@@ -23,7 +23,7 @@ from tvae_core.explorer.export import SHOWN
 
 PROFILES = ("paper", "validation")
 # About 1.2 MB each: the nine models of the study, which the explorer shows, another that chapters
-# look into, and the IWAEs of the modern recipe near convergence; and, 1.7 MB each, those whose
+# look into, and the IWAEs of the modern recipe at 200 epochs; and, 1.7 MB each, those whose
 # encoder sees the straightened image.
 SHIPPED = {*SHOWN, "plain-vae-binarized", *CONVERGED, *STRAIGHT}
 

@@ -44,7 +44,7 @@ class Moves:
     bend: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(astuple(self)) < 0 or self.scale < 1:
+        if not all(size >= 0 for size in astuple(self)) or self.scale < 1:
             raise ValueError(f"ranges must be at least 0, and the scale at least 1; got {self}")
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:

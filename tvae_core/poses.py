@@ -64,11 +64,11 @@ class Poses:
 
         return pd.DataFrame({name: values.numpy() for name, values in self.columns.items()})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write as CSV, with six significant digits."""
         rows = zip(*(values.tolist() for values in self.columns.values()), strict=True)
         lines = [",".join(self.columns), *(",".join(f"{v:.6g}" for v in row) for row in rows)]
-        write_atomically(path, ("\n".join(lines) + "\n").encode())
+        write_atomically(Path(path), ("\n".join(lines) + "\n").encode())
 
 
 class Aligned(NamedTuple):
@@ -90,8 +90,10 @@ def table(
 
     Raises:
         TypeError: a model without a warp.
-        ValueError: images of another size than the model's.
+        ValueError: images of another size than the model's, or one image without a reference.
     """
+    if reference is None and len(images) == 1:
+        raise ValueError("one image would be its own zero: pass several images as `reference`")
     origin = mean_map(model, images if reference is None else reference)
     parts = []
     for x in images.x.split(max(1, ROWS // draws)):
@@ -169,11 +171,9 @@ def moments(images: Images) -> Poses:
 def moments_maps(images: Images) -> Float[Tensor, "N 2 3"]:
     """P of each image in pixels, as `moments` finds it."""
     found = moments(images)
-    turn = -torch.deg2rad(found["degrees"])  # y points downwards
-    cos, sin = turn.cos(), turn.sin()
-    rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    scale = torch.stack([found["scale_x"], found["scale_y"]], -1)
-    shift = torch.stack([found["shift_x"], found["shift_y"]], -1)
+    turn = torch.deg2rad(found["degrees"])  # counter-clockwise, but y points downwards
+    rotation = torch.stack([turn.cos(), turn.sin(), -turn.sin(), turn.cos()], -1).view(-1, 2, 2)
+    scale, shift = (torch.stack([found[n + "_x"], found[n + "_y"]], -1) for n in ("scale", "shift"))
     return torch.cat([rotation * scale[:, None], shift[..., None]], -1)
 
 

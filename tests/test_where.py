@@ -169,11 +169,13 @@ def test_a_record_of_other_settings_is_refused(tmp_path, monkeypatch):
         where.complete(name, tmp_path)
 
 
-def test_an_estimate_is_too_high_by_what_it_exceeds_ais_on_the_same_pictures(monkeypatch):
+def test_the_estimates_at_a_corner_are_of_the_same_pictures(monkeypatch):
     record = {"nll": [90.0, 80.0, 100.0, 500.0], "annealed": [89.0, 78.0, 97.0]}
     monkeypatch.setattr(where, "records", lambda: {"corner-500-0-plain-0": record})
-    assert where.too_high(500, 0, "plain") == pytest.approx((2.0, 1 / math.sqrt(3)))
-    assert where.too_high(500, 180, "plain") is None
+    sampled, by_ais = where.annealed(500, 0, "plain")
+    assert sampled.tolist() == [90.0, 80.0, 100.0]
+    assert by_ais.tolist() == [89.0, 78.0, 97.0]
+    assert where.annealed(500, 180, "plain") is None
 
 
 def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):

@@ -11,11 +11,6 @@ and each runs in a process of its own, so that neither profits from memory that 
 A CPU is measured twice: with one run on all cores, as a reader trains, and with one run on each
 core, as `reproduce` trains a grid. A GPU also trains several seeds side by side, and the time
 recorded is that of one seed. Leave the machine alone while this runs.
-
-    python tools/bench.py --encoders
-
-times an epoch of models with other encoders on one core instead (five minutes), all in turn, and
-writes the record that chapter 11 reads.
 """
 
 import argparse
@@ -49,9 +44,8 @@ from tvae_core.experiments.acceleration import (
     rows_at_once,
     timed,
 )
-from tvae_core.experiments.configs import DECODERS, ENCODERS, RUNS
+from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.experiments.records import device_name
-from tvae_core.experiments.results import SECONDS
 from tvae_core.runtime import pick_device, seeded, write_atomically
 
 RECORDS = Path(__file__).resolve().parents[1] / "results" / "bench"
@@ -403,13 +397,6 @@ def measure_on_each_core(repeats: int, cores: int) -> dict[str, list[dict[str, A
     }
 
 
-def measure_encoders(repeats: int) -> dict[str, float]:
-    """Seconds for an epoch of each model of the modern recipe with k = 5, on one core."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read by the new processes
-    runs = [run for model in (*DECODERS, *ENCODERS) if (run := f"{model}-iwae5-modern") in RUNS]
-    return medians({run: functools.partial(our_epoch, run) for run in runs}, repeats)
-
-
 def cpu_name() -> str:
     """What the CPU's maker calls it, if the system knows; otherwise its family, such as x86_64."""
     info = Path("/proc/cpuinfo")
@@ -424,23 +411,18 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=7, help="tries behind each median")
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder for the record")
-    parser.add_argument("--encoders", action="store_true", help="time other encoders instead")
     chosen = parser.parse_args()
     device, cores = pick_device(), torch.get_num_threads()
     vectors = torch.backends.cpu.get_cpu_capability()
     cuda = device.type == "cuda"
-    record: dict[str, Any] = {
+    record = {
         "processor": device_name(device) if cuda else f"{cpu_name()}, {vectors}",
         "cpu": cpu_name(),
-        "cores": 1 if chosen.encoders else cores,
+        "cores": cores,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "tries": dict.fromkeys(("seconds_per_epoch", "seconds_per_nll"), chosen.repeats),
     }
-    if chosen.encoders:
-        record |= {"tries": chosen.repeats, "seconds": measure_encoders(chosen.repeats)}
-        write_atomically(SECONDS, (json.dumps(record, indent=1) + "\n").encode())
-        return
-    record["tries"] = dict.fromkeys(("seconds_per_epoch", "seconds_per_nll"), chosen.repeats)
     if cuda:
         record["seeds_side_by_side"] = SIDE_BY_SIDE
     record |= measure(chosen.repeats)

@@ -33,7 +33,6 @@ ARCHIVE = SHIPPED.parents[1] / "results"
 SEEDS = SHIPPED / "seeds.json"  # results of every seed, summarised
 VALIDATION = SHIPPED / "validation.json"  # the same for runs on held-out training images
 MEASURED = SHIPPED / "measured"  # records of `tvae_core.measure`
-SECONDS = SHIPPED / "seconds.json"  # of an epoch, by `tools/bench.py --encoders`
 
 
 INFORMATIVE: float = NAMES["informative_kl"]
@@ -215,12 +214,6 @@ def measured(kind: str, model: str) -> dict[str, Any]:
     check_known("measurement", name, sorted(path.stem for path in MEASURED.glob("*.json")))
     record: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_bytes())
     return record
-
-
-def seconds_per_epoch() -> dict[str, float]:
-    """Seconds for an epoch of runs with different encoders, timed in turn on one core of a CPU."""
-    seconds: dict[str, float] = json.loads(SECONDS.read_bytes())["seconds"]
-    return seconds
 
 
 def _verified(kind: str, name: str, suffix: str) -> Path:

@@ -327,7 +327,7 @@ def corners(page: Page) -> None:
         all(2.5 < lead.se < 4 for t in (0, 180) for lead in leads[500, t]),
     )
     page.leaves(
-        "an encoder that was trained on 500 pictures may propose badly for new ones. If the plain model's does so by more, its NLL says so, and the lead is a matter of the estimate.",
+        "an encoder that was trained on 500 pictures may propose badly for new ones. If that hits the plain model harder, the lead is a matter of the estimate.",
     )
     page.says(
         "With 500 images these models came out up to nine tenths of a nat away from those of the map.",

@@ -119,7 +119,10 @@ def reader_of(model: VAE | Reader) -> Reader:
 
 
 def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
-    """P of each image as `poses.moments` finds it, the mean axis of the reference being upright."""
+    """P of each image as `poses.moments` finds it, the mean axis of the reference being upright.
+
+    A mean axis says nothing where the reference images lie in all directions.
+    """
     twice = torch.deg2rad(2 * poses.moments(reference)["degrees"])  # an axis has no direction
     zero = torch.atan2(twice.sin().mean(), twice.cos().mean()) / 2
     back = torch.tensor([[zero.cos(), -zero.sin()], [zero.sin(), zero.cos()]])

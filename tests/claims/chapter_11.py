@@ -6,13 +6,13 @@ import math
 import torch
 from tables import base
 
-from tvae_core.evaluation import mean_se
+from tvae_core.evaluation import Estimate, mean_se
 from tvae_core.experiments import PROFILES, measure, results
 from tvae_core.experiments.results import record_of
 
 from .literature import BURDA
 from .page import Page
-from .sources import FIVE, by_ais, mean
+from .sources import FIVE, by_ais, fastest_epoch, mean
 
 
 def modern(name: str) -> str:
@@ -30,14 +30,13 @@ def gap(name: str, other: str) -> float:
 
 def seconds(name: str) -> float:
     """An epoch on a CPU, where it had least other work."""
-    return min(results.over_seeds(modern(name), "seconds")[:3])
+    return fastest_epoch(modern(name))
 
 
 def slower(recipe: str) -> list[float]:
     """How many times as long an epoch of the second look takes: as plain, and as one look."""
     straight, *others = (
-        min(results.over_seeds(f"{m}-iwae5-{recipe}", "seconds")[:3])
-        for m in ("affine-straight", "plain", "affine")
+        fastest_epoch(f"{m}-iwae5-{recipe}") for m in ("affine-straight", "plain", "affine")
     )
     return [straight / other for other in others]
 
@@ -172,7 +171,7 @@ def one_draw(page: Page) -> None:
         "So the model that looks once loses most from having one draw. Its $q$ is the poorest of the three, and with one draw nothing of that is forgiven.",
         mean(runs["affine"]) - mean(modern("affine"))
         > max(mean(runs[m]) - mean(modern(m)) for m in ("plain", "affine-straight")) + 0.5,
-        mean_price("affine") > max(map(mean_price, ("plain", "affine-straight"))),
+        price_of("affine").mean > max(price_of(m).mean for m in ("plain", "affine-straight")),
     )
     page.says(
         "That holds with five draws and with one.",
@@ -180,10 +179,10 @@ def one_draw(page: Page) -> None:
     )
 
 
-def mean_price(name: str) -> float:
-    """By how much the bound with five draws lies below the NLL's estimate, on test images."""
-    on = measured("on-test", modern(name))
-    return (on["iwae5"] - on["nll"]).mean().item()
+def price_of(name: str, split: str = "test") -> Estimate:
+    """By how much the bound with five draws lies below the NLL's estimate."""
+    on = measured(f"on-{split}", modern(name))
+    return mean_se(on["iwae5"] - on["nll"])
 
 
 def over_seeds(name: str, other: str) -> results.Gap:
@@ -303,7 +302,7 @@ def proposals(page: Page) -> None:
 def reasons(page: Page) -> None:
     names = ("plain", "affine", "affine-pose", "affine-straight")
     on = {(k, n): measured(f"on-{k}", modern(n)) for k in ("train", "test") for n in names}
-    price = {key: mean_se(m["iwae5"] - m["nll"]) for key, m in on.items()}
+    price = {(split, n): price_of(n, split) for split, n in on}
     rise = {n: price["test", n].mean - price["train", n].mean for n in names}
     error = {n: math.hypot(price["test", n].se, price["train", n].se) for n in names}
     pairs = [*itertools.combinations(names, 2)]

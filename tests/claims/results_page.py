@@ -18,6 +18,7 @@ from .sources import (
     FIVE,
     ahead,
     by_ais,
+    fastest_epoch,
     mean,
     on_a_gpu,
     sd,
@@ -304,8 +305,7 @@ def looking_again(page: Page) -> None:
         m: mean(f"{m}-iwae5-modern") - mean(f"{m}-iwae5-long") for m in ("plain", "affine-straight")
     }
     pace = [
-        min(results.over_seeds(f"affine-straight-iwae5-{r}", "seconds")[:3])
-        / min(results.over_seeds(f"plain-iwae5-{r}", "seconds")[:3])
+        fastest_epoch(f"affine-straight-iwae5-{r}") / fastest_epoch(f"plain-iwae5-{r}")
         for r in BETTER
     ]
     page.says(

@@ -60,6 +60,11 @@ def straightened(page: Page, *sentences: str) -> None:
         page.says(sentence, all(2 < lead < 3 for lead in leads), all(behind))
 
 
+def fastest_epoch(run: str) -> float:
+    """Seconds on a CPU, which trained the first three seeds, where it had least other work."""
+    return min(results.over_seeds(run, "seconds")[:3])
+
+
 def by_ais(name: str) -> tuple[float, float]:
     """How far a warped model is behind the plain one by AIS, and the standard error."""
     rows = {row[0]: row[-1].split(" ± ") for row in training.annealed_table().rows[1:]}

@@ -309,11 +309,12 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         record["train_bounds"] = [row["bound"] for row in history]
         record["best_round"] = stop.best_round
         record["train_seconds"] = sum(row["seconds"] for row in history)
+        seen = binary(first)
         with seeded(task.seed):
-            nll = evaluation.nll(model, binary(first)[:N_NLL], task.nll_samples)
+            nll = evaluation.nll(model, seen[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
         if isinstance(task, Annealed):
-            record["annealed"] = _annealed(model, binary(first)[: task.annealed], task.seed)
+            record["annealed"] = _annealed(model, seen[: task.annealed], task.seed)
     if reader.maps:
         record |= scoring.score_poses(reader, first, second)
         wide = dataclasses.replace(task, moves=dataclasses.replace(task.moves, degrees=90))

@@ -567,10 +567,10 @@ def test_the_pose_of_a_moved_digit_is_pythons():
         assert set(x.unique().tolist()) == {0, 1}
         q = model.posterior(x)
         close(canonical, model.canonical(q.mean), GRAY)
-        after = poses._maps(model, x, q.u.mean)[0]
+        after = poses.maps_of(model, x, q.u.mean)[0]
         upright = after[0] if upright is None else upright
         with seeded(0):
-            drawn = poses._maps(model, x, q.u.sample((4_000,)))[0][:, 0]
+            drawn = poses.maps_of(model, x, q.u.sample((4_000,)))[0][:, 0]
         now = poses.decompose(poses.relative(after, upright, size))
         of_draws = poses.decompose(poses.relative(drawn, upright, size))
         off = re.search(r"off by ([\d.]+)°, ([\d.]+) and ([\d.]+) pixels", said).groups()

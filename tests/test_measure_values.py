@@ -284,3 +284,31 @@ def test_a_summary_prints_the_mean_of_each_column():
     units = {"dim_z": 2, "variance": [0.5, 0.001, 0.02, 0.02, 0.0], "kl": [0.0] * 5}
     printed = measure.summary({**record, "kind": "units", "parts": [units]})
     assert printed.endswith("active: 1 of 2 in z, 2 of 3 in u")
+
+
+def test_mutual_information_of_normals_with_known_correlations():
+    """z = (a, b, c), u = (d, e): pairs (a, d) and (b, e) correlate, and mixing each part by an
+    invertible matrix changes nothing."""
+    rho = torch.tensor([0.9, 0.5], dtype=torch.float64)
+    with seeded(8):
+        z = torch.randn(100_000, 4, 3, dtype=torch.float64)
+        noise = torch.randn(100_000, 4, 2, dtype=torch.float64)
+        u = rho * z[..., :2] + (1 - rho**2).sqrt() * noise
+        mix_z, mix_u = torch.randn(3, 3).double(), torch.randn(2, 2).double()
+    expected = -torch.log1p(-(rho**2)).sum() / 2
+    found = kinds.mutual_information(z, u)
+    assert found.shape == (4,)
+    torch.testing.assert_close(found, expected.expand(4), rtol=0, atol=0.02)
+    moved = kinds.mutual_information(z @ mix_z + 3, u @ mix_u - 1)
+    torch.testing.assert_close(found, moved)
+
+
+def test_mutual_information_of_independent_draws_is_as_high_as_said():
+    with seeded(9):
+        z, u = torch.randn(500, 300, 10), torch.randn(500, 300, 4)
+    assert abs(kinds.mutual_information(z, u).mean() - 10 * 4 / (2 * 500)) < 0.004
+
+
+def test_mutual_information_needs_more_draws_than_latents():
+    with pytest.raises(ValueError, match="5 latents need more draws, got 5"):
+        kinds.mutual_information(torch.randn(5, 3), torch.randn(5, 2))

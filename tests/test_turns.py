@@ -13,10 +13,12 @@ from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.runtime import seeded
 
 
-def tiny(size: int = 3, look: str = "straight") -> QuarterTurns:
+def tiny(size: int = 3, look: str = "straight", pose_std: float = 0.3) -> QuarterTurns:
     """An untrained model, with a decoder so strong that a turn changes p(x)."""
     with seeded(0):
-        model = models.build("affine", (size, size), 2, 2, hidden=(6,), look=look, pose_std=0.3)
+        model = models.build(
+            "affine", (size, size), 2, 2, hidden=(6,), look=look, pose_std=pose_std
+        )
     for parameter in model.decoder.canonical.parameters():
         parameter.data *= 2
     return QuarterTurns(model)
@@ -110,9 +112,9 @@ def test_quarter_maps_are_what_rot90_does():
             torch.stack([(p * axis).sum((-3, -2, -1)) for axis in (x, y)], -1)
             for p in (letters.pixels.float(), turned.float())
         ]
-        linear = turns.quarter_maps([r] * 30)[..., :2]
+        linear = turns.quarter_maps(torch.tensor([r] * 30))[..., :2]
         torch.testing.assert_close((linear @ centre[0][..., None])[..., 0], centre[1])
-        degrees = poses.decompose(turns.quarter_maps([r]))["degrees"]
+        degrees = poses.decompose(turns.quarter_maps(torch.tensor([r])))["degrees"]
         assert (degrees - 90 * r) % 360 == pytest.approx(0, abs=1e-4)
 
 
@@ -131,11 +133,94 @@ def test_a_turned_picture_is_turned_back_and_its_pose_turns_with_it():
             found.probabilities, upright.probabilities.roll(r, 0), atol=0.25, rtol=0
         )
     fine = poses.maps(model.base, upright.back, upright.back)
-    expected = poses.compose(turns.quarter_maps(upright.quarter.tolist()), fine)
+    expected = poses.compose(turns.quarter_maps(upright.quarter), fine)
     with seeded(0):
         torch.testing.assert_close(
             turns.maps(model, images, images, 2_000), expected, atol=0.05, rtol=0
         )
+
+
+def test_a_table_draws_the_quarter_turns_too():
+    """Its first two moments, against the sum over r with its probabilities."""
+    model = tiny(4, pose_std=0.05)
+    images = data.from_tensor(all_images(4)[torch.arange(1, 65_000, 9_000)])
+    with seeded(0):
+        table = turns.table(model, images, images, draws=4_000)
+    probabilities = turned_back(model, images).probabilities
+    assert ((probabilities.max(0).values < 0.9).sum()) >= 3, "some are not sure"
+    zero = poses.mean_map(model.base, turned_back(model, images).back)
+    each = []
+    for r, back in enumerate(turns.each_quarter(images.x)):
+        with seeded(1), torch.no_grad():
+            maps = poses.drawn(model.base, back, 4_000)[0]
+        moved = poses.compose(
+            turns.quarter_maps(torch.tensor(r)), poses.relative(maps, zero, (4, 4))
+        )
+        each.append(poses.decompose(moved))
+    for name in ("shift_x", "shift_y"):
+        by_r = torch.stack([units[name].mean(0) for units in each])
+        square = torch.stack([units[name].square().mean(0) for units in each])
+        mean = (probabilities * by_r).sum(0)
+        sd = ((probabilities * square).sum(0) - mean**2).sqrt()
+        torch.testing.assert_close(table[name], mean, atol=0.01, rtol=0)
+        torch.testing.assert_close(table[f"{name}_sd"], sd, atol=0.02, rtol=0.02)
+    angles = torch.stack([torch.exp(1j * units["degrees"].deg2rad()).mean(0) for units in each])
+    mean = (probabilities * angles).sum(0)
+    sd = torch.rad2deg((-2 * mean.abs().log()).sqrt())
+    torch.testing.assert_close(table["degrees_sd"], sd, atol=3, rtol=0.1)
+
+
+def test_a_turned_picture_is_aligned_as_the_picture_itself():
+    model, images = tiny(4), data.from_tensor(all_images(4)[torch.arange(1, 65_000, 9_000)])
+    best, second = turned_back(model, images).probabilities.sort(0, descending=True).values[:2]
+    images = images[best > 3 * second]
+    assert len(images) >= 2
+    quarter = data.from_tensor(images.x.rot90(1, (-2, -1)))
+    with seeded(0):
+        aligned = turns.align(model, images, images, draws=2_000)
+        others = [
+            turns.align(model, quarter, images, draws=2_000),
+            turns.align(model, images, quarter, draws=2_000),
+        ]
+    for other in others:
+        for one, again in zip(aligned, other, strict=True):
+            torch.testing.assert_close(one, again, atol=1e-5, rtol=0)
+
+
+def test_the_posterior_over_the_turn_is_that_of_weighted_draws():
+    """AIS and HMC against importance sampling with so many draws that it is exact enough."""
+    model = tiny(4, pose_std=0.05)
+    images = data.from_tensor(all_images(4)[torch.arange(1, 65_000, 30_000)])
+    with seeded(3):
+        found = turns.modes(model, images, images, n_distributions=60, chains=16, draws=10)
+    assert found.degrees.shape == (160, 4, 3)
+    torch.testing.assert_close(found.probabilities.sum(0), torch.ones(3))
+    assert found.probabilities.std() > 0.05, "the test can tell"
+    zero = poses.mean_map(model.base, turned_back(model, images).back)
+    for r, back in enumerate(turns.each_quarter(images.x)):
+        sampled = nll(model.base, back)
+        off = (found.log_p[r] + sampled.nll).abs()
+        assert (off < 5 * torch.hypot(found.se[r], sampled.se)).all()
+        with seeded(4), torch.no_grad():
+            particles = model.base.particles(back, 4_000)
+            u = model.split(particles.latents)[1]
+            maps = poses.relative(poses.maps_of(model.base, back, u)[0], zero, (4, 4))
+        maps = poses.compose(turns.quarter_maps(torch.tensor(r)), maps)
+        angle = torch.exp(1j * poses.decompose(maps)["degrees"].deg2rad())
+        expected = (particles.log_w.softmax(0) * angle).sum(0)
+        drawn = torch.exp(1j * found.degrees[:, r].deg2rad()).mean(0)
+        assert torch.rad2deg((drawn / expected).angle()).abs().max() < 5
+        spread = torch.rad2deg((-2 * torch.stack([expected, drawn]).abs().log()).sqrt())
+        torch.testing.assert_close(spread[1], spread[0], atol=2, rtol=0.25)
+
+
+def test_what_has_no_pose_is_refused_in_a_sentence():
+    model, images = tiny(4), data.from_tensor(all_images(4)[:3])
+    for act in (poses.table, poses.align):
+        with pytest.raises(TypeError, match="poses of a QuarterTurns are not normal"):
+            act(model, images)
+    with pytest.raises(ValueError, match="one image would be its own zero"):
+        turns.table(model, images[:1])
 
 
 def turned_back(model: QuarterTurns, images: data.Images) -> turns.Turned:

@@ -250,10 +250,22 @@ def test_the_range_of_a_worth_is_that_of_resampled_pictures(known_map, monkeypat
     assert worth.high == pytest.approx(2 * 2**0.2, rel=0.04)
 
 
+def test_the_posterior_over_the_turn_is_recorded(monkeypatch, tmp_path):
+    few = dataclasses.replace(TASKS[where.MODES], distributions=4, chains=2)
+    monkeypatch.setitem(TASKS, where.MODES, few)
+    record = where.complete(where.MODES, tmp_path)
+    assert where.complete(where.MODES, tmp_path) == record
+    found = {name: torch.tensor(values) for name, values in record["modes"].items()}
+    assert found["log_p"].shape == found["se"].shape == (4, 10)
+    assert found["degrees"].shape == (20 * 2, 4, 10)
+    assert found["degrees"].abs().max() <= 180
+    assert "modes-0, " in where.summary(record)
+
+
 RECORDS = where.records()
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", sorted({*RECORDS} - {where.MODES}))
 def test_a_record_is_what_its_name_says(name):
     record, task = RECORDS[name], TASKS[name]
     assert record["name"] == name

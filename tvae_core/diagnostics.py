@@ -239,28 +239,6 @@ def fit_proposal(
     return encoder
 
 
-def mutual_information(
-    z: Float[Tensor, "K *N Z"], u: Float[Tensor, "K *N U"]
-) -> Float[Tensor, "*N"]:
-    """How much z and u say about each other over K draws, in nats, taken as jointly normal.
-
-    Over draws from the posterior of an image this is what q(z | x) q(u | x) must lose: of all such
-    products the best has KL(p(z, u | x) || q) equal to the mutual information. From finitely many
-    draws it comes out too high, by about dim(z) dim(u) / (2 K) if they are independent.
-
-    Raises:
-        ValueError: fewer draws than latents, which leave no covariance to invert.
-    """
-    joint = torch.cat([z, u], -1).double().movedim(0, -1)
-    if joint.shape[-1] <= joint.shape[-2]:
-        raise ValueError(f"{joint.shape[-2]} latents need more draws, got {joint.shape[-1]}")
-    joint = joint - joint.mean(-1, keepdim=True)
-    joint = joint / joint.square().mean(-1, keepdim=True).sqrt()
-    correlation, split = joint @ joint.mT / joint.shape[-1], z.shape[-1]
-    of_z, of_u = correlation[..., :split, :split], correlation[..., split:, split:]
-    return (of_z.logdet() + of_u.logdet() - correlation.logdet()) / 2
-
-
 def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     """Pareto k-hat of each image's weights: how heavy their upper tail is.
 

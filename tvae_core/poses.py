@@ -17,6 +17,7 @@ the map leaves over.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,13 @@ from tvae_core.warps import pixel_centres, sample
 DRAWS = 50  # of u from q, for the mean and the standard deviation of a pose
 ROWS = 20_000  # (image, draw) pairs whose poses are computed at once
 UNITS = ("degrees", "shift_x", "shift_y", "scale_x", "scale_y", "shear")
+NO_NORMAL = (
+    "the poses of a {} are not normal under q(u | x); of a model with quarter turns, they are "
+    "in `table`, `maps` and `align` of tvae_core.experiments.turns"
+)
+ONE_IMAGE = "one image would be its own zero: pass several images as `reference`"
+NO_MEAN = "the reference images lie in all directions, so they have no mean pose: pass others"
+FLAT = 0.05  # a mean pose with less than this share of its poses' area is no pose
 
 
 @dataclass(frozen=True)
@@ -47,16 +55,18 @@ class Poses:
     right for each pixel downwards. Each is a mean over draws from q(u | x), and NAME_sd its
     standard deviation (for degrees, that of angles on the circle). "reflected" is the share of
     draws with a mirrored picture, "bend" the root mean square of what a spline bends, in pixels,
-    and "nll", if asked for, is in nats.
+    and "nll", if asked for, is in nats. A warp that can only shift has columns of shifts alone.
     """
 
     columns: dict[str, Float[Tensor, "N"]]
 
     def __getitem__(self, name: str) -> Float[Tensor, "N"]:
+        if name not in self.columns:
+            raise KeyError(f"this table has no {name!r}, only {', '.join(self.columns)}")
         return self.columns[name]
 
     def __len__(self) -> int:
-        return len(self.columns["degrees"])
+        return len(next(iter(self.columns.values())))
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with these columns."""
@@ -89,21 +99,27 @@ def table(
     """The pose of each image, relative to the mean pose of `reference`, by default the images.
 
     Raises:
-        TypeError: a model without a warp.
+        TypeError: a model without a warp, or whose q(u | x) is not normal.
         ValueError: images of another size than the model's, or one image without a reference.
     """
     if reference is None and len(images) == 1:
-        raise ValueError("one image would be its own zero: pass several images as `reference`")
+        raise ValueError(ONE_IMAGE)
     origin = mean_map(model, images if reference is None else reference)
     parts = []
     for x in images.x.split(max(1, ROWS // draws)):
-        u = _pose_posterior(model, x).sample((draws,))
-        maps, bend = _maps(model, x, u)
-        parts.append(_columns(relative(maps, origin, model.size), bend))
+        maps, bend = drawn(model, x, draws)
+        parts.append(summary(relative(maps, origin, model.size), bend))
     columns = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    if not (_decoder(model).warp.to_affine[:, [0, 1, 3, 4]].abs() > 1e-6).any():
+        columns = {name: values for name, values in columns.items() if name.startswith("shift")}
     if nll_samples:
         columns["nll"] = evaluation.nll(model, images, nll_samples).nll
     return Poses(columns)
+
+
+def drawn(model: VAE, x: Float[Tensor, "B C H W"], draws: int) -> tuple[Tensor, Tensor]:
+    """G (K, B, 2, 3) of each draw from q(u | x), in normalised coordinates, and its bend (K, B)."""
+    return maps_of(model, x, _pose_posterior(model, x).sample((draws,)))
 
 
 @torch.no_grad()
@@ -129,7 +145,7 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
             back = warp.inverse_grid(decoder.pose(u), refine=4)
             grid = sample(back.movedim(-1, -3), frame, "border").movedim(-3, -1)
         else:  # exact, also where the frame leaves the canonical image
-            grid = _apply(compose(inverse(_maps(model, x, u)[0]), origin), warp.identity)
+            grid = _apply(compose(inverse(maps_of(model, x, u)[0]), origin), warp.identity)
         straightened.append(sample(x, grid))
         canonical.append(sample(model.canonical(latents), frame))
     return Aligned(torch.cat(straightened), torch.cat(canonical))
@@ -184,15 +200,21 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
     Raises:
         TypeError: a model without a warp.
     """
-    found = _mean_maps(model, images)
-    origin = found.mean(0) if reference is None else mean_map(model, reference)
-    return relative(found, origin, model.size).cpu()
+    origin = mean_map(model, images if reference is None else reference)
+    return relative(_mean_maps(model, images), origin, model.size).cpu()
 
 
 @torch.no_grad()
 def mean_map(model: VAE, reference: Images) -> Float[Tensor, "2 3"]:
-    """G_mean: the mean over the reference images of their affine maps, at the mean of q."""
-    return _mean_maps(model, reference).mean(0)
+    """G_mean: the mean over the reference images of their affine maps, at the mean of q.
+
+    Warns if they lie in all directions: such maps cancel, and a mean of them is no zero.
+    """
+    found = _mean_maps(model, reference)
+    mean = found.mean(0)
+    if mean[:, :2].det().abs() < FLAT * found[:, :, :2].det().abs().mean():
+        warnings.warn(NO_MEAN, stacklevel=2)
+    return mean
 
 
 def relative(
@@ -221,8 +243,8 @@ def decompose(maps: Float[Tensor, "*S 2 3"]) -> dict[str, Float[Tensor, "*S"]]:
     }
 
 
-def _columns(maps: Float[Tensor, "K B 2 3"], bend: Float[Tensor, "K B"]) -> dict[str, Tensor]:
-    """Means and standard deviations over the draws."""
+def summary(maps: Float[Tensor, "K B 2 3"], bend: Float[Tensor, "K B"]) -> dict[str, Tensor]:
+    """The columns of `Poses`: means and standard deviations over draws of P."""
     units = decompose(maps)
     columns = {}
     for name in UNITS:
@@ -247,16 +269,18 @@ def _pose_posterior(model: VAE, x: Float[Tensor, "B C H W"]) -> Normal:
     q = model.posterior(x)
     if isinstance(q, Ordered):
         return q.u
+    if not isinstance(q, Normal):
+        raise TypeError(NO_NORMAL.format(type(model).__name__))
     return Normal(model.split(q.mean)[1], model.split(q.stddev)[1], validate_args=False)
 
 
 def _mean_maps(model: VAE, images: Images) -> Float[Tensor, "N 2 3"]:
     """G of each image at the mean of q."""
     batches = images.x.split(evaluation.ROWS)
-    return torch.cat([_maps(model, x, _pose_posterior(model, x).mean)[0] for x in batches])
+    return torch.cat([maps_of(model, x, _pose_posterior(model, x).mean)[0] for x in batches])
 
 
-def _maps(
+def maps_of(
     model: VAE, x: Float[Tensor, "B C H W"], u: Float[Tensor, "*K B U"]
 ) -> tuple[Float[Tensor, "*K B 2 3"], Float[Tensor, "*K B"]]:
     """G of each u, in normalised coordinates, and the bend of its grid under the ink, in pixels."""
@@ -289,8 +313,6 @@ def compose(after: Float[Tensor, "*S 2 3"], first: Float[Tensor, "*S 2 3"]) -> T
     return torch.cat([linear @ first[..., :2], linear @ first[..., 2:] + after[..., 2:]], -1)
 
 
-def _apply(
-    maps: Float[Tensor, "*S 2 3"], points: Float[Tensor, "H W 2"]
-) -> Float[Tensor, "*S H W 2"]:
+def _apply(maps: Float[Tensor, "*S 2 3"], points: Float[Tensor, "H W 2"]) -> Tensor:
     linear, shift = maps[..., None, :, :2], maps[..., None, None, :, 2]
     return points @ linear.mT + shift

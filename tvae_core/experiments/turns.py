@@ -13,18 +13,18 @@ Four terms are few enough to compute them all: no estimator for a discrete laten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.distributions import Distribution, Normal, kl_divergence, register_kl
+from torch.distributions import Categorical, Distribution, Normal, kl_divergence, register_kl
 
-from tvae_core import poses
+from tvae_core import ais, poses
 from tvae_core.data import Images
 from tvae_core.models import VAE
 from tvae_core.particles import Particles
+from tvae_core.poses import Aligned, Poses, compose
 from tvae_core.posteriors import Ordered, held
 
 QUARTERS = 4
@@ -107,14 +107,43 @@ class Turned(NamedTuple):
 @torch.no_grad()
 def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
     """The posterior over quarter turns, estimated with `draws` draws for each of the four."""
-    log_p = [
-        model.particles(x, draws).log_w.unflatten(0, (draws, QUARTERS)).logsumexp(0)
-        for x in images.x.split(ROWS)
-    ]
-    probabilities = torch.cat(log_p, 1).softmax(0)
+    probabilities = torch.cat([_probabilities(model, x, draws) for x in images.x.split(ROWS)], 1)
     quarter = probabilities.argmax(0)
     back = each_quarter(images.pixels)[quarter, torch.arange(len(images))]
     return Turned(probabilities, quarter, Images(back, images.labels, images.name))
+
+
+@torch.no_grad()
+def table(
+    model: QuarterTurns, images: Images, reference: Images | None = None, draws: int = poses.DRAWS
+) -> Poses:
+    """As `poses.table`, over draws of r as well: an angle with several modes has a wide error.
+
+    The mean pose is that of the reference images, by default the images, each turned back.
+    """
+    if reference is None and len(images) == 1:
+        raise ValueError(poses.ONE_IMAGE)
+    back = turn_back(model, images if reference is None else reference, draws).back
+    zero = poses.mean_map(model.base, back)
+    parts = []
+    for x in images.x.split(max(1, poses.ROWS // (QUARTERS * draws))):
+        r = Categorical(_probabilities(model, x, draws).T).sample((draws,))
+        maps, bend = poses.drawn(model.base, each_quarter(x).flatten(0, 1), draws)
+        chosen = r * len(x) + torch.arange(len(x), device=x.device)  # of pictures and quarters
+        maps = maps.gather(1, chosen[..., None, None].expand(-1, -1, 2, 3))
+        turned = compose(quarter_maps(r), poses.relative(maps, zero, model.size))
+        parts.append(poses.summary(turned, bend.gather(1, chosen)))
+    return Poses({name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]})
+
+
+def align(
+    model: QuarterTurns, images: Images, reference: Images | None = None, draws: int = 20
+) -> Aligned:
+    """As `poses.align`, of the pictures turned back by the likeliest r."""
+    back = turn_back(model, images, draws).back
+    if reference is not None:
+        reference = turn_back(model, reference, draws).back
+    return poses.align(model.base, back, reference)
 
 
 def maps(
@@ -126,11 +155,63 @@ def maps(
     """
     turned = turn_back(model, images, draws)
     fine = poses.maps(model.base, turned.back, turn_back(model, reference, draws).back)
-    return poses.compose(quarter_maps(turned.quarter.tolist()), fine)
+    return compose(quarter_maps(turned.quarter).cpu(), fine)
 
 
-def quarter_maps(quarters: Sequence[int]) -> Float[Tensor, "N 2 3"]:
+class Modes(NamedTuple):
+    """The posterior over the whole turn of N pictures.
+
+    log_p: estimates of log p_0(x_r), for each r; se: their standard errors; degrees: the turn that
+    r and u make together, from the mean pose, in K draws of u for each r.
+    """
+
+    log_p: Float[Tensor, "4 N"]
+    se: Float[Tensor, "4 N"]
+    degrees: Float[Tensor, "K 4 N"]
+
+    @property
+    def probabilities(self) -> Float[Tensor, "4 N"]:
+        """p(r | x)."""
+        return self.log_p.softmax(0)
+
+
+def modes(
+    model: QuarterTurns,
+    images: Images,
+    reference: Images,
+    n_distributions: int = 500,
+    chains: int = 16,
+    draws: int = 20,
+) -> Modes:
+    """The posterior over the turn, which does not depend on q: by AIS for r, by HMC for u.
+
+    Each chain makes `draws` transitions at the end, so K = draws * chains.
+    """
+    each = each_quarter(images.x).flatten(0, 1)
+    annealed = ais.ais(model.base, each, n_distributions, chains)
+    latents = ais.posterior_draws(model.base, each, draws, n_distributions // 2, chains)
+    with torch.no_grad():
+        maps = poses.maps_of(model.base, each, model.split(latents.flatten(0, 1))[1])[0]
+        zero = poses.mean_map(model.base, turn_back(model, reference).back)
+        fine = poses.relative(maps, zero, model.size).unflatten(1, (QUARTERS, -1))
+        quarters = quarter_maps(torch.arange(QUARTERS, device=fine.device))
+        degrees = poses.decompose(compose(quarters[:, None], fine))["degrees"]
+    log_p, se = (v.unflatten(0, (QUARTERS, -1)) for v in (annealed.log_p, annealed.se))
+    return Modes(log_p, se, degrees)
+
+
+def quarter_maps(quarters: Int64[Tensor, "*S"]) -> Float[Tensor, "*S 2 3"]:
     """The map P of r quarter turns counter-clockwise, in pixels, with y downwards."""
-    once = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    linear = torch.stack([torch.linalg.matrix_power(once, r) for r in quarters])
-    return torch.cat([linear, torch.zeros(len(linear), 2, 1)], -1)
+    once = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]], device=quarters.device)
+    powers = [once.new_tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])]
+    for _ in range(1, QUARTERS):
+        powers.append(compose(once, powers[-1]))
+    return torch.stack(powers)[quarters]
+
+
+def _probabilities(
+    model: QuarterTurns, x: Float[Tensor, "B 1 S S"], draws: int
+) -> Float[Tensor, "4 B"]:
+    """p(r | x), estimated with `draws` draws for each r."""
+    log_w = model.particles(x, draws).log_w.unflatten(0, (draws, QUARTERS))
+    return log_w.logsumexp(0).softmax(0)

@@ -38,7 +38,7 @@ from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
 from tvae_core.experiments.scoring import binary
-from tvae_core.experiments.turns import QuarterTurns
+from tvae_core.experiments.turns import QuarterTurns, modes
 from tvae_core.models import VAE
 from tvae_core.moved import CANVAS, FAMILY, Moves, glyphs, moved
 from tvae_core.runtime import pick_device, seeded, write_atomically
@@ -74,6 +74,14 @@ class Annealed(Task):
     """The same, with the NLL of its first test pictures by AIS as well."""
 
     annealed: int = 30
+
+
+@dataclass(frozen=True)
+class Modes(Task):
+    """The posterior over the turn of upright digits, under a trained model with quarter turns."""
+
+    distributions: int = 500
+    chains: int = 16
 
 
 MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-straight")
@@ -157,15 +165,23 @@ def _control() -> dict[str, Task]:
     }
 
 
+def _modes() -> dict[str, Task]:
+    """The posterior over the turn of one digit of each class."""
+    task = vars(_turns()[TURNING_MODEL]) | {"n_test": 10}
+    return {MODES: Modes(**task)}
+
+
 SHIPPED_MODEL = "scores-digits-affine-straight-0"
 TURNING_MODEL = "turns-similarity-straight-turns-0"
-GROUPS = {
+MODES = "modes-0"
+GROUPS: dict[str, dict[str, Task]] = {
     "scores": _scores(),
     "map": _map(),
     "corners": _corners(),
     "turns": _turns(),
     "augmented": _augmented(),
     "control": _control(),
+    "modes": _modes(),
 }
 TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()}
 
@@ -294,6 +310,8 @@ def train(
 def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
     """Train and score; returns a record's fields. The weights are stored, if they are asked for."""
     start, device = time.perf_counter(), pick_device()
+    if isinstance(task, Modes):
+        return {"modes": _found_modes(task), "seconds": time.perf_counter() - start}
     first, second = _pair(task, device)
     record: dict[str, Any] = {"data": {"test": describe(first)}}
     reader = scoring.MOMENTS
@@ -329,6 +347,23 @@ def _annealed(model: VAE, images: Images, seed: int) -> list[float]:
     with seeded(seed):
         found = ais.ais(model, images.x, n_distributions=500, chains=8, start="q")
     return [-log_p for log_p in found.log_p.tolist()]
+
+
+def upright_digits() -> tuple[Images, Tensor]:
+    """The bundled test digits, binary, and the rows of the first of each class."""
+    digits = binary(data.load("mini", "test").to(pick_device()))
+    assert digits.labels is not None
+    return digits, torch.stack([(digits.labels == c).nonzero()[0, 0] for c in range(10)])
+
+
+def _found_modes(task: Modes) -> dict[str, Any]:
+    """`turns.modes` of the first digit of each class; the mean pose is that of all of them."""
+    model = load(TURNING_MODEL)
+    assert isinstance(model, QuarterTurns)
+    digits, rows = upright_digits()
+    with seeded(task.seed):
+        found = modes(model, digits[rows], digits, task.distributions, task.chains)
+    return {name: value.tolist() for name, value in found._asdict().items()}
 
 
 def _pair(task: Task, device: torch.device) -> list[Images]:

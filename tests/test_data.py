@@ -56,6 +56,29 @@ def test_no_mini_image_occurs_twice_and_none_is_in_both_splits():
     assert len({image.numpy().tobytes() for image in both}) == len(both) == 10_000
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_bundled_garments_are_fifty_of_each_class(split):
+    images = data.load("mini-fashion", split)
+    assert images.pixels.shape == (500, 1, 28, 28)
+    assert images.labels.bincount().tolist() == [50] * 10
+    assert images.name == "mini-fashion"
+    # Trousers are upright and narrow; bags are not.
+    spread = [images.x[images.labels == c].mean((0, 1, 2)).std() for c in (1, 8)]
+    assert spread[0] > 1.5 * spread[1]
+
+
+def test_no_garment_occurs_twice():
+    both = torch.cat([data.load("mini-fashion", split).pixels for split in SPLITS])
+    assert len({image.numpy().tobytes() for image in both}) == len(both) == 1_000
+
+
+@pytest.mark.parametrize("name", data.BUNDLED)
+def test_bundled_images_that_are_damaged_are_refused(name, monkeypatch):
+    monkeypatch.setattr(data, "BUNDLED_SHA256", dict.fromkeys(data.BUNDLED_SHA256, "another"))
+    with pytest.raises(OSError, match=r"the bundled \w+.npz is damaged; install tvae_core again"):
+        data.load(name, "test")
+
+
 # The reader's own images.
 
 
@@ -520,7 +543,8 @@ def test_two_processes_at_the_same_time_fetch_only_once(source):
 
 def test_an_unknown_name_or_split_is_refused_with_a_list_of_the_known_ones():
     known = (
-        "known: mnist, fashion-mnist, mini, letters, moved-mnist, moved-fashion-mnist, moved-mini$"
+        "known: mnist, fashion-mnist, mini, mini-fashion, letters, moved-mnist, "
+        "moved-fashion-mnist, moved-mini, moved-mini-fashion$"
     )
     with pytest.raises(ValueError, match=f"unknown data set 'emnist'; {known}"):
         data.load("emnist", "train")

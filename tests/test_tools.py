@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import bench
 import collect
+import make_garments
 import make_mini
 import nbformat
 import numpy as np
@@ -19,7 +20,7 @@ from tables import write
 from tables.base import Table
 from test_archive import record
 
-from tvae_core import training
+from tvae_core import data, training
 from tvae_core.experiments import archive
 from tvae_core.experiments.records import load_record
 from tvae_core.experiments.runner import runs_folder
@@ -184,3 +185,11 @@ def test_the_last_tenth_of_the_bundled_digits_has_each_digit_in_proportion():
     held_out = np.bincount(labels[order[900:]])
     assert held_out.tolist() == [11, 9] + 8 * [10]
     assert len({*labels[order[:20]]}) > 5  # not sorted by digit
+
+
+def test_the_first_garments_of_each_class_are_bundled_in_their_order():
+    labels = torch.arange(10).repeat(60)
+    images = data.from_tensor(torch.rand(600, 1, 2, 2), labels)
+    few = make_garments.chosen(images)
+    assert torch.equal(few.pixels, images.pixels[:500])
+    assert few.labels.bincount().tolist() == [50] * 10

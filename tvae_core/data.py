@@ -35,7 +35,8 @@ from tvae_core.runtime import locked, seeded, write_atomically
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-NAMES = (*DATASETS, "mini")
+BUNDLED = {"mini": ("digits.npz", 9_000), "mini-fashion": ("garments.npz", 500)}  # that train
+NAMES = (*DATASETS, *BUNDLED)
 Values = Tensor | NDArray[Any] | Sequence[Any]
 
 RAW_FILES = (
@@ -52,8 +53,10 @@ MNIST_SHA256 = {
     RAW_FILES[2]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     RAW_FILES[3]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-MINI_SHA256 = "7fb473db1b9fe0c637b9e9bf2d609f63245aeaadeebf7a0fc5ee49f42fdca323"
-MINI_TRAIN = 9_000  # of 10,000; the others are the test set
+BUNDLED_SHA256 = {
+    "digits.npz": "7fb473db1b9fe0c637b9e9bf2d609f63245aeaadeebf7a0fc5ee49f42fdca323",
+    "garments.npz": "9115805003275cc28a73f30d27dfb8d3e87b0626d930ed486fd9486728e4f940",
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ MADE: dict[str, Callable[[str, str | None], Images]] = {}  # by split and fallba
 
 
 def load(name: str, split: str, fallback: str | None = None) -> Images:
-    """Load "mnist", "fashion-mnist" (downloaded on first use) or "mini" (bundled).
+    """Load "mnist", "fashion-mnist" (downloaded on first use), "mini" or "mini-fashion" (bundled).
 
     "moved-mini", and the same before the other names, are those images in poses that are known
     (`Images.maps`, drawn from `moved.FAMILY`); "letters" are 5,000 glyphs in such poses.
@@ -137,8 +140,8 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     """
     check_known("data set", name, (*NAMES, *MADE))
     check_known("split", split, SPLITS)
-    if name == "mini":
-        return _load_mini(split)
+    if name in BUNDLED:
+        return _load_bundled(name, split)
     if name in MADE:
         return MADE[name](split, fallback)
     try:
@@ -158,15 +161,16 @@ def data_folder() -> Path:
         raise FileNotFoundError("there is no home directory; set TVAE_DATA to a folder") from error
 
 
-def _load_mini(split: str) -> Images:
-    stored = resources.files("tvae_core").joinpath("mini", "digits.npz").read_bytes()
-    if hashlib.sha256(stored).hexdigest() != MINI_SHA256:
-        raise OSError("the bundled digits are damaged; install tvae_core again")
-    rows = slice(0, MINI_TRAIN) if split == "train" else slice(MINI_TRAIN, None)
+def _load_bundled(name: str, split: str) -> Images:
+    file, train = BUNDLED[name]
+    stored = resources.files("tvae_core").joinpath("mini", file).read_bytes()
+    if hashlib.sha256(stored).hexdigest() != BUNDLED_SHA256[file]:
+        raise OSError(f"the bundled {file} is damaged; install tvae_core again")
+    rows = slice(0, train) if split == "train" else slice(train, None)
     with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
         pixels = torch.from_numpy(arrays["images"][rows]).unsqueeze(1)
         labels = torch.from_numpy(arrays["labels"][rows]).long()
-    return Images(pixels, labels, "mini")
+    return Images(pixels, labels, name)
 
 
 def _load_files(name: str, split: str) -> Images:

@@ -37,10 +37,7 @@ from tvae_core.warps import pixel_centres, sample
 DRAWS = 50  # of u from q, for the mean and the standard deviation of a pose
 ROWS = 20_000  # (image, draw) pairs whose poses are computed at once
 UNITS = ("degrees", "shift_x", "shift_y", "scale_x", "scale_y", "shear")
-NO_NORMAL = (
-    "the poses of a {} are not normal under q(u | x); of a model with quarter turns, they are "
-    "in `table`, `maps` and `align` of tvae_core.experiments.turns"
-)
+NO_NORMAL = "the poses of a {} are not normal under q(u | x): see tvae_core.experiments.turns"
 ONE_IMAGE = "one image would be its own zero: pass several images as `reference`"
 NO_MEAN = "the reference images lie in all directions, so they have no mean pose: pass others"
 FLAT = 0.05  # a mean pose with less than this share of its poses' area is no pose

@@ -116,7 +116,8 @@ def _scores() -> dict[str, Task]:
 def _map() -> dict[str, Task]:
     """How many images, in how many poses, before a warp pays?"""
     return {
-        f"map-{n}-{turn}-{model}-0": _cell_of_map("digits", n, turn, model, 0)
+        f"map-{n}-{turn}-{model}-{seed}": _cell_of_map("digits", n, turn, model, seed)
+        for seed in SEEDS
         for n in SIZES
         for turn in TURNS
         for model in MAPPED
@@ -156,11 +157,10 @@ def _augmented() -> dict[str, Task]:
 
 
 def _control() -> dict[str, Task]:
-    """Garments, which lie alike in Fashion-MNIST, beside digits: no pose is added to either."""
+    """Garments, which lie alike in Fashion-MNIST, as the map's upright digits do not."""
     return {
-        f"{name}-{model}-{seed}": _cell_of_map(pictures, 2_000, 0, model, seed)
+        f"garments-{model}-{seed}": _cell_of_map("garments", 2_000, 0, model, seed)
         for seed in SEEDS
-        for pictures, name in (("garments", "garments"), ("digits", "map-2000-0"))
         for model in MAPPED
     }
 
@@ -453,9 +453,9 @@ def by_seed(task: str, *keys: str) -> list[Any]:
     return [functools.reduce(lambda part, key: part[key], keys, record) for record in found]
 
 
-def mapped(n_train: int, turn: int, model: str) -> Tensor | None:
+def mapped(n_train: int, turn: int, model: str, seed: int = 0) -> Tensor | None:
     """The NLL of each test picture on the map; None where the map is not measured yet."""
-    record = records().get(f"map-{n_train}-{turn}-{model}-0")
+    record = records().get(f"map-{n_train}-{turn}-{model}-{seed}")
     return None if record is None else torch.tensor(record["nll"], dtype=torch.float64)
 
 

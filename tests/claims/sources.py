@@ -44,9 +44,10 @@ def worth(n: int, turn: int, model: str) -> float:
     return found.factor
 
 
-def worths(model: str, sizes: Iterable[int] = (500, 2_000)) -> list[float]:
-    """The same, for some numbers of images and all ranges of turns."""
-    return [worth(n, turn, model) for n in sizes for turn in where.TURNS]
+def worths(model: str, sizes: Iterable[int] = where.SIZES) -> list[float]:
+    """The same for all that is measured, of some numbers of images and all ranges of turns."""
+    found = [where.worth(n, turn, model) for n in sizes for turn in where.TURNS]
+    return [each.factor for each in found if each is not None]
 
 
 def straightened(page: Page, *sentences: str) -> None:

@@ -221,7 +221,7 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
 
     def load(name, split, fallback):
         loaded.append((name, split))
-        return data._load_mini("test")
+        return data._load_bundled("mini", "test")
 
     monkeypatch.setattr(measure.data, "load", load)
     for kind in KINDS:
@@ -240,7 +240,7 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
 
 
 def test_the_command_measures_and_prints_a_summary(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_mini("test"))
+    monkeypatch.setattr(measure.data, "load", lambda *_, **__: data._load_bundled("mini", "test"))
     folder = ["--folder", str(tmp_path)]
     measure.main(["units", "--models", "plain-iwae5", MODEL, "--images", "5", *folder])
     printed = capsys.readouterr().out

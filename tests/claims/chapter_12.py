@@ -1,21 +1,17 @@
 """What chapter 12 says of results. nbval holds what it prints, so it may be read."""
 
 import functools
-import itertools
 import statistics
 
 import torch
 from torch import Tensor
 
-from tvae_core.evaluation import mean_se
-from tvae_core.experiments import results, where
-from tvae_core.experiments.results import record_of
+from tvae_core.experiments import where
 
+from .chapter_12_map import corners, in_images, the_map
 from .page import Page, word
-from .sources import worth, worths
 
 MODEL, SPLINE = "affine-straight", "tps-straight"
-CELLS = [(n, turn) for n in (500, 2_000, 10_000) for turn in where.TURNS]
 
 
 def at(pictures: str, model: str, *keys: str) -> float:
@@ -30,17 +26,6 @@ def error(what: str, pictures: str, model: str) -> float:
 
 def probe(pictures: str, model: str, feature: str, what: str) -> float:
     return at(pictures, model, "contents", feature, what)
-
-
-def nll(n: int, turn: int, model: str) -> float:
-    found = where.mapped(n, turn, model)
-    assert found is not None
-    return found.mean().item()
-
-
-def gain(n: int, turn: int) -> float:
-    """By how much the straightening model is ahead of the plain one."""
-    return nll(n, turn, "plain") - nll(n, turn, MODEL)
 
 
 def settings(page: Page) -> None:
@@ -275,212 +260,6 @@ def dci(page: Page) -> None:
         "Turn the two axes of a plane of latents by 45 degrees: nothing is lost, but each number now speaks of two factors, and the score falls.",
         "the closest published number is the disentanglement score of 0.884 on the poster of a model that also splits appearance and perspective, VITAE",
         "It has two latents for each, its digits were warped in another way, and its score was computed by another protocol, so it cannot be compared with ours.",
-    )
-
-
-def the_map(page: Page) -> None:
-    runs = [record_of(f"{m}-iwae5-modern").nll.mean for m in ("plain", MODEL)]
-    lead = runs[0] - runs[1]
-    page.says(
-        "In nats, a warp is worth most where it should be, with few images: in each column the lead of the straightening model shrinks from 500 images to 2,000 and from 2,000 to 10,000. "
-        f"On upright digits {gain(10_000, 0):.1f} nats are left with 10,000 images; chapter 11, with 60,000, had {lead:.1f}.",
-        *(gain(500, t) > gain(2_000, t) > gain(10_000, t) for t in where.TURNS),
-        lead < gain(10_000, 0),
-    )
-    page.says(
-        "In every cell of the map the straightening model is ahead, also on upright digits, whose only poses are those that their writers gave them. "
-        "And it is ahead of the affine model with one look wherever we trained that one.",
-        *(gain(*cell) > 0 for cell in CELLS),
-        *(
-            nll(*cell, "affine") > nll(*cell, MODEL)
-            for cell in CELLS
-            if where.mapped(*cell, "affine") is not None
-        ),
-    )
-    page.says(
-        "the lead does not grow steadily with the range of the turns. With 2,000 images and with 10,000 it rises from 0 to 45 degrees, falls at 90, and rises again at 180; with 500 images the four leads differ by little more than their errors.",
-        *(gain(n, 0) < gain(n, 45) > gain(n, 90) < gain(n, 180) for n in (2_000, 10_000)),
-        max(gain(500, turn) for turn in where.TURNS) - min(gain(500, turn) for turn in where.TURNS)
-        < 2,
-        gain(500, 180) < gain(500, 0) + 1,
-    )
-
-    def follows(turn: int) -> list[float]:
-        """The correlation of inferred and true moves, for all models with a warp."""
-        found = [
-            where.records().get(f"map-{n}-{turn}-{model}-0")
-            for n in where.SIZES
-            for model in where.MAPPED[1:]
-        ]
-        return [each["moves"]["degrees"]["correlation"] for each in found if each]
-
-    early, later = (where.records()[f"map-10000-90-{MODEL}-{seed}"] for seed in (0, 1))
-    page.says(
-        "only there do the models with a warp find the turns. Where digits are turned by up to 90 degrees they follow badly or not at all, and by up to 180 degrees not at all.",
-        min(follows(45)) > 0.85,
-        max(follows(90)) < 0.5,
-        max(map(abs, follows(180))) < 0.06,
-        len(follows(45)) == len(follows(90)) == len(follows(180)) == 5,
-    )
-    page.says(
-        f"With 10,000 images and turns of up to 90 degrees the training of the straightening model stopped after {len(early['bounds'])} rounds, with the best NLL of round {early['best_round']}. "
-        f"A second run, from another seed and with other turns, used all {len(later['bounds'])} rounds and reached {statistics.fmean(later['nll']):.2f} instead of {statistics.fmean(early['nll']):.2f}, although it follows no turns at all. "
-        f"So the {gain(10_000, 90):.1f} nats of this cell are probably too few.",
-        abs(later["moves"]["degrees"]["correlation"]) < 0.05,
-        statistics.fmean(later["nll"]) < statistics.fmean(early["nll"]) - 1,
-    )
-    digits, garments = (
-        [torch.tensor(where.by_seed(f"{task}-{m}", "nll")[0]) for m in ("plain", MODEL)]
-        for task in ("map-2000-0", "garments")
-    )
-    page.says(
-        "the straightening model is ahead by nearly nine nats on 2,000 upright digits. And on garments?",
-        8.5 < (digits[0] - digits[1]).mean() < 9,
-    )
-    few = where.TASKS["garments-plain-0"]
-    page.says(
-        "We add no turn, train on 2,000 garments as above, and test on 500.",
-        few.moves == where.Moves(),
-        (few.n_train, few.n_test) == (2_000, 500),
-    )
-    off = {
-        name: [*page.printed(rf"{name} +# degrees; by class " + " +".join("#" * 10))]
-        for name in ("digits", "garments")
-    }
-    page.says(
-        "A garment typically lies within two degrees of the axis of its class, a digit within sixteen. (Bags, which are nearly as wide as high, sandals and ankle boots are the exceptions.)",
-        off["garments"][0] < 2,
-        15 < off["digits"][0] < 16,
-        [c for c in range(10) if off["garments"][1 + c] > 5] == [5, 8, 9],
-    )
-    page.says(
-        "By less than one nat, of more than two hundred: nearly nothing beside the lead on digits. (A garment costs more nats than a digit.)",
-        0.5 < (garments[0] - garments[1]).mean() < 1,
-        garments[1].mean() > 200 > digits[0].mean(),
-    )
-
-
-def corners(page: Page) -> None:
-    high, leads, again = {}, {}, []
-    for n, turn in ((500, 0), (500, 180), (10_000, 0)):
-        found = {m: where.annealed(n, turn, m) for m in ("plain", MODEL)}
-        for m, (sampled, by_ais) in found.items():
-            high[n, turn, m] = (sampled - by_ais).mean().item()
-            assert len(by_ais) == 30
-            record = where.records()[f"corner-{n}-{turn}-{m}-0"]
-            again.append(abs(statistics.fmean(record["nll"]) - nll(n, turn, m)))
-        leads[n, turn] = [mean_se(a - b) for a, b in zip(found["plain"], found[MODEL], strict=True)]
-    page.says(
-        "With 10,000 images both estimates are too high by about one nat, and the lead stays what it was.",
-        all(0.9 < high[10_000, 0, m] < 1.3 for m in ("plain", MODEL)),
-        abs(leads[10_000, 0][0].mean - leads[10_000, 0][1].mean) < 0.2,
-    )
-    page.says(
-        "With 500 images importance sampling does worse: it is too high by more than three nats for the plain model, and by about seven for the one that straightens.",
-        all(3 < high[500, turn, "plain"] < 4 for turn in (0, 180)),
-        all(6.4 < high[500, turn, MODEL] < 7.5 for turn in (0, 180)),
-    )
-    page.says(
-        "With few images it is *larger* than the map says, by three to four nats. (The lead on 30 pictures has an error of its own, of about three nats with 500 images.",
-        all(2.9 < leads[500, t][1].mean - leads[500, t][0].mean < 4 for t in (0, 180)),
-        all(2.5 < lead.se < 4 for t in (0, 180) for lead in leads[500, t]),
-    )
-    page.leaves(
-        "an encoder that was trained on 500 pictures may propose badly for new ones. If that hits the plain model harder, the lead is a matter of the estimate.",
-    )
-    page.says(
-        "With 500 images these models came out up to nine tenths of a nat away from those of the map.",
-        round(max(again[:4]), 1) == 0.9,
-        max(again[4:]) < 0.1,
-    )
-    page.says(
-        "So the factors from 500 images are too low rather than too high.",
-        all(high[500, turn, MODEL] > high[500, turn, "plain"] + 2 for turn in (0, 180)),
-    )
-
-    def bounds_of(n: int, model: str) -> tuple[float, float]:
-        record = where.records()[f"corner-{n}-0-{model}-0"]
-        best = record["best_round"] - 1
-        return record["train_bounds"][best], record["bounds"][best]
-
-    at = {(n, m): bounds_of(n, m) for n in where.CORNERS for m in ("plain", MODEL)}
-    lost = {key: seen - new for key, (seen, new) in at.items()}
-    lead = at[10_000, MODEL][1] - at[10_000, "plain"][1]
-    page.says(
-        "It describes the 500 pictures that it was trained on better than the model with the warp does, "
-        f"and loses {lost[500, 'plain']:.0f} nats on the way to new ones; the model that straightens loses {lost[500, MODEL]:.0f}. So with 500 images the lead is all generalisation. "
-        f"With 10,000 images the plain model loses {lost[10_000, 'plain']:.1f} nats and the other {lost[10_000, MODEL]:.1f}, and that is more than half of a lead of {lead:.1f} nats on held-out pictures.",
-        at[500, "plain"][0] > at[500, MODEL][0],
-        lost[10_000, "plain"] - lost[10_000, MODEL] > lead / 2,
-    )
-    page.says(
-        "the plain model describes its training pictures better, and loses far more on new ones.",
-        lost[500, "plain"] > 1.5 * lost[500, MODEL],
-    )
-    page.says(
-        "With 60,000 images, chapter 11 found no loss of this kind for either.",
-        *(
-            statistics.fmean(
-                itertools.chain(
-                    *(part["nll"] for part in results.measured("on-test", run)["parts"])
-                )
-            )
-            < statistics.fmean(
-                itertools.chain(
-                    *(part["nll"] for part in results.measured("on-train", run)["parts"])
-                )
-            )
-            for run in ("plain-iwae5-modern", f"{MODEL}-iwae5-modern")
-        ),
-    )
-
-
-def in_images(page: Page) -> None:
-    few, once = worths(MODEL, [500]), worths("affine")
-    page.says(
-        f"The plain model needs {min(few):.0f} to {max(few):.0f} times as many images to reach what the model that straightens reaches with 500."
-    )
-    upright = {n: where.worth(n, 0, MODEL) for n in (500, 2_000, 10_000)}
-    by_turn = [worth(2_000, turn, MODEL) for turn in (45, 90, 180)]
-    turned = min(by_turn), max(by_turn)
-    cells = [where.mapped(n, 180, m) for n, m in ((59_500, "plain"), (10_000, MODEL))]
-    level = mean_se(cells[0] - cells[1])
-    assert all(upright.values())
-    page.says(
-        "Counted in images, the warp's worth does not fall as the lead in nats does. On upright digits it is {:.1f}, {:.1f} and {:.1f} times from 500, 2,000 and 10,000 images, ".format(
-            *(each.factor for each in upright.values())
-        )
-        + f"which is the same within the errors, while the lead shrinks from {gain(500, 0):.1f} to {gain(10_000, 0):.1f} nats: more data bring less and less.",
-        max(each.low for each in upright.values()) < min(each.high for each in upright.values()),
-    )
-    page.says(
-        "On turned digits it is {:.0f} to {:.0f} with 2,000 images. ".format(*turned)
-        + f"It is {turned[1]:.0f} at 45 degrees: there the straightening model with 2,000 images is half a nat behind the plain one with all of MNIST. "
-        "And with 10,000 digits, turned by up to 180 degrees, it is level with the plain one with all of MNIST.",
-        turned[1] == worth(2_000, 45, MODEL),
-        0.4 < nll(2_000, 45, MODEL) - nll(59_500, 45, "plain") < 0.6,
-        abs(level.mean) < 1.5 * level.se < 0.5,
-    )
-    again = statistics.fmean(where.records()[f"map-10000-90-{MODEL}-1"]["nll"])
-    page.says(
-        f"The one small factor, {worth(10_000, 90, MODEL):.1f}, belongs to the run that stopped early; the second run of that cell ends within 0.2 nats of the plain model with all of MNIST.",
-        sorted(worths(MODEL))[1] > 4,
-        abs(again - nll(59_500, 90, "plain")) < 0.2,
-    )
-    page.says(
-        "To reach what the affine model with one look reaches, the plain model needs about two to three and a half times as many. The decoder is the same, so a good part of what a warp is worth comes with the encoder.",
-        (round(2 * min(once)), round(2 * max(once))) == (4, 7),
-        *(worth(500, turn, MODEL) > 1.5 * worth(500, turn, "affine") for turn in where.TURNS),
-    )
-    page.says(
-        "To be level with an affine model that straightens, the plain model needs more than four times as many images, on upright digits from 500 to 10,000 alike and in all but one of the cells with turns; with one that looks once, about two to three and a half times as many.",
-        sum(each <= 4 for each in worths(MODEL)) == 1,
-        min(each.factor for each in upright.values()) > 4,
-    )
-    page.leaves(
-        "Between the numbers of images on the map we interpolate its NLL, by a smooth curve over their logarithm.",
-        "Each arrow leads from a point of the straightening model to where the plain one has the same NLL, and says how many times as many images that takes; where it says >, the plain model does not get there with the images that we gave it.",
-        "Each model was trained once, and other training pictures may well move a factor by more.",
     )
 
 

@@ -310,7 +310,7 @@ def turned(page: Page) -> None:
         round(of(with_r, "moves", "degrees", "error")) == 3,
     )
     page.says(
-        "It is not always right, as the correlation says: when it chooses the wrong $r$ it is off by a quarter turn or half of one.",
+        "It is not always right, as the correlation says: a wrong $r$ puts it off by about a quarter turn or half a turn.",
         of(with_r, "moves", "degrees", "correlation") < 0.8,
     )
     page.says(
@@ -372,10 +372,14 @@ def modes(page: Page) -> None:
     page.says(
         "These 1, 2, 4 and 5 can: their posteriors have a second mode, about half a turn away, "
         f"with a probability of {1 - max(share[second]):.2f} to {1 - min(share[second]):.2f}. "
-        "No single normal covers two modes. The other six have one mode, a few degrees wide.",
+        "No single normal covers two modes. In the other six we found one mode, a few degrees wide.",
         second == [1, 2, 4, 5],
         *(spread(c, near) < 6 for c in range(10)),
         *(spread(c, ~near) < 12 for c in second),
+    )
+    page.says(
+        "The standard error of AIS is typically a few tenths of a nat for each $r$",
+        0.2 < found["se"].median() < 0.5,
     )
     page.says(
         "Twenty draws from $q$ for each $r$ put the 2 and the 4 the other way round from AIS, and are sure of it.",

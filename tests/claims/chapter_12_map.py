@@ -72,7 +72,7 @@ def the_map(page: Page) -> None:
         len(follows(45)) == len(follows(90)) == len(follows(180)) == 5,
     )
     page.says(
-        f"With 10,000 images and turns of up to 90 degrees the training of the straightening model stopped after {len(early['bounds'])} rounds, with the best NLL of round {early['best_round']}. "
+        f"With 10,000 images and turns of up to 90 degrees the training of the straightening model stopped after {len(early['bounds'])} rounds, because the bound on the held-out pictures had been best in round {early['best_round']}. "
         f"A second run, from another seed and with other turns, used all {len(later['bounds'])} rounds and reached {statistics.fmean(later['nll']):.2f} instead of {statistics.fmean(early['nll']):.2f}, although it follows no turns at all. "
         f"So the {gain(10_000, 90):.1f} nats of this cell are probably too few.",
         abs(later["moves"]["degrees"]["correlation"]) < 0.05,
@@ -196,7 +196,7 @@ def in_images(page: Page) -> None:
     level = mean_se(cells[0] - cells[1])
     assert all(upright.values())
     page.says(
-        "Counted in images, the warp's worth does not fall as the lead in nats does. On upright digits it is {:.1f}, {:.1f} and {:.1f} times from 500, 2,000 and 10,000 images, ".format(
+        "Counted in images, the warp's worth on upright digits does not fall as the lead in nats does: it is {:.1f}, {:.1f} and {:.1f} times from 500, 2,000 and 10,000 images, ".format(
             *(each.factor for each in upright.values())
         )
         + f"which is the same within the errors, while the lead shrinks from {gain(500, 0):.1f} to {gain(10_000, 0):.1f} nats: more data bring less and less.",

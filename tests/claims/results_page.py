@@ -336,7 +336,7 @@ def looking_again(page: Page) -> None:
         for m in ("none", "affine", "affine-straight", "similarity-straight")
     }
     page.says(
-        "The models that straighten agree better than the ink, on digits and on letters. The affine model that looks once agrees best of all on letters, and worse than the ink on digits.",
+        "The models that straighten agree better than the ink, on digits and on letters. The affine model that looks once agrees best of all on letters, and no better than the ink on digits.",
         *(
             agrees[kind, f"{m}-straight"] < agrees[kind, "none"]
             for kind in ("digits", "glyphs")
@@ -357,7 +357,7 @@ def looking_again(page: Page) -> None:
         for m in ("plain", "affine-straight")
     ]
     page.says(
-        "On garments, which lie alike {cite}`xiao2017fashion`, the model that straightens is ahead by less than a nat with 2,000 images, as it should be if it is the pose that a warp is worth.",
+        "On garments, which lie alike {cite}`xiao2017fashion`, the model that straightens is ahead by less than a nat with 2,000 images, which fits the idea that a warp helps because of the pose.",
         0 < garments[0] - garments[1] < 1,
     )
     (epochs,) = {results.record_of(name).config["epochs"] for name in straight}
@@ -380,7 +380,7 @@ def turned_any_way(page: Page) -> None:
 
     page.says(
         "Where digits may lie in any direction, a model with a normal posterior over the turn cannot find it. With one more latent, for the number of quarter turns, whose four values are summed over in the bound, "
-        "the model follows turns to a few degrees, its $z$ tells the classes apart better, and its NLL is lower.",
+        "the model follows most turns to a few degrees, its $z$ tells the classes apart better, and its NLL is lower.",
         abs(of(without, "moves", "degrees", "correlation")) < 0.1,
         of(with_r, "moves", "degrees", "error") < 5,
         of(with_r, "contents", "z", "linear") > of(without, "contents", "z", "linear") + 0.1,

@@ -183,7 +183,7 @@ def modes(
     chains: int = 16,
     draws: int = 20,
 ) -> Modes:
-    """The posterior over the turn, which does not depend on q: by AIS for r, by HMC for u.
+    """The posterior over the turn: by AIS for r, by HMC for u, whose chains start at q.
 
     Each chain makes `draws` transitions at the end, so K = draws * chains.
     """

@@ -299,15 +299,18 @@ def test_at_most_500_images_set_the_mean_pose():
 
 
 def test_shear_and_bend_are_columns_of_warps_that_have_them():
-    model = training.new_model("tps", SIZE, 2, 8)
     images = data.from_tensor(torch.rand(3, 1, *SIZE))
-    findings = aligning.examine(model, images, images)
 
     def columns(warp: str) -> set[str]:
+        findings = aligning.examine(training.new_model(warp, SIZE, 2, 8), images, images)
         return {*command._columns(findings, {"warp": warp})}
 
     assert {"shear", "scale_y", "bend", "reflected", "nll"} <= columns("tps")
     assert {"shear", "bend"} & columns("affine") == {"shear"}
+    shift = {name + sd for name in ("shift_x", "shift_y") for sd in ("", "_sd")}
+    stiff = {"nll", "degrees", "degrees_sd", "scale", "scale_sd"} | shift
+    assert columns("similarity") == columns("rotation") == stiff
+    assert columns("translation") == {"nll"} | shift
 
 
 def test_a_png_holds_the_picture():

@@ -44,7 +44,14 @@ from tvae_core.runtime import pick_device, write_atomically
 from tvae_core.training import NonFiniteLossError
 
 SHOWN = 12  # pictures in each part of the report
-STIFF = ("translation", "rotation", "similarity")  # warps without shear, mirrors and bends
+# The columns that are the same for all images of a warp.
+CONSTANT = {
+    "translation": ("degrees", "scale", "shear", "reflected", "bend"),
+    "rotation": ("scale_y", "shear", "reflected", "bend"),
+    "similarity": ("scale_y", "shear", "reflected", "bend"),
+    "affine": ("bend",),
+    "tps": (),
+}
 MODEL = "model.safetensors"
 DEFAULTS = {"fit": "pad", "invert": "auto", "contrast": "stretch"}
 
@@ -258,12 +265,9 @@ def _columns(findings: Findings, settings: dict[str, Any]) -> dict[str, Tensor]:
     """The columns of poses.csv that vary with this warp, with the likelihood in the NLL's name."""
     columns, warp = dict(findings.poses.columns), settings["warp"]
     columns[_nll(settings)] = columns.pop("nll")
-    if warp in STIFF:
-        for name in ("scale_y", "scale_y_sd", "shear", "shear_sd", "reflected"):
-            del columns[name]
+    columns = {n: values for n, values in columns.items() if not n.startswith(CONSTANT[warp])}
+    if "scale_y" in CONSTANT[warp]:
         columns = {name.replace("scale_x", "scale"): values for name, values in columns.items()}
-    if warp != "tps":
-        del columns["bend"]
     return columns
 
 

@@ -144,7 +144,7 @@ def calls() -> dict[str, dict]:
         "moved.Moves": ranges,
         "moved.moved": {"images": s.images, **moves, "canvas": (8, 8), **seed},
         "moved.glyphs": {"n": 2, **moves, "size": (9, 9), "height": 5.0, **seed, "pose_seed": 1},
-        "poses.drawn": {**model, "x": s.x, "draws": 2},
+        "poses.drawn": {**model, "x": s.x, "draws": 2, "origin": maps[0]},
         "poses.summary": {"maps": maps[None], "bend": torch.zeros(1, len(maps))},
         "poses.Poses": {"columns": {"degrees": torch.zeros(2)}},
         "poses.table": {**images, "reference": s.images, "draws": 2, "nll_samples": 2},

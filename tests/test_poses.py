@@ -145,14 +145,13 @@ def test_turning_the_whole_model_changes_nothing_that_is_reported(warp):
     assert not torch.allclose(other.encoder.u, model.encoder.u, atol=0.3)
     table, again = (poses.table(each, images, draws=2) for each in (model, other))
     for name in KNOWN:
-        torch.testing.assert_close(again[name], table[name], atol=5e-3, rtol=2e-3)
+        torch.testing.assert_close(again[name], table[name], atol=5e-3, rtol=1e-3)
     torch.testing.assert_close(again["bend"], table["bend"], atol=1e-3, rtol=0)
     found = [poses.maps(each, images, images[:2]) for each in (model, other)]
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
-    straight = [poses.align(each, images, images[:1]).straightened for each in (model, other)]
-    # A spline's inverse is found by iteration, which a large turn makes less exact.
-    inside = (..., slice(4, -4), slice(4, -4))
-    if warp == "affine":
+    if warp == "affine":  # a spline's inverse is iterated, and a large turn makes it less exact
+        straight = [poses.align(each, images, images[:1]).straightened for each in (model, other)]
+        inside = (..., slice(4, -4), slice(4, -4))
         torch.testing.assert_close(straight[0][inside], straight[1][inside], atol=1e-3, rtol=0)
 
 

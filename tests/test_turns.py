@@ -152,11 +152,8 @@ def test_a_table_draws_the_quarter_turns_too():
     each = []
     for r, back in enumerate(turns.each_quarter(images.x)):
         with seeded(1), torch.no_grad():
-            maps = poses.drawn(model.base, back, 4_000)[0]
-        moved = poses.compose(
-            turns.quarter_maps(torch.tensor(r)), poses.relative(maps, zero, (4, 4))
-        )
-        each.append(poses.decompose(moved))
+            fine = poses.drawn(model.base, back, 4_000, zero)[0]
+        each.append(poses.decompose(poses.compose(turns.quarter_maps(torch.tensor(r)), fine)))
     for name in ("shift_x", "shift_y"):
         by_r = torch.stack([units[name].mean(0) for units in each])
         square = torch.stack([units[name].square().mean(0) for units in each])

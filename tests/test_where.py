@@ -5,6 +5,7 @@ import json
 import math
 import types
 
+import numpy as np
 import pytest
 import torch
 from toy_training import toy_batches, toy_model
@@ -265,12 +266,19 @@ def test_the_posterior_over_the_turn_is_recorded(monkeypatch, tmp_path):
 RECORDS = where.records()
 
 
-@pytest.mark.parametrize("name", sorted({*RECORDS} - {where.MODES}))
+@pytest.mark.parametrize("name", RECORDS)
 def test_a_record_is_what_its_name_says(name):
     record, task = RECORDS[name], TASKS[name]
     assert record["name"] == name
     assert record["task"] == json.loads(json.dumps(dataclasses.asdict(task)))
     assert record["fingerprint"] == where.fingerprint()
+    if isinstance(task, where.Modes):
+        assert {name: np.shape(values) for name, values in record["modes"].items()} == {
+            "log_p": (4, task.n_test),
+            "se": (4, task.n_test),
+            "degrees": (20 * task.chains, 4, task.n_test),
+        }
+        return
     assert record["data"]["test"]["n"] == task.n_test
     if task.model != where.ABSENT:
         poses_of_each = where.COPIES if task.model.endswith("augmented") else 1

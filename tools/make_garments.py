@@ -5,16 +5,14 @@ The first 50 of each class, of the training images and of the test images, in th
     python tools/make_garments.py
 """
 
-import hashlib
-import io
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from make_mini import store
 
 from tvae_core import data
-from tvae_core.runtime import write_atomically
 
 OF_EACH_CLASS = 50
 TARGET = Path(__file__).resolve().parents[1] / "tvae_core" / "mini" / "garments.npz"
@@ -40,15 +38,8 @@ def main() -> None:
         if images.sha256() != expected:
             sys.exit(f"the {split} images are not those of Fashion-MNIST")
         parts.append(chosen(images))
-    # numpy gives every member of the archive the same date, so equal arrays give equal bytes.
-    archive = io.BytesIO()
-    np.savez_compressed(
-        archive,
-        images=np.concatenate([part.pixels[:, 0].numpy() for part in parts]),
-        labels=np.concatenate([part.labels.byte().numpy() for part in parts]),
-    )
-    write_atomically(TARGET, archive.getvalue())
-    print(f"{hashlib.sha256(archive.getvalue()).hexdigest()}  {TARGET.name}")
+    images = np.concatenate([part.pixels[:, 0].numpy() for part in parts])
+    store(TARGET, images, np.concatenate([part.labels.byte().numpy() for part in parts]))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,20 @@ def shuffled(labels: np.ndarray) -> np.ndarray:
     return np.concatenate([order[~held_out], order[held_out]])
 
 
+def store(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write an archive, and print its SHA-256."""
+    # numpy gives every member of the archive the same date, so equal arrays give equal bytes.
+    archive = io.BytesIO()
+    np.savez_compressed(archive, images=images, labels=labels)
+
+    # Written next to the target, then renamed, so that nobody ever reads half a file.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".tmp")
+    unfinished.write_bytes(archive.getvalue())
+    os.replace(unfinished, target)
+    print(f"{hashlib.sha256(archive.getvalue()).hexdigest()}  {target.name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -73,16 +87,7 @@ def main() -> None:
         images, labels = read(arguments.tarball or fetch(Path(folder)))
     order = shuffled(labels)
 
-    # numpy gives every member of the archive the same date, so equal arrays give equal bytes.
-    archive = io.BytesIO()
-    np.savez_compressed(archive, images=images[order], labels=labels[order])
-
-    # Written next to the target, then renamed, so that nobody ever reads half a file.
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = TARGET.with_suffix(".tmp")
-    unfinished.write_bytes(archive.getvalue())
-    os.replace(unfinished, TARGET)
-    print(f"{hashlib.sha256(archive.getvalue()).hexdigest()}  {TARGET.name}")
+    store(TARGET, images[order], labels[order])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tvae_core.runtime import locked, seeded, write_atomically
 BINARIZATIONS = ("none", "dynamic", "fixed")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-BUNDLED = {"mini": ("digits.npz", 9_000), "mini-fashion": ("garments.npz", 500)}  # that train
+BUNDLED = {"mini": ("digits.npz", 9_000), "mini-fashion": ("garments.npz", 500)}  # train images
 NAMES = (*DATASETS, *BUNDLED)
 Values = Tensor | NDArray[Any] | Sequence[Any]
 

@@ -102,11 +102,9 @@ def table(
     if reference is None and len(images) == 1:
         raise ValueError(ONE_IMAGE)
     origin = mean_map(model, images if reference is None else reference)
-    parts = []
-    for x in images.x.split(max(1, ROWS // draws)):
-        maps, bend = drawn(model, x, draws)
-        parts.append(summary(relative(maps, origin, model.size), bend))
-    columns = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    batches = images.x.split(max(1, ROWS // draws))
+    pairs = zip(*(drawn(model, x, draws, origin) for x in batches), strict=True)
+    columns = summary(*(torch.cat(parts, 1).cpu() for parts in pairs))
     if not (_decoder(model).warp.to_affine[:, [0, 1, 3, 4]].abs() > 1e-6).any():
         columns = {name: values for name, values in columns.items() if name.startswith("shift")}
     if nll_samples:
@@ -114,9 +112,10 @@ def table(
     return Poses(columns)
 
 
-def drawn(model: VAE, x: Float[Tensor, "B C H W"], draws: int) -> tuple[Tensor, Tensor]:
-    """G (K, B, 2, 3) of each draw from q(u | x), in normalised coordinates, and its bend (K, B)."""
-    return maps_of(model, x, _pose_posterior(model, x).sample((draws,)))
+def drawn(model: VAE, x: Tensor, draws: int, origin: Tensor) -> tuple[Tensor, Tensor]:
+    """P (K, B, 2, 3) in pixels of each of K draws from q(u | x), and its bend (K, B)."""
+    maps, bend = maps_of(model, x, _pose_posterior(model, x).sample((draws,)))
+    return relative(maps, origin, model.size), bend
 
 
 @torch.no_grad()
@@ -197,21 +196,15 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
     Raises:
         TypeError: a model without a warp.
     """
-    origin = mean_map(model, images if reference is None else reference)
-    return relative(_mean_maps(model, images), origin, model.size).cpu()
+    found = _mean_maps(model, images)
+    origin = _mean(found) if reference is None else mean_map(model, reference)
+    return relative(found, origin, model.size).cpu()
 
 
 @torch.no_grad()
 def mean_map(model: VAE, reference: Images) -> Float[Tensor, "2 3"]:
-    """G_mean: the mean over the reference images of their affine maps, at the mean of q.
-
-    Warns if they lie in all directions: such maps cancel, and a mean of them is no zero.
-    """
-    found = _mean_maps(model, reference)
-    mean = found.mean(0)
-    if mean[:, :2].det().abs() < FLAT * found[:, :, :2].det().abs().mean():
-        warnings.warn(NO_MEAN, stacklevel=2)
-    return mean
+    """G_mean: the mean over the reference images of their affine maps, at the mean of q."""
+    return _mean(_mean_maps(model, reference))
 
 
 def relative(
@@ -240,8 +233,8 @@ def decompose(maps: Float[Tensor, "*S 2 3"]) -> dict[str, Float[Tensor, "*S"]]:
     }
 
 
-def summary(maps: Float[Tensor, "K B 2 3"], bend: Float[Tensor, "K B"]) -> dict[str, Tensor]:
-    """The columns of `Poses`: means and standard deviations over draws of P."""
+def summary(maps: Float[Tensor, "K N 2 3"], bend: Float[Tensor, "K N"]) -> dict[str, Tensor]:
+    """The columns of `Poses`: means and standard deviations over K draws of P."""
     units = decompose(maps)
     columns = {}
     for name in UNITS:
@@ -262,13 +255,20 @@ def _decoder(model: VAE) -> WarpedDecoder:
 
 def _pose_posterior(model: VAE, x: Float[Tensor, "B C H W"]) -> Normal:
     """q(u | x)."""
-    _decoder(model)
     q = model.posterior(x)
     if isinstance(q, Ordered):
         return q.u
     if not isinstance(q, Normal):
         raise TypeError(NO_NORMAL.format(type(model).__name__))
     return Normal(model.split(q.mean)[1], model.split(q.stddev)[1], validate_args=False)
+
+
+def _mean(maps: Float[Tensor, "N 2 3"]) -> Float[Tensor, "2 3"]:
+    """Warns of maps in all directions, which cancel: a mean of them is no zero."""
+    mean = maps.mean(0)
+    if mean[:, :2].det().abs() < FLAT * maps[:, :, :2].det().abs().mean():
+        warnings.warn(NO_MEAN, stacklevel=3)
+    return mean
 
 
 def _mean_maps(model: VAE, images: Images) -> Float[Tensor, "N 2 3"]:
@@ -311,5 +311,4 @@ def compose(after: Float[Tensor, "*S 2 3"], first: Float[Tensor, "*S 2 3"]) -> T
 
 
 def _apply(maps: Float[Tensor, "*S 2 3"], points: Float[Tensor, "H W 2"]) -> Tensor:
-    linear, shift = maps[..., None, :, :2], maps[..., None, None, :, 2]
-    return points @ linear.mT + shift
+    return points @ maps[..., None, :, :2].mT + maps[..., None, None, :, 2]

@@ -220,5 +220,6 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -
 
 def within_class_variance(x: Float[Tensor, "N *D"], labels: Int64[Tensor, "N"]) -> float:
     """Variance around the mean of an image's class, summed over pixels, averaged over images."""
-    groups = (x.flatten(1)[labels == c] for c in labels.unique())
+    x = x.flatten(1)
+    groups = (x[labels == c] for c in labels.unique())
     return sum((group - group.mean(0)).square().sum().item() for group in groups) / len(x)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tvae_core.experiments import where
 
-from .chapter_12_map import corners, in_images, the_map
+from .chapter_12_map import MODEL, corners, in_images, the_map
 from .page import Page, word
 
-MODEL, SPLINE = "affine-straight", "tps-straight"
+SPLINE = "tps-straight"
 
 
 def at(pictures: str, model: str, *keys: str) -> float:

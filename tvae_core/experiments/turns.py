@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence, register_kl
@@ -125,15 +126,17 @@ def table(
         raise ValueError(poses.ONE_IMAGE)
     back = turn_back(model, images if reference is None else reference, draws).back
     zero = poses.mean_map(model.base, back)
-    parts = []
-    for x in images.x.split(max(1, poses.ROWS // (QUARTERS * draws))):
+
+    def drawn(x: Float[Tensor, "B 1 S S"]) -> tuple[Tensor, Tensor]:
         r = Categorical(_probabilities(model, x, draws).T).sample((draws,))
-        maps, bend = poses.drawn(model.base, each_quarter(x).flatten(0, 1), draws)
+        fine, bend = poses.drawn(model.base, each_quarter(x).flatten(0, 1), draws, zero)
         chosen = r * len(x) + torch.arange(len(x), device=x.device)  # of pictures and quarters
-        maps = maps.gather(1, chosen[..., None, None].expand(-1, -1, 2, 3))
-        turned = compose(quarter_maps(r), poses.relative(maps, zero, model.size))
-        parts.append(poses.summary(turned, bend.gather(1, chosen)))
-    return Poses({name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]})
+        fine = fine.gather(1, chosen[..., None, None].expand(-1, -1, 2, 3))
+        return compose(quarter_maps(r), fine), bend.gather(1, chosen)
+
+    batches = images.x.split(max(1, poses.ROWS // (QUARTERS * draws)))
+    pairs = zip(*map(drawn, batches), strict=True)
+    return Poses(poses.summary(*(torch.cat(parts, 1).cpu() for parts in pairs)))
 
 
 def align(
@@ -202,11 +205,9 @@ def modes(
 
 def quarter_maps(quarters: Int64[Tensor, "*S"]) -> Float[Tensor, "*S 2 3"]:
     """The map P of r quarter turns counter-clockwise, in pixels, with y downwards."""
-    once = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]], device=quarters.device)
-    powers = [once.new_tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])]
-    for _ in range(1, QUARTERS):
-        powers.append(compose(once, powers[-1]))
-    return torch.stack(powers)[quarters]
+    once = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], device=quarters.device)
+    linear = torch.stack([torch.linalg.matrix_power(once, r) for r in range(QUARTERS)])
+    return F.pad(linear, (0, 1))[quarters]  # without a shift
 
 
 def _probabilities(

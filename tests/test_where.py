@@ -251,6 +251,18 @@ def test_the_range_of_a_worth_is_that_of_resampled_pictures(known_map, monkeypat
     assert worth.high == pytest.approx(2 * 2**0.2, rel=0.04)
 
 
+def test_the_range_of_a_worth_is_that_of_several_runs(known_map, monkeypatch):
+    cells = where.records()
+    for seed, mean in enumerate((118.0, 120.0, 122.0)):
+        cells[f"map-500-0-affine-{seed}"] = {"nll": [mean] * 100}
+    monkeypatch.setattr(where, "records", lambda: cells)
+    worth = where.worth(500, 0, "affine")
+    assert worth.factor == pytest.approx(2.0)
+    error = 2 / math.sqrt(3) / 10  # in doublings, of which each is worth ten nats
+    assert worth.low == pytest.approx(2 * 2**-error, rel=0.04)
+    assert worth.high == pytest.approx(2 * 2**error, rel=0.04)
+
+
 def test_the_posterior_over_the_turn_is_recorded(monkeypatch, tmp_path):
     few = dataclasses.replace(TASKS[where.MODES], distributions=4, chains=2)
     monkeypatch.setitem(TASKS, where.MODES, few)

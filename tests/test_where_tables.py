@@ -106,18 +106,33 @@ def test_digits_that_lie_in_any_direction_have_a_row_for_each_model(numbered, su
 def test_the_map_shows_every_cell_and_the_gap_of_plain_and_straight(numbered):
     _, *rows = tables.map_table().rows
     assert len(rows) == len(where.SIZES) * len(where.TURNS)
-    for n, turn, *cells, worth in rows:
+    for n, turn, runs, *cells, worth in rows:
         n, turn = n.replace(",", ""), turn.strip("±°")
         expected = where.worth(int(n), int(turn), "affine-straight")
         assert worth == (tables.UNKNOWN if n == "59500" else str(expected))
+        assert runs == "3/3/3"
         nlls = [
-            torch.tensor(numbered[f"map-{n}-{turn}-{model}-0"]["nll"]).double()
+            torch.tensor([numbered[f"map-{n}-{turn}-{model}-{s}"]["nll"] for s in range(SEEDS)])
             for model in ("plain", "affine", "affine-straight")
         ]
         for values, cell in zip([*nlls, nlls[0] - nlls[2]], cells, strict=True):
             mean, se = map(float, cell.split(" ± "))
             assert mean == pytest.approx(values.mean().item(), abs=0.00501)
-            assert se == pytest.approx(values.std().item() / math.sqrt(5), abs=0.00501)
+            parts = values.mean(0).std() / math.sqrt(5), values.mean(1).std() / math.sqrt(SEEDS)
+            assert se == pytest.approx(math.hypot(*parts), abs=0.00501)
+
+
+def test_a_lead_is_that_of_runs_with_the_same_seed(numbered):
+    del numbered["map-500-0-plain-2"]
+    _, *rows = tables.map_table().rows
+    first = next(row for row in rows if row[:2] == ["500", "±0°"])
+    assert first[2] == "2/3/3"
+    gaps = [
+        statistics.fmean(numbered[f"map-500-0-plain-{seed}"]["nll"])
+        - statistics.fmean(numbered[f"map-500-0-affine-straight-{seed}"]["nll"])
+        for seed in (0, 1)
+    ]
+    assert float(first[-2].split()[0]) == pytest.approx(statistics.fmean(gaps), abs=0.00501)
 
 
 def test_what_is_not_measured_is_left_out(monkeypatch):

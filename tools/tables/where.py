@@ -5,7 +5,6 @@ import math
 import statistics
 from typing import Any
 
-from tvae_core.evaluation import mean_se
 from tvae_core.experiments import where
 
 from .base import UNKNOWN, Table, mean_sd, plus_minus
@@ -67,24 +66,24 @@ def turns_table() -> Table:
 def map_table() -> Table:
     """The NLL by number of training images and added turn."""
     gap_and_worth = "plain minus affine-straight", "worth"
-    rows = [["training images", "turns added", *where.MAPPED, *gap_and_worth]]
+    rows = [["training images", "turns added", "runs", *where.MAPPED, *gap_and_worth]]
     for n, turn in itertools.product(where.SIZES, where.TURNS):
         nlls = [where.mapped(n, turn, model) for model in where.MAPPED]
         if all(nll is None for nll in nlls):
             continue
-        cells = [UNKNOWN if nll is None else plus_minus(mean_se(nll)) for nll in nlls]
-        plain, _, straight = nlls
-        gap = UNKNOWN
-        if plain is not None and straight is not None:
-            gap = plus_minus(mean_se(plain - straight))
+        cells = [UNKNOWN if nll is None else plus_minus(where.over_runs(nll)) for nll in nlls]
+        lead = where.lead(n, turn, "affine-straight")
+        cells.append(UNKNOWN if lead is None else plus_minus(lead))
         worth = where.worth(n, turn, "affine-straight")
-        rows.append([f"{n:,}", f"±{turn}°", *cells, gap, str(worth or UNKNOWN)])
+        runs = "/".join(str(0 if nll is None else len(nll)) for nll in nlls)
+        rows.append([f"{n:,}", f"±{turn}°", runs, *cells, str(worth or UNKNOWN)])
     return Table(
         "How many images a warp is worth: the NLL of 500 test digits, turned like the training "
-        "digits, by the number of training images. One seed; ± is the standard error over "
-        "pictures. The last column says how many times as many images the plain model needs to "
-        "reach the NLL of affine-straight, by a smooth curve between the sizes; in brackets one "
-        "standard error either way, over pictures.",
+        "digits, by the number of training images, with the number of runs of each of the three "
+        "models. ± is the standard error over pictures and, where there are several runs, over "
+        "runs. The last column says how many times as many images the plain model needs to reach "
+        "the NLL of affine-straight, by a smooth curve between the sizes; in brackets one standard "
+        "error either way, over pictures and runs.",
         rows,
         [],
     )

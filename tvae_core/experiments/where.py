@@ -49,6 +49,7 @@ ROUNDS = 60
 PATIENCE = 6
 HELD_OUT = 500
 N_NLL = 500  # pictures whose NLL is estimated
+RESAMPLED = 1_000  # times, for the range of a worth
 ABSENT = "none"  # the model of the baseline without learning
 
 
@@ -453,10 +454,40 @@ def by_seed(task: str, *keys: str) -> list[Any]:
     return [functools.reduce(lambda part, key: part[key], keys, record) for record in found]
 
 
-def mapped(n_train: int, turn: int, model: str, seed: int = 0) -> Tensor | None:
-    """The NLL of each test picture on the map; None where the map is not measured yet."""
-    record = records().get(f"map-{n_train}-{turn}-{model}-{seed}")
-    return None if record is None else torch.tensor(record["nll"], dtype=torch.float64)
+def mapped(n_train: int, turn: int, model: str) -> Tensor | None:
+    """The NLL of each test picture on the map, (runs, pictures); None if it is not measured."""
+    runs = by_seed(f"map-{n_train}-{turn}-{model}", "nll")
+    return torch.tensor(runs, dtype=torch.float64) if runs else None
+
+
+def lead(n_train: int, turn: int, model: str) -> evaluation.Estimate | None:
+    """By how many nats a model is ahead of the plain one on the map, with its standard error.
+
+    Runs with the same seed saw the same pictures in the same poses and are compared with each
+    other. None if there is no such pair.
+    """
+    cells = (f"map-{n_train}-{turn}-{name}" for name in ("plain", model))
+    pairs = ([records().get(f"{cell}-{seed}") for seed in SEEDS] for cell in cells)
+    gaps = [
+        torch.tensor(plain["nll"]).double() - torch.tensor(other["nll"]).double()
+        for plain, other in zip(*pairs, strict=True)
+        if plain and other
+    ]
+    return over_runs(torch.stack(gaps)) if gaps else None
+
+
+def over_runs(nlls: Tensor) -> evaluation.Estimate:
+    """The mean of (runs, pictures), with an error for both: other pictures, and other runs.
+
+    The standard error over pictures is that of their means over the runs. That over runs joins it,
+    in quadrature, if there are several.
+    """
+    pictures = evaluation.mean_se(nlls.mean(0))
+    return evaluation.Estimate(pictures.mean, math.hypot(pictures.se, _se_over_runs(nlls)))
+
+
+def _se_over_runs(nlls: Tensor) -> float:
+    return evaluation.mean_se(nlls.mean(1)).se if len(nlls) > 1 else 0.0
 
 
 def annealed(n_train: int, turn: int, model: str) -> tuple[Tensor, Tensor] | None:
@@ -475,7 +506,7 @@ class Worth(NamedTuple):
     """How many times its training images the plain model needs to reach another model's NLL."""
 
     factor: float  # infinite beyond the most images that are on the map, 0 before the fewest
-    low: float  # the 16th and the 84th percentile over resampled test pictures
+    low: float  # the 16th and the 84th percentile over resampled test pictures and runs
     high: float
     most: float  # the largest factor that the map can show
 
@@ -486,7 +517,7 @@ class Worth(NamedTuple):
         return f"{self.factor:.1f} ({self.low:.1f} to {high})"
 
 
-def worth(n_train: int, turn: int, model: str, repeats: int = 1_000) -> Worth | None:
+def worth(n_train: int, turn: int, model: str) -> Worth | None:
     """What the warp of a model with `n_train` images is worth.
 
     None if that is not measured, or the plain model with more images.
@@ -494,7 +525,8 @@ def worth(n_train: int, turn: int, model: str, repeats: int = 1_000) -> Worth | 
     Between the sizes of the map, the plain model's mean NLL is interpolated over the logarithm of
     the number of images, by monotone cubics (Fritsch & Butland 1984): the curve bends, so straight
     lines would make the factors too large. Test pictures are resampled with replacement, the same
-    ones for both models.
+    ones for both models. Where there are several runs, each resampled mean also gets a normal error
+    of the size that the runs have.
     """
     from scipy.interpolate import PchipInterpolator  # imported here because it takes half a second
 
@@ -503,10 +535,16 @@ def worth(n_train: int, turn: int, model: str, repeats: int = 1_000) -> Worth | 
     if reached is None or n_train >= max(plain, default=0):
         return None
     rng = torch.Generator().manual_seed(0)
-    chosen = torch.randint(len(reached), (repeats, len(reached)), generator=rng)
-    rows = torch.cat([torch.arange(len(reached))[None], chosen])  # first those that were measured
-    goals = reached[rows].mean(1).numpy()
-    curves = PchipInterpolator(np.log([*plain]), [nll[rows].mean(1) for nll in plain.values()])
+    count = reached.shape[1]
+    chosen = torch.randint(count, (RESAMPLED, count), generator=rng)
+
+    def means(nlls: Tensor) -> np.ndarray:
+        """First the mean that was measured, then those of the resampled pictures and runs."""
+        noise = _se_over_runs(nlls) * torch.randn(RESAMPLED, generator=rng).double()
+        return torch.cat([nlls.mean()[None], nlls.mean(0)[chosen].mean(1) + noise]).numpy()
+
+    goals = means(reached)
+    curves = PchipInterpolator(np.log([*plain]), [means(nlls) for nlls in plain.values()])
     logs = np.linspace(np.log(min(plain)), np.log(max(plain)), 1_001)
     needed = [
         np.interp(-goal, -curve, logs, left=-np.inf, right=np.inf)

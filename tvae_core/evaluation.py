@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Per-image terms of the ELBO, in nats; `recon` is averaged over draws from q."""
+    """Per-image terms of the ELBO, in nats; draws of q give `recon`, and KL(z) if it is `Ordered`."""
 
     recon: Float[Tensor, "N"]
     kl_z: Float[Tensor, "N"]
@@ -77,14 +77,14 @@ class NLL(NamedTuple):
 
 
 @torch.inference_mode()
-def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) -> Terms:
+def elbo_terms(model: VAE, images: Images, draws: int = 10) -> Terms:
     """Reconstruction loss -log p(x | z, u) and the KL of z and of u, for each image.
 
     Several draws are averaged, because one unlucky draw for one image can shift the mean over
     thousands. If the model was trained on binary pixels, binarize the images first.
     """
     parts = []
-    for x in images.x.split(max(1, rows // draws)):
+    for x in images.x.split(max(1, ROWS // draws)):
         particles = model.particles(x, draws)
         kl_z, kl_u = model.split(particles.kl)
         parts.append((-particles.log_lik.mean(0), kl_z.sum(-1), kl_u.sum(-1)))
@@ -92,11 +92,11 @@ def elbo_terms(model: VAE, images: Images, draws: int = 10, rows: int = ROWS) ->
 
 
 @torch.inference_mode()
-def units(model: VAE, images: Images, rows: int = ROWS) -> Units:
+def units(model: VAE, images: Images) -> Units:
     """How much the model uses each latent on these images."""
     if len(images) < 2:
         raise ValueError(f"the variance over images needs at least 2 images, got {len(images)}")
-    posteriors = [model.posterior(x) for x in images.x.split(rows)]
+    posteriors = [model.posterior(x) for x in images.x.split(ROWS)]
     means = torch.cat([q.mean for q in posteriors]).cpu().double()
     kls = torch.cat([kl_divergence(q, model.prior) for q in posteriors]).cpu().double()
     return Units(means.var(0), kls.mean(0))

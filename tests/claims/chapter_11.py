@@ -117,10 +117,11 @@ def numbers(page: Page) -> None:
         all(abs(r.kl_z.mean + r.kl_u.mean - plain.kl_z.mean) < 0.5 for r in looks),
     )
     minutes = long.config["epochs"] * seconds("plain") / 60, 50 * seconds("affine-straight") / 60
+    own = long.config["epochs"] * fastest_epoch("plain-iwae5-long") / 60
     page.says(
         "By this table straightening takes 3.4 times the seconds of the plain model, and 2.4 times those of the affine model that looks once. "
         "The fastest epochs of the runs of 200 epochs make it 5.0 times and 3.1 times. So the price is three to five times the plain model's, and our runs cannot say it more exactly. "
-        f"Does the plain model catch up with as much computing time? After {long.config['epochs']} epochs, which by this table take {minutes[0]:.0f} minutes, "
+        f"Does the plain model catch up with as much computing time? After {long.config['epochs']} epochs, which by this table take {minutes[0]:.0f} minutes and by the fastest epochs of its own runs {own:.0f}, "
         f"it is at {long.nll.mean:.2f}. The second look is at {nll('affine-straight'):.2f} after {minutes[1]:.0f}.",
         [f"{ratio:.1f}" for ratio in slower("modern")] == ["3.4", "2.4"],
         [f"{ratio:.1f}" for ratio in slower("long")] == ["5.0", "3.1"],
@@ -168,13 +169,13 @@ def one_draw(page: Page) -> None:
         five.mean - one.mean > max(1, 4 * math.hypot(one.error, five.error)),
     )
     page.says(
-        "So the model that looks once loses most from having one draw. Its $q$ is the poorest of the three, and with one draw nothing of that is forgiven.",
+        "So the model that looks once loses most from having one draw. Trained with five draws, its $q$ is the poorest of the three (*Why does it work?* measures that), and with one draw nothing of it is forgiven.",
         mean(runs["affine"]) - mean(modern("affine"))
         > max(mean(runs[m]) - mean(modern(m)) for m in ("plain", "affine-straight")) + 0.5,
         price_of("affine").mean > max(price_of(m).mean for m in ("plain", "affine-straight")),
     )
     page.says(
-        "That holds with the IWAE bound of five draws, with one draw, and with the multi-sample ELBO.",
+        "That holds with the IWAE bound of five draws, with one draw, and, in one run, with the multi-sample ELBO.",
         mean(runs["plain"]) - mean(runs["affine-straight"]) > 2,
         mean("plain-multi5-modern") - mean("affine-straight-multi5-modern") > 2,
     )
@@ -189,7 +190,7 @@ def one_draw(page: Page) -> None:
     page.says(
         f"the affine model is ahead of the plain one by {multi.mean:.1f} $\\pm$ {multi.se:.1f}. "
         f"Its NLL of {mean('affine-straight-multi5-modern'):.2f} is about that of the three runs with the IWAE bound, {min(with_iwae):.2f} to {max(with_iwae):.2f}. "
-        "So the lead does not depend on the objective, as far as these runs show.",
+        "So the lead over the plain model hardly depends on the objective, as far as these runs show.",
         len(with_iwae) == 3,
         min(spline.mean, multi.mean) > 2,
     )
@@ -218,7 +219,7 @@ def over_seeds(name: str, other: str) -> results.Gap:
 def ladder(page: Page) -> None:
     wide = over_seeds("plain-wide", "plain")
     page.says(
-        "A larger encoder alone is worth nothing: for seed 0 it seems to gain a tenth of a nat, and over three seeds that is gone. "
+        "A larger encoder alone is worth less than two tenths of a nat, if anything: for seed 0 it seems to gain one tenth, and over three seeds that is gone. "
         "With one look, the affine decoder is behind the plain one. "
         "With a second network, which sees $u$ and has no $\\tanh$, it gains a nat and is past it. Straightening the image first, with the same networks, gains two more nats. "
         "So a third of the gain comes with the second network, and these runs cannot divide it further; two thirds come from what that network gets to see. "
@@ -231,6 +232,7 @@ def ladder(page: Page) -> None:
         round(gap("plain-wide", "plain"), 1) == -0.1,
         len(results.over_seeds(modern("plain-wide"))) == 3,
         wide.mean > -0.02 and not wide.beyond_luck,
+        abs(wide.mean) + 2 * wide.error < 0.2,
         over_seeds("affine", "plain").mean > 0 > over_seeds("affine-pose", "plain").mean,
         abs(over_seeds("affine-pose", "affine").mean + 1) < 0.2,
         abs(over_seeds("affine-straight", "affine-pose").mean + 2) < 0.2,
@@ -265,7 +267,7 @@ def trust(page: Page) -> None:
         beside = measured("ais", run)
         high[run] = (beside["is_nll"] - beside["ais_nll"]).mean().item()
     page.says(
-        "Importance sampling is too high for every model: for this one by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by two thirds of one, which is the same within the errors, "
+        "Importance sampling is too high for every model. (An estimate by AIS is too high on average as well, so the true differences are larger still, on average.) For this one it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by two thirds of one, which is the same within the errors, "
         "and by nearly one and a half for the affine model that looks once (both of these after 200 epochs).",
         all(excess > 0.1 for excess in high.values()),
         abs(high[ours] - 0.5) < 0.1,
@@ -287,8 +289,18 @@ def trust(page: Page) -> None:
     annealed = [measured("ais", run)["ais_nll"] for run in (ours, spline)]
     gap = mean_se(annealed[0] - annealed[1])
     page.says(
-        f"By AIS the spline is ahead of the affine map by {gap.mean:.1f} nats on these images, which is one standard error: they stay level.",
+        f"By AIS the spline is ahead of the affine map by {gap.mean:.1f} nats on these images, which is one standard error, so these images do not show which of the two is better.",
         0.8 < gap.mean / gap.se < 1.2,
+    )
+    beside = measured("ais", long)
+    excess = beside["is_nll"] - beside["ais_nll"]
+    page.says(
+        f"The medians are lower, because a few images carry most of each mean: after 200 epochs a single image, too high by {excess.max():.0f} nats, carries a quarter of this model's.",
+        *(
+            (each["is_nll"] - each["ais_nll"]).median() < 0.75 * high[run]
+            for run, each in ((run, measured("ais", run)) for run in high)
+        ),
+        abs(excess.max() / excess.sum() - 0.25) < 0.02,
     )
     page.leaves("answers for 100 images and five models", "A cheaper answer, for 500 images:")
 
@@ -296,6 +308,8 @@ def trust(page: Page) -> None:
 def proposals(page: Page) -> None:
     mixed = {n: measured("mixture", modern(n)) for n in ("plain", "affine", "affine-straight")}
     fell = {n: (m["own_nll"] - m["mixed_nll"]).mean().item() for n, m in mixed.items()}
+    by_image = [mixed[n]["own_nll"] - mixed[n]["mixed_nll"] for n in ("affine-straight", *mixed)]
+    steps = [mean_se(b - a) for a, b in itertools.pairwise(by_image[:3])]
     ess = {n: m["own_ess"].median() for n, m in mixed.items()}
     lead = {
         who: (mixed["plain"][f"{who}_nll"] - mixed["affine-straight"][f"{who}_nll"]).mean().item()
@@ -305,10 +319,11 @@ def proposals(page: Page) -> None:
     excess = {n: mean_se(m["is_nll"] - m["ais_nll"]) for n, m in annealed.items()}
     page.says(
         "The second encoder lowers every estimate, and by least where the first one was best: by a third of a nat for `affine-straight`, by half a nat for the plain model, "
-        "by three quarters for the affine model that looks once. That is the order that AIS found (there two of the three models had trained for 200 epochs; with 200 epochs for all, the first two are level within their errors). The lead over the plain model shrinks a little and stays at two and a half nats.",
+        "by three quarters for the affine model that looks once. (On the same images, each of these steps is more than two standard errors.) That is the order that AIS found (there two of the three models had trained for 200 epochs; with 200 epochs for all, the first two are level within their errors). The lead over the plain model shrinks a little and stays at two and a half nats.",
         abs(fell["affine-straight"] - 1 / 3) < 0.05,
         abs(fell["plain"] - 1 / 2) < 0.05,
         abs(fell["affine"] - 3 / 4) < 0.05,
+        *(step.mean > 2 * step.se for step in steps),
         max(ess, key=ess.get) == min(fell, key=fell.get) == "affine-straight",
         abs(lead["mixed"] - 2.5) < 0.1,
         0 < lead["own"] - lead["mixed"] < 0.3,
@@ -316,9 +331,13 @@ def proposals(page: Page) -> None:
         < math.hypot(excess["affine-straight"].se, excess["plain"].se),
         excess["affine"].mean > max(excess[n].mean for n in ("plain", "affine-straight")) + 0.5,
     )
+    above = {
+        who: [100 * (m[f"{who}_pareto"] > 0.7).double().mean().item() for m in mixed.values()]
+        for who in lead
+    }
     page.says(
-        "Pareto $\\hat k$ is above 0.7 for the typical image in every case, also with both encoders.",
-        all(m[f"{who}_pareto"].median() > 0.7 for m in mixed.values() for who in lead),
+        "Pareto $\\hat k$ is above 0.7 for most images in every case: "
+        f"with its own encoder for {min(above['own']):.0f} to {max(above['own']):.0f} percent of them, with both encoders still for {min(above['mixed']):.0f} to {max(above['mixed']):.0f}.",
     )
     page.leaves(
         "the shape parameter of a generalized Pareto distribution that is fitted to the largest weights. Moments of such a distribution are infinite from the order $1/k$ on. So above 0.5 the variance of the weights is infinite; above 0.7, as experience shows, the mean of so many weights, and so the NLL, is not to be trusted."
@@ -329,24 +348,34 @@ def reasons(page: Page) -> None:
     names = ("plain", "affine", "affine-pose", "affine-straight")
     on = {(k, n): measured(f"on-{k}", modern(n)) for k in ("train", "test") for n in names}
     price = {(split, n): price_of(n, split) for split, n in on}
-    rise = {n: price["test", n].mean - price["train", n].mean for n in names}
-    error = {n: math.hypot(price["test", n].se, price["train", n].se) for n in names}
-    pairs = [*itertools.combinations(names, 2)]
+    straight = names[-1]
+    by_image = {key: m["iwae5"] - m["nll"] for key, m in on.items()}
+    more = {
+        n: [mean_se(by_image[k, n] - by_image[k, straight]) for k in ("train", "test")]
+        for n in names[:-1]
+    }
+    rise = {n: new.mean - seen.mean for n, (seen, new) in more.items()}
+    luck = {n: math.hypot(seen.se, new.se) for n, (seen, new) in more.items()}
     page.says(
-        "From training images to new ones the price of $q$ rises by a tenth to a fifth of a nat for each model, and no two rises differ by more than their errors.",
-        all(0.08 < nats < 0.23 for nats in rise.values()),
-        all(abs(rise[a] - rise[b]) < math.hypot(error[a], error[b]) for a, b in pairs),
-    )
-    page.says(
-        "(Even the NLL does not rise: these 1,000 test images happen to be easier than these 1,000 training images.)",
-        all(on["test", n]["nll"].mean() < on["train", n]["nll"].mean() for n in names),
-        all(len(m["nll"]) == 1_000 for m in on.values()),
+        "The price of the other models rises by a tenth of a nat more than that of `affine-straight`. That is the direction that we expected, but for none of them is it more than about one and a half standard errors. "
+        "It would also be a small part of what there is to explain: the price itself differs by two thirds of a nat and more, on training images as on new ones.",
+        all(0.05 < nats < 0.15 for nats in rise.values()),
+        all(rise[n] < 1.6 * luck[n] for n in rise),
+        all(each.mean > 2 / 3 for pair in more.values() for each in pair),
     )
     others = [key for key in price if key[1] != "affine-straight"]
     page.says(
         "With five draws `affine-straight` pays less than three nats for its $q$, and each of the others at least six tenths of a nat more.",
         all(price[k, "affine-straight"].mean < 3 for k in ("train", "test")),
         all(price[k, n].mean > price[k, "affine-straight"].mean + 0.6 for k, n in others),
+    )
+    leads = [
+        (on[k, "plain"]["nll"] - on[k, straight]["nll"]).mean().item() for k in ("train", "test")
+    ]
+    page.says(
+        "The NLL says the same: over the plain model `affine-straight` is ahead by {:.1f} nats on training images and by {:.1f} on new ones.".format(
+            *leads
+        )
     )
     page.leaves("should rise less from training images to new ones.")
     page.leaves("So a product loses at least $I$. We estimate it from HMC draws for 50 images")
@@ -359,7 +388,7 @@ def reasons(page: Page) -> None:
         found["affine", "posterior"] < 1,
     )
     page.says(
-        "the posterior of `affine-straight` couples the two by three nats, and its encoder captures nearly all of it. `affine-pose` lies in between on both counts.",
+        "the posterior of `affine-straight` couples the two by three nats, and the draws of its encoder couple them by nearly as much. (Equally much need not mean in the same way; for one image, below, it does look the same.) `affine-pose` lies in between on both counts.",
         abs(found["affine-straight", "posterior"] - 3) < 0.1,
         0.9 < found["affine-straight", "q"] / found["affine-straight", "posterior"] < 1,
         all(
@@ -368,7 +397,8 @@ def reasons(page: Page) -> None:
         ),
     )
     page.leaves(
-        "So a product does more harm than just fitting a given posterior badly.",
+        "So a product may do more harm than fitting a given posterior badly.",
+        "This is one run of each model, and we have not tested the idea in another way.",
         "The first three seeds of each were trained on one core of a CPU.",
         "exercise 5 of chapter 4 trains one briefly, and looks at its poses only.",
         "which returns the best $m$ and $\\kappa$ and their ELBO; start from several $m$.",

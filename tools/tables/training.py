@@ -241,8 +241,8 @@ def looks_table() -> Table:
     return Table(
         "Encoders that look again, on the modern recipe: the NLL by 5,000 importance samples, the "
         "same minus that of other runs of the same objective on the same images (± is the standard "
-        "error over seeds and images), and how much too high it is by AIS, on 100 images for "
-        "seed 0.",
+        "error over seeds and images, for a single run over images alone), and how much too high "
+        "it is by AIS, on 100 images for seed 0.",
         rows,
         runs,
         over="With the NLL, the standard deviation over seeds.",

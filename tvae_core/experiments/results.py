@@ -23,7 +23,7 @@ from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.models import VAE
 from tvae_core.runtime import NAMES, pick_device
 
-MODEL_OPTIONS = ("pose_std", "resample", "padding", "look", "refine")
+MODEL_OPTIONS = ("pose_std", "resample", "padding", "look")
 
 
 SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"
@@ -250,6 +250,10 @@ def report(*names: str) -> str:
             f"{name:{width}} {record.recon.mean:7.2f} +- {record.recon.se:.2f} "
             f"{record.kl_z.mean:6.2f} {record.kl_u.mean:6.2f} {record.nll.mean:8.2f} "
             f"+- {record.nll.se:.2f} {spread:>10} {printed:>18}"
+        )
+    if any("look" in record_of(name).config for name in names):
+        lines.append(
+            "KL(z) of a model that looks again is a mean over drawn poses; KL(u) is exact."
         )
     return "\n".join(lines)
 

@@ -80,7 +80,8 @@ reproduce: $(READY) ## train and evaluate every run of the book (hours; ARGS=--h
 	$(BIN)/python -m tools.tables
 
 measure: $(READY) ## measure the trained models in more detail (hours; ARGS=--help lists options)
-	for kind in units pixels snr start nll ais bdmc; do \
+	kinds=$$($(BIN)/python -c 'from tvae_core.experiments.kinds import KINDS; print(*KINDS)') && \
+	for kind in $$kinds; do \
 	    TVAE_PROFILE=paper $(BIN)/python -m tvae_core.measure $$kind $(ARGS) || exit; done
 
 bench: $(READY) ## time tvae_core against tutorial-style code (half an hour, on an idle machine)

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "tool", ["-m tools.tables", "tools/setup_cells.py", "tools/question_cells.py"]
+    "tool",
+    ["-m tools.tables", "tools/setup_cells.py", "tools/question_cells.py", "tools/diagrams.py"],
 )
 def test_generated_files_are_up_to_date(tool):
     done = subprocess.run(

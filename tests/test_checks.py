@@ -71,7 +71,7 @@ def calls() -> dict[str, dict]:
     history = [{"epoch": 1, "recon": 2.0}]
     layers = {**size, "dim_z": 3, "hidden": [8]}
     warped = {"canonical": models.Decoder(SIZE, 3), "warp": Warp(tps_basis(SIZE)), "dim_u": 2}
-    look, moves = {"look": "straight", "refine": 0}, {"moves": Moves(degrees=10)}
+    look, moves = {"look": "straight"}, {"moves": Moves(degrees=10)}
     pixels_of, logits = {"pixels": PixelBernoulli}, {"logits": s.x}
     ranges = {"degrees": 1.0, "shift": 1.0, "scale": 1.0, "shear": 1.0, "bend": 1.0}
     maps, seed = torch.eye(2, 3).expand(3, -1, -1), {"seed": 0}
@@ -122,8 +122,8 @@ def calls() -> dict[str, dict]:
         "estimators.path_derivative": bound,
         "estimators.doubly_reparameterized": bound,
         "estimators.paired": {"encoder": IWAE, "decoder": IWAE},
-        "evaluation.elbo_terms": {**images, "draws": 2, "rows": 10},
-        "evaluation.units": {**images, "rows": 10},
+        "evaluation.elbo_terms": {**images, "draws": 2},
+        "evaluation.units": images,
         "evaluation.nll": {**images, "n_samples": 4, "ks": [2], "rows": 9, "accelerate": None},
         "evaluation.mean_se": {"values": torch.rand(3)},
         "gradients.gradient_snr": {**model, "x": s.x, "estimator": IWAE, "k": 2, "repeats": 2},
@@ -159,15 +159,18 @@ def calls() -> dict[str, dict]:
         "poses.compose": {"after": maps, "first": maps},
         "poses.inverse": {"maps": maps},
         "scores.moves": {"before": maps, "after": maps, "true": maps, "period": 180},
+        "scores.explained_poses": {
+            "found": torch.cat([maps, maps]),
+            "true": torch.cat([maps, maps]),
+        },
         "scores.features": images,
-        "scores.probes": {**labelled, **seed},
+        "scores.probes": labelled,
         "scores.explained": {
             "x": torch.randn(20, 3),
             "target": torch.randn(20, 2),
-            **seed,
             "forest": False,
         },
-        "scores.dci": {"x": torch.randn(20, 3), "factors": torch.randn(20, 2), **seed},
+        "scores.dci": {"x": torch.randn(20, 3), "factors": torch.randn(20, 2)},
         "scores.within_class_variance": labelled,
         "own.aligning.Findings": {
             "poses": known,

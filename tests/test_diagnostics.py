@@ -52,7 +52,6 @@ def test_the_curve_matches_its_definition_for_any_chunk_size(table, rows):
             got = torch.stack([row[i, image] for row in curve[1:]])
             expected = by_definition(table[:, image], k)
             torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-9, equal_nan=True)
-    torch.testing.assert_close(curve.excess, curve.nll - curve.nll[-1])
     assert curve.dominated[2, -1] > 0.5 > curve.dominated[2, 0]  # both cases occur
 
 
@@ -74,8 +73,7 @@ def test_estimates_of_the_bias_agree_with_the_bias():
         curve = diagnostics.nll_curve(model, copies, (2, 4, 8, 16, 32, 64, 256), rows=50_000)
     bias = curve.nll + model.log_prob(one.x)
     for i, k in enumerate(curve.ks[:4]):
-        for estimate, tolerance in ((curve.jackknife, 0.5), (curve.excess, 0.35)):
-            assert estimate[i].mean() == pytest.approx(bias[i].mean().item(), rel=tolerance), k
+        assert curve.jackknife[i].mean() == pytest.approx(bias[i].mean().item(), rel=0.5), k
     # The delta method and the jackknife become exact as k grows; at 32 they are close.
     for estimate in (curve.jackknife, curve.delta):
         assert estimate[4].mean() == pytest.approx(bias[4].mean().item(), rel=0.25)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from itertools import combinations
 from pathlib import Path
@@ -18,16 +16,6 @@ ROOT = Path(__file__).parents[1]
 TABLE = diagrams.read_table()
 BOTH = [(chapter, form) for chapter in TABLE for form in ("wide", "tall")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-def test_files_and_cells_are_up_to_date():
-    done = subprocess.run(
-        [sys.executable, "tools/diagrams.py", "--check"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_drawing_is_left_over():
@@ -52,6 +40,13 @@ def test_the_pictures_are_those_of_the_models():
             assert flat[0] == pytest.approx(flat[1], abs=0.5), name
 
 
+def overlap(one: diagrams.Box, other: diagrams.Box, room: float) -> bool:
+    return (
+        abs(one.x - other.x) * 2 < one.width + other.width + 2 * room
+        and abs(one.y - other.y) * 2 < one.height + other.height + 2 * room
+    )
+
+
 @pytest.mark.parametrize(("chapter", "form"), BOTH)
 def test_nodes_lie_inside_and_apart(chapter, form):
     drawing = diagrams.layout(TABLE[chapter], form)
@@ -60,7 +55,7 @@ def test_nodes_lie_inside_and_apart(chapter, form):
         assert box.width / 2 <= box.x <= drawing.width - box.width / 2, name
         assert box.height / 2 <= box.y <= drawing.height - box.height / 2, name
     for (a, one), (b, other) in combinations(drawing.boxes.items(), 2):
-        assert not one.overlaps(other, room=3), (a, b)
+        assert not overlap(one, other, room=3), (a, b)
 
 
 @pytest.mark.parametrize(("chapter", "form"), BOTH)
@@ -73,7 +68,7 @@ def test_arrows_cross_no_other_node(chapter, form):
             x, y = (sum(s * p[axis] for s, p in zip(share, points, strict=True)) for axis in (0, 1))
             for name, box in drawing.boxes.items():
                 if name not in (edge["from"], edge["to"]):
-                    assert not box.overlaps(diagrams.Box(x, y, 0, 0), room=1), (edge, name)
+                    assert not overlap(box, diagrams.Box(x, y, 0, 0), room=1), (edge, name)
 
 
 @pytest.mark.parametrize(("chapter", "form"), BOTH)

@@ -202,11 +202,12 @@ def test_mean_se_is_the_mean_and_the_sample_deviation_over_root_n():
 # Which latents are used.
 
 
-def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent():
+def test_units_are_the_variance_of_means_and_the_mean_kl_of_each_latent(monkeypatch):
     model = LinearGaussian(shift=0.5, widen=1.3, dim_z=1, dim_u=3)
     model.W[:, 2] = 0  # a latent that the image does not depend on
     images = model.images(300)
-    used = evaluation.units(model, images, rows=70)
+    monkeypatch.setattr(evaluation, "ROWS", 70)
+    used = evaluation.units(model, images)
     q = model.posterior(images.x)
     torch.testing.assert_close(used.variance, q.mean.var(0))
     kl = (q.mean**2 + q.stddev**2 - 1) / 2 - q.stddev.log()
@@ -225,7 +226,7 @@ def test_units_of_a_single_image_are_refused(tiny):
         evaluation.units(model, images[:1])
 
 
-def test_a_latent_that_ignores_the_image_is_unused():
+def test_a_latent_that_ignores_the_image_is_unused(monkeypatch):
     """One latent's mean and scale are made constant; the others stay as they were."""
     with seeded(0):
         model = models.build("affine", size=(4, 4), dim_z=3, dim_u=2, hidden=(8,))
@@ -235,7 +236,8 @@ def test_a_latent_that_ignores_the_image_is_unused():
         for weight in (model.encoder.mu_z.weight, model.encoder.log_sigma.weight):
             weight[1] = 0
         model.encoder.mu_z.bias[1] = model.encoder.log_sigma.bias[1] = 0
-    after = evaluation.units(model, images, rows=7)
+    monkeypatch.setattr(evaluation, "ROWS", 7)
+    after = evaluation.units(model, images)
     assert before.kl.shape == before.variance.shape == (5,)
     assert before.kl.min() > 0
     assert before.variance.min() > 0

@@ -69,6 +69,17 @@ def test_without_moves_the_picture_stands_in_the_middle_of_the_canvas():
     assert torch.equal(still.labels, images.labels)
 
 
+def test_the_map_of_a_picture_that_is_moved_twice_is_that_of_both_moves():
+    bar = data.from_tensor(torch.zeros(1, 1, 32, 32))
+    bar.pixels[..., 6:26, 13:17] = 255
+    once = moved.moved(bar, Moves(degrees=30, shift=2), seed=1)
+    twice = moved.moved(once, Moves(degrees=30, shift=2), seed=2)
+    alone = moved.moved(bar, Moves(degrees=30, shift=2), seed=2)
+    torch.testing.assert_close(twice.maps, poses.compose(alone.maps, once.maps))
+    seen, true = poses.moments(twice)["degrees"], poses.decompose(twice.maps)["degrees"]
+    torch.testing.assert_close(seen.double(), true.double(), rtol=0, atol=0.5)
+
+
 def test_a_bend_is_on_top_of_the_map():
     images = ellipses(3)
     straight = moved.moved(images, Moves(degrees=30))

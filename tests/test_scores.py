@@ -215,3 +215,29 @@ def test_features_are_the_means_of_q(subtests):
     mean = model.posterior(images.x).mean
     torch.testing.assert_close(torch.cat([found["z"], found["u"]], 1), mean)
     torch.testing.assert_close(found["canonical"], model.canonical(mean).flatten(1).detach())
+
+
+def test_true_poses_are_explained_whatever_the_gauge():
+    """Poses that are right up to one map explain everything, and those of other images nothing."""
+    true = drawn(200, 0, Moves(degrees=180, shift=3, scale=1.3, shear=0.3))
+    gauge = torch.tensor([[0.8, 0.3, 2.0], [-0.5, 1.1, -1.0]]).expand(200, 2, 3)
+    found = poses.compose(true, gauge)
+    assert scores.explained_poses(found, true) == pytest.approx(dict.fromkeys(poses.UNITS, 1.0))
+    others = scores.explained_poses(found.roll(1, 0), true)
+    assert max(others.values()) < 0.1
+
+
+def test_poses_with_noise_explain_the_rest():
+    true = drawn(4_000, 0, Moves(shift=3))
+    noise = torch.zeros(4_000, 2, 3)
+    with seeded(0):
+        noise[..., 0, 2] = torch.randn(4_000)  # shifts on +-3 have variance 3, this has 1
+    shares = scores.explained_poses(true + noise, true)
+    assert shares["shift_x"] == pytest.approx(2 / 3, abs=0.03)
+    assert shares["shift_y"] == pytest.approx(1)
+    assert math.isnan(shares["degrees"])
+
+
+def test_a_gauge_needs_several_poses():
+    with pytest.raises(ValueError, match="at least 6; got 5 and 5"):
+        scores.explained_poses(drawn(5, 0), drawn(5, 0))

@@ -140,13 +140,36 @@ def test_a_model_of_this_book_is_scored_in_one_call(name):
         expected = poses.maps(model, *[data.binarize_fixed(first)] * 2)
     with seeded(1):
         found = scoring.score(model, first, second)
-    assert ("moves" in found) == (name != "plain")
+    assert ("moves" in found) == ("explained" in found) == (name != "plain")
     warped = {"u", "canonical", "straightened"} if name != "plain" else set()
     assert set(found["contents"]) == {"pixels", "z", "latents", *warped}
     if name != "plain":
         upright = torch.eye(2, 3).expand(200, 2, 3)
         score = scores.moves(upright, expected, first.maps)["degrees"]
         assert found["poses"]["degrees"] == pytest.approx(score._asdict(), abs=1e-4)
+
+
+def test_a_model_that_knows_its_errors_covers_as_many_moves_as_a_normal(monkeypatch):
+    """Its errors are normal, with other deviations before and after."""
+    first, second = pair(2_000)
+    deviations = iter((1.0, 3.0))
+    rng = torch.Generator().manual_seed(0)
+
+    def table(model, images, reference):
+        sd, columns = next(deviations), {}
+        for unit, true in poses.decompose(images.maps).items():
+            columns[unit] = true + sd * torch.randn(len(images), generator=rng)
+            columns[f"{unit}_sd"] = torch.full((len(images),), sd)
+        columns["degrees"] = columns["degrees"] + 360  # the same angle
+        return poses.Poses(columns)
+
+    monkeypatch.setattr(poses, "table", table)
+    monkeypatch.setattr(scoring, "reader_of", lambda model: Reader(true_poses, None))
+    with seeded(0):
+        found = scoring.score(models.build("affine", (32, 32)), first, second)
+    for unit in poses.UNITS:
+        assert found["moves"][unit]["covered"] == pytest.approx(0.954, abs=0.015)
+    assert found["explained"]["degrees"] == pytest.approx(1)
 
 
 def test_what_cannot_be_scored_is_a_clear_error():
@@ -159,3 +182,158 @@ def test_what_cannot_be_scored_is_a_clear_error():
         scoring.score_contents(MOMENTS, dataclasses.replace(first, labels=None))
     with pytest.raises(ValueError, match="no poses to score; score its contents"):
         scoring.score_poses(plain, first, second)
+
+
+def not_read(*_):
+    pytest.fail("poses or features were read first")
+
+
+UNREAD = Reader(not_read, not_read)
+
+
+def few(n: int = 60) -> list[Images]:
+    """Pictures of three classes."""
+    return [dataclasses.replace(each, labels=each.labels % 3) for each in pair(n)]
+
+
+@pytest.mark.parametrize("of", [scoring.score, scoring.score_poses, scoring.score_contents])
+@pytest.mark.parametrize("model", ["affine", torch.nn.Linear(2, 2), None])
+def test_a_model_from_elsewhere_needs_a_reader(of, model):
+    kind = type(model).__name__
+    pictures = few()[:1] if of is scoring.score_contents else few()
+    with pytest.raises(TypeError, match=f"cannot score a {kind}: pass a VAE .* scoring.Reader"):
+        of(model, *pictures)
+
+
+def test_a_model_of_this_book_needs_no_reader_for_a_part_of_the_scores():
+    with seeded(0):
+        model = models.build("affine", (32, 32), hidden=(4,))
+    first, second = few()
+    found = scoring.score_poses(model, first, second)
+    of_reader = scoring.score_poses(scoring.reader_of(model), first, second)
+    assert str(found) == str(of_reader)  # with NaN, which is equal to nothing
+    assert "straightened" in scoring.score_contents(model, first)
+
+
+@pytest.mark.parametrize("of", [scoring.score, scoring.score_poses])
+def test_pictures_that_are_no_pair_are_refused_before_they_are_read(of):
+    first, second = few()
+    same = "before and after must show the same things in the same order"
+    with pytest.raises(ValueError, match=f"{same}, got 60 pictures and 59"):
+        of(UNREAD, first, second[:-1])
+    others = dataclasses.replace(second, labels=second.labels.roll(1))
+    n = int((others.labels != first.labels).sum())
+    with pytest.raises(ValueError, match=f"{same}, but {n} of 60 labels differ"):
+        of(UNREAD, first, others)
+    for name, images in {"before": (first.x, second), "after": (first, second.x)}.items():
+        with pytest.raises(ValueError, match=f"^{name} must be data.Images"):
+            of(UNREAD, *images)
+    with pytest.raises(ValueError, match="poses of these pictures are not known"):
+        of(UNREAD, first, dataclasses.replace(second, maps=None))
+
+
+@pytest.mark.parametrize(
+    "of", [scoring.score, lambda r, first, _: scoring.score_contents(r, first)]
+)
+def test_what_probes_cannot_learn_is_refused_before_it_is_read(of):
+    first, second = few()
+    with pytest.raises(ValueError, match="these have no labels"):
+        of(UNREAD, dataclasses.replace(first, labels=None), second)
+    with pytest.raises(ValueError, match=r"must be data\.Images"):
+        of(UNREAD, first.x, second)
+    labels = torch.ones(60).long()
+    for wrong, words in {0: "1, the smallest with 60", 4: "2, the smallest with 4"}.items():
+        alike = [dataclasses.replace(each, labels=labels.clone()) for each in (first, second)]
+        for each in alike:
+            each.labels[:wrong] = 7
+        with pytest.raises(ValueError, match=f"two classes with 5 pictures each; got {words}"):
+            of(UNREAD, *alike)
+
+
+def test_a_reader_may_have_poses_alone():
+    first, second = (dataclasses.replace(each, labels=None) for each in few())
+    reader = Reader(true_poses, None)
+    found = scoring.score(reader, first, second)
+    del found["explained"]
+    assert str(found) == str(scoring.score_poses(reader, first, second))
+    with pytest.raises(ValueError, match="no features to probe; score its poses"):
+        scoring.score_contents(reader, first)
+    with pytest.raises(ValueError, match="has neither maps nor features"):
+        scoring.score(Reader(None, None), first, second)
+
+
+def test_poses_that_a_reader_cannot_tell_are_counted():
+    def unsure(images, reference):
+        maps = images.maps.clone()
+        if images is not reference:  # of the second pictures
+            maps[:3, 0, 2] = float("nan")
+            maps[3, 0, 0] = float("inf")
+        return maps
+
+    with pytest.raises(ValueError, match="maps: NaN or infinite for 4 of 60 pictures; leave"):
+        scoring.score(Reader(unsure, not_read), *few())
+
+
+@pytest.mark.parametrize(
+    ("maps", "words"),
+    [
+        (lambda images, _: images.maps[1:], "have a row for each of 60 pictures, got 59 rows"),
+        (lambda images, _: images.maps[:, :, :2], r"be a Float tensor \(N, 2, 3\), got Tensor"),
+        (lambda images, _: images.maps.numpy(), r"be a Float tensor \(N, 2, 3\), got ndarray"),
+    ],
+)
+def test_maps_of_another_shape_are_refused(maps, words):
+    with pytest.raises((ValueError, TypeError), match=f"the Reader's maps must {words}"):
+        scoring.score(Reader(maps, not_read), *few())
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (lambda images: images.x.flatten(1), "the Reader's features must be a dict, got Tensor"),
+        (
+            lambda images: {"z": images.x[1:].flatten(1)},
+            "the feature 'z' must have a row for each of 60 pictures, got 59 rows",
+        ),
+        (lambda images: {"z": images.x}, r"'z' must be a Float tensor \(N, D\), got Tensor of .*"),
+        (
+            lambda images: {"z": images.maps.flatten(1) / torch.arange(60)[:, None]},
+            "the feature 'z': NaN or infinite for 1 of 60 pictures",
+        ),
+    ],
+)
+def test_features_of_another_kind_are_refused_before_any_is_probed(features, words, monkeypatch):
+    monkeypatch.setattr(scores, "probes", not_read)
+
+    def with_a_good_one(images):
+        found = features(images)
+        return {"pixels": images.x.flatten(1), **found} if isinstance(found, dict) else found
+
+    with pytest.raises((ValueError, TypeError), match=words):
+        scoring.score(Reader(true_poses, with_a_good_one), *few())
+
+
+def test_a_reader_need_not_detach_what_it_returns():
+    one = torch.ones(1, requires_grad=True)
+
+    def poses_of(images, _):
+        return images.maps * one
+
+    def features(images):
+        return {"z": images.maps.flatten(1) * one}
+
+    def detached(images):
+        return {"z": images.maps.flatten(1)}
+
+    expected = scoring.score(Reader(true_poses, detached), *few())
+    assert str(scoring.score(Reader(poses_of, features), *few())) == str(expected)
+
+
+@pytest.mark.parametrize("u", [False, True])
+def test_a_single_latent_has_no_dci(u):
+    def features(images):
+        maps = images.maps
+        return {"z": maps[:, 0, :1], **({"u": maps[:, 1]} if u else {})}
+
+    found = scoring.score_contents(Reader(None, features), few()[0])
+    assert set(found) == {"z", *(("u", "latents") if u else ())}

@@ -343,26 +343,6 @@ def ablation() -> list[list[str]]:
     return rows
 
 
-def gradients() -> list[list[str]]:
-    ways = {
-        "iwae16-reparameterized": "IWAE",
-        "iwae16-dreg": "IWAE, DReG",
-        "miwae16-reparameterized": "MIWAE(4, 4)",
-        "ciwae16-reparameterized": "CIWAE(0.5)",
-        "piwae16-reparameterized": "PIWAE(4, 4)",
-        "multi16-stl": "ELBO, STL",
-    }
-    head = ["plain VAE, NLL", "plain VAE, less IWAE", "affine, NLL", "affine, less IWAE"]
-    rows = [["trained by", *head]]
-    for way, words in ways.items():
-        rows.append([words])
-        for d in ("plain", "affine"):
-            iwae = f"{d}-iwae16-reparameterized"
-            rows[-1].append(pm(of(f"{d}-{way}", profile="validation")))
-            rows[-1].append("" if words == "IWAE" else gap(f"{d}-{way}", iwae, "validation"))
-    return rows
-
-
 def draws() -> list[list[str]]:
     columns = {
         "1": ("plain-multi1", "plain-multi1"),
@@ -467,7 +447,6 @@ TABLES = {
     "annealed": annealed_gaps,
     "looks": looks,
     "ablation": ablation,
-    "gradients": gradients,
     "draws": draws,
     "whole": whole,
     "runs": runs,

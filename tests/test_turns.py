@@ -2,12 +2,13 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
 from torch import Tensor
 
-from tvae_core import bounds, data, estimators, evaluation, models, moved, poses
+from tvae_core import ais, bounds, data, estimators, evaluation, models, moved, poses, scores
 from tvae_core.experiments import turns, where
 from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.runtime import seeded
@@ -218,6 +219,61 @@ def test_what_has_no_pose_is_refused_in_a_sentence():
             act(model, images)
     with pytest.raises(ValueError, match="one image would be its own zero"):
         turns.table(model, images[:1])
+    with pytest.raises(TypeError, match="no mean over quarter turns: give turn_back"):
+        scores.features(model, images)
+
+
+@pytest.mark.parametrize(
+    "act", [turns.turn_back, turns.table, turns.align, turns.maps, turns.modes]
+)
+def test_a_function_of_turns_says_what_it_needs(act, monkeypatch):
+    model, images = tiny(4), data.from_tensor(all_images(4)[:3])
+    monkeypatch.setattr(models.VAE, "particles", lambda *_: pytest.fail("it computed first"))
+    monkeypatch.setattr(ais, "ais", lambda *_: pytest.fail("it computed first"))
+    reference = () if act is turns.turn_back else (images,)
+    sentence = "need a QuarterTurns, got a VAE; for any other model use poses.table"
+    with pytest.raises(TypeError, match=sentence):
+        act(model.base, images, *reference)
+    large = data.from_tensor(torch.zeros(2, 1, 5, 5))
+    wrong = re.escape("expected images of shape (B, 1, 4, 4), got (2, 1, 5, 5)")
+    for given in [(large, *reference), *[(images, large) for _ in reference]]:
+        with pytest.raises(ValueError, match=wrong):
+            act(model, *given)
+    with pytest.raises(ValueError, match=wrong):
+        model.posterior(large.x)
+    with pytest.raises(ValueError, match=r"images must be data\.Images"):
+        act(model, images.x, *reference)
+    if act is not turns.modes:
+        with pytest.raises(ValueError, match="draws must be a whole number of at least 1, got 0"):
+            act(model, images, *reference, draws=0)
+    if act is turns.table:
+        with pytest.raises(ValueError, match="nll_samples must be a whole number of at least 0"):
+            act(model, images, *reference, nll_samples=-1)
+
+
+def test_a_table_has_the_nll_if_it_is_asked_for():
+    model, x = tiny(), all_images(3)[torch.arange(3, 500, 41)]
+    images = data.from_tensor(x)
+    with seeded(0):
+        table = turns.table(model, images, draws=20, nll_samples=4_000)
+    with seeded(0):
+        plain = turns.table(model, images, draws=20)
+    assert list(table.columns) == [*plain.columns, "nll"]
+    for name, values in plain.columns.items():
+        assert torch.equal(table[name], values)
+    expected, of_base = nll(model, x), nll(model.base, x).nll
+    assert ((table["nll"] - expected.nll).abs() < 6 * expected.se).all()
+    assert ((table["nll"] - of_base).abs() > 6 * expected.se).any(), "the test can tell"
+
+
+def test_the_images_are_their_own_reference():
+    model, images = tiny(4), data.from_tensor(all_images(4)[torch.arange(1, 65_000, 9_000)])
+    with seeded(0):
+        found = turns.maps(model, images)
+    with seeded(0):
+        turned = turns.turn_back(model, images)
+    fine = poses.maps(model.base, turned.back)
+    assert torch.equal(found, poses.compose(turns.quarter_maps(turned.quarter), fine))
 
 
 def turned_back(model: QuarterTurns, images: data.Images) -> turns.Turned:

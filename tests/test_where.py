@@ -185,6 +185,13 @@ def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):
     assert "unknown task 'scores-digits-afine-0'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["x", "scores-digits-plain-0", None])
+def test_a_model_whose_weights_do_not_ship_is_an_error_that_names_those_that_do(name):
+    ships = f"{where.SHIPPED_MODEL!r} or {where.TURNING_MODEL!r}"
+    with pytest.raises(ValueError, match=f"{name!r} ships no weights; load {ships}"):
+        where.load(name)
+
+
 @pytest.fixture
 def known_map(monkeypatch):
     """The plain model gains ten nats with every doubling, on digits turned by up to 90 degrees less

@@ -305,6 +305,12 @@ def test_a_run_is_kept_by_everything_that_it_depends_on(folders):
     assert {path.parent for path in different} == {folders}
 
 
+def record_path(run: Job, seed: int, test: Images) -> Path:
+    """Where the command looks for the record of this run on these test images."""
+    tested_on = runner.describe(runner.as_seen(run.config, test))
+    return run.folder(seed) / run.record_name(tested_on)
+
+
 def test_a_run_is_kept_by_nothing_else(folders):
     test = numbered(100, 110)
     other: dict[str, Any] = {"n_test": 5, "n_train": 9, "epochs": {1: 8, 2: 3}}
@@ -312,33 +318,33 @@ def test_a_run_is_kept_by_nothing_else(folders):
     unlabelled = dataclasses.replace(numbered(0, 20), labels=None)
     for same in (job(profile=smaller), job(images=unlabelled)):
         assert same.folder(0) == job().folder(0)
-        assert same.record_path(0, test) == job().record_path(0, test)
+        assert record_path(same, 0, test) == record_path(job(), 0, test)
     more = job(profile=dataclasses.replace(TINY, nll_samples=31))
     assert more.folder(0) == job().folder(0)
     gray = job(binarization="none")
     records = [
-        job().record_path(0, test),
-        job().record_path(0, test[:9]),
-        job().record_path(0, numbered(300, 310)),
-        more.record_path(0, test),
+        record_path(job(), 0, test),
+        record_path(job(), 0, test[:9]),
+        record_path(job(), 0, numbered(300, 310)),
+        record_path(more, 0, test),
     ]
     assert {path.parent for path in records} == {job().folder(0)}
-    assert len({*records, gray.record_path(0, test)}) == 5
-    assert gray.record_path(0, test).name != records[0].name  # it sees other pixels
+    assert len({*records, record_path(gray, 0, test)}) == 5
+    assert record_path(gray, 0, test).name != records[0].name  # it sees other pixels
 
 
 def test_runs_that_were_kept_before_are_still_found(folders):
     """If this fails, everyone's finished runs would be trained again."""
     assert job().folder(7).name == "a-run-tiny-seed7-85df335c"
     gray = job(binarization="none")
-    assert gray.record_path(7, numbered(100, 110)).name == "record-60b68f5f.json"
+    assert record_path(gray, 7, numbered(100, 110)).name == "record-60b68f5f.json"
 
 
 def test_the_record_is_where_the_command_looks_for_it(watched, images):
     train, test = images
     for name in ("plain-vae", "plain-iwae5"):
         record = runner.run(name, train, test, seed=2, profile=TINY).record
-        assert load_record(Job(name, RUNS[name], TINY, train).record_path(2, test)) == record
+        assert load_record(record_path(Job(name, RUNS[name], TINY, train), 2, test)) == record
 
 
 # Shares of several workers.

@@ -78,12 +78,6 @@ class Box(NamedTuple):
     width: float
     height: float
 
-    def overlaps(self, other: "Box", room: float = 0) -> bool:
-        return (
-            abs(self.x - other.x) * 2 < self.width + other.width + 2 * room
-            and abs(self.y - other.y) * 2 < self.height + other.height + 2 * room
-        )
-
 
 class Drawing(NamedTuple):
     """A diagram that has been laid out."""

@@ -45,11 +45,6 @@ class NLLCurve(NamedTuple):
     ess: Float[Tensor, "ks N"]
     dominated: Float[Tensor, "ks N"]
 
-    @property
-    def excess(self) -> Float[Tensor, "ks N"]:
-        """Monte Carlo estimate of the bias: NLL(k) minus the NLL for the largest k."""
-        return self.nll - self.nll[-1]
-
 
 @torch.inference_mode()
 def nll_curve(

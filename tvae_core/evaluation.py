@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Per-image terms of the ELBO, in nats; draws of q give `recon`, and KL(z) if it is `Ordered`."""
+    """Per-image terms of the ELBO, in nats; recon, and KL(z) of an `Ordered` q, by draws from q."""
 
     recon: Float[Tensor, "N"]
     kl_z: Float[Tensor, "N"]

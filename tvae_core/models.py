@@ -76,7 +76,7 @@ class SecondLook(nn.Module):
     `look` says what z is read from, besides u: the image itself ("pose"), or the image straightened
     by the inverse of the decoder's warp, for every drawn u ("straight") or once, for the mean of u
     ("straight-mean"). Any map from image and u to a normal gives a valid bound, so the inverse may
-    be approximate; `refine` is that of `Warp.inverse_grid`.
+    be approximate; the attribute `refine` is that of `Warp.inverse_grid`.
     """
 
     def __init__(
@@ -87,11 +87,10 @@ class SecondLook(nn.Module):
         dim_u: int,
         hidden: Sequence[int] = HIDDEN,
         look: str = "straight",
-        refine: int = 0,
     ) -> None:
         super().__init__()
         check_known("look", look, LOOKS[1:])
-        self.look, self.refine = look, refine
+        self.look, self.refine = look, 0
         # In a tuple, because its parameters are the decoder's: they are not registered twice.
         self._decoder = (decoder,)
         self.body = mlp([math.prod(size), *hidden])
@@ -317,7 +316,6 @@ def build(
     hidden: Sequence[int] = HIDDEN,
     encoder_hidden: Sequence[int] | None = None,
     look: str = "once",
-    refine: int = 0,
     pixels: Pixels = PixelBernoulli,
     **warped: Any,
 ) -> VAE:
@@ -326,8 +324,8 @@ def build(
     By default plain, affine and tps have the study's `dim_z` and `dim_u`: (60, 0), (54, 6) and
     (42, 18). The other models have 60 latents, one of them in u for each parameter of the warp.
     `encoder_hidden` are the encoder's hidden layers, by default `hidden`. With a `look` other than
-    "once" the encoder is a `SecondLook`, and `refine` is its option. `pixels` is that of `Decoder`;
-    `warped` are options of `WarpedDecoder`. The defaults are the study's.
+    "once" the encoder is a `SecondLook`. `pixels` is that of `Decoder`; `warped` are options of
+    `WarpedDecoder`. The defaults are the study's.
     """
     check_known("model", name, MODELS)
     check_known("look", look, LOOKS)
@@ -349,7 +347,7 @@ def build(
     decoder = WarpedDecoder(Decoder(size, dim_z, hidden, pixels), warp, dim_u, **warped)
     if look == "once":
         return VAE(Encoder(size, dim_z, dim_u, encoder_hidden), decoder, size, dim_z, dim_u)
-    second = SecondLook(decoder, size, dim_z, dim_u, encoder_hidden, look, refine)
+    second = SecondLook(decoder, size, dim_z, dim_u, encoder_hidden, look)
     return VAE(second, decoder, size, dim_z, dim_u)
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tvae_core.data import MADE, NAMES, SPLITS, Images, load
+from tvae_core.poses import compose
 from tvae_core.warps import make_warp, sample
 
 FACES = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
@@ -68,8 +69,9 @@ def moved(
 ) -> Images:
     """Each image once, moved at random, on a black canvas, by default of the images' own size.
 
-    The map of each is in `Images.maps`. Pixels are interpolated linearly, so moved pictures are a
-    little softer. The same images, moves, canvas and seed give the same pictures.
+    The map of each is in `Images.maps`, after the one that the image had, if any. Pixels are
+    interpolated linearly, so moved pictures are a little softer. The same images, moves, canvas and
+    seed give the same pictures.
 
     Raises:
         ValueError: a canvas that is smaller than the images.
@@ -96,6 +98,8 @@ def moved(
             grid = grid + spline.grid(bends[some] / half.repeat_interleave(9)) - spline.identity
         parts.append((255 * sample(x, grid)).round().byte())
     name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
+    if images.maps is not None:
+        maps = compose(maps, images.maps.cpu())
     return Images(torch.cat(parts), images.labels, name, maps.to(images.pixels.device))
 
 

@@ -12,6 +12,7 @@ Needs scikit-learn: pip install 'tvae-core[scores]'.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from tvae_core.models import VAE
 
 FOLDS = 5
 NEIGHBOURS = 5
+SEED = 0  # of folds and forests
 
 
 class MoveScore(NamedTuple):
@@ -84,21 +86,62 @@ def moves(
             "need the poses of the same images before and after, and their moves, for at least 3 "
             f"images; got {len(before)}, {len(after)} and {len(true)}"
         )
-    inferred = poses.decompose(poses.compose(after, poses.inverse(before)))
-    truth = poses.decompose(true)
+    inferred, truth = _units(poses.compose(after, poses.inverse(before))), _units(true)
     scores = {}
     for unit in poses.UNITS:
-        found, expected = inferred[unit].double(), truth[unit].double()
+        found, expected = inferred[unit], truth[unit]
+        off = found - expected
         if unit == "degrees":
-            off = (found - expected + period / 2) % period - period / 2
-            found, expected = (torch.deg2rad(a * 360 / period) for a in (found, expected))
-            correlation = _correlation(_off_mean(found).sin(), _off_mean(expected).sin())
-        else:
-            if unit.startswith("scale"):
-                found, expected = found.log(), expected.log()
-            off, correlation = found - expected, _correlation(found, expected)
-        scores[unit] = MoveScore(correlation, off.abs().median().item())
+            off = _short_way(off, period)
+            found, expected = (
+                _off_mean(torch.deg2rad(a * 360 / period)).sin() for a in (found, expected)
+            )
+        scores[unit] = MoveScore(_correlation(found, expected), off.abs().median().item())
     return scores
+
+
+def explained_poses(
+    found: Float[Tensor, "N 2 3"], true: Float[Tensor, "N 2 3"]
+) -> dict[str, float]:
+    """R^2 of true poses, by unit, of the found ones after the map before them that fits best.
+
+    A model's zero is a convention, so true = found @ gauge is solved for one gauge, by least
+    squares, on every other image; R^2 is that of the rest. It is negative where the mean would be
+    closer, and NaN where the true values do not vary. Scales are compared by their logarithm.
+
+    Raises:
+        ValueError: different numbers of poses, or fewer than six.
+    """
+    if not len(found) == len(true) >= 6:
+        raise ValueError(
+            "need the found and the true poses of the same images, at least 6; got "
+            f"{len(found)} and {len(true)}"
+        )
+    found, true = found.double(), true.double()
+    target = torch.cat([true[..., :2], true[..., 2:] - found[..., 2:]], -1)
+    fit = found[::2, :, :2].flatten(0, 1), target[::2].flatten(0, 1)
+    gauge = torch.linalg.lstsq(*fit).solution
+    fitted = poses.compose(found, gauge.expand(len(found), 2, 3))
+    a, b = (_units(maps[1::2]) for maps in (fitted, true))
+    shares = {}
+    for unit in poses.UNITS:
+        off, spread = a[unit] - b[unit], b[unit] - b[unit].mean()
+        if unit == "degrees":
+            off = _short_way(off)
+            spread = _short_way(torch.rad2deg(_off_mean(torch.deg2rad(b[unit]))))
+        varies = spread.square().mean() > 1e-9
+        shares[unit] = (1 - (off @ off) / (spread @ spread)).item() if varies else math.nan
+    return shares
+
+
+def _units(maps: Float[Tensor, "N 2 3"]) -> dict[str, Float[Tensor, "N"]]:
+    """The numbers of poses, and of the scales their logarithms."""
+    found = {unit: values.double() for unit, values in poses.decompose(maps).items()}
+    return {unit: x.log() if unit.startswith("scale") else x for unit, x in found.items()}
+
+
+def _short_way(degrees: Float[Tensor, "N"], period: int = 360) -> Float[Tensor, "N"]:
+    return (degrees + period / 2) % period - period / 2
 
 
 def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
@@ -125,7 +168,7 @@ def features(model: VAE, images: Images) -> dict[str, Float[Tensor, "N D"]]:
     return {name: values.cpu() for name, values in found.items()}
 
 
-def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -> Probes:
+def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"]) -> Probes:
     """How well the class can be predicted from these features.
 
     Ward's clustering needs memory for all pairs of images: use at most about 10,000.
@@ -149,7 +192,7 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -
             f"probes need at least two classes with {FOLDS} images each; got {len(classes)} "
             f"classes, the smallest with {fewest}"
         )
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     values = x.numpy()
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     scores = [
@@ -162,9 +205,7 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], seed: int = 0) -
     return Probes(float(scores[0]), float(scores[1]), float(matched))
 
 
-def explained(
-    x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], seed: int = 0, forest: bool = False
-) -> float:
+def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], forest: bool = False) -> float:
     """R^2 of the targets by a regression on features, on images that it was not fitted to.
 
     The mean over the targets, and at least 0. The regression is ridge, which is linear, or a
@@ -178,15 +219,15 @@ def explained(
 
     probe = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 5, 9)))
     if forest:
-        probe = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed)
-    folds = KFold(FOLDS, shuffle=True, random_state=seed)
+        probe = RandomForestRegressor(100, min_samples_leaf=5, random_state=SEED)
+    folds = KFold(FOLDS, shuffle=True, random_state=SEED)
     features, y = x.double().numpy(), target.double().numpy()
     found = cross_val_predict(probe, features, y if len(y.T) > 1 else y[:, 0], cv=folds)
     off = y - found.reshape(y.shape)
     return float(np.clip(1 - (off**2).sum(0) / ((y - y.mean(0)) ** 2).sum(0), 0, None).mean())
 
 
-def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -> DCI:
+def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"]) -> DCI:
     """DCI of latents for known factors, with importances from forests of trees.
 
     Raises:
@@ -199,11 +240,11 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"], seed: int = 0) -
     if min(n, m) < 2:
         raise ValueError(f"DCI needs at least two latents and two factors, got {n} and {m}")
     fit_x, test_x, fit_y, test_y = train_test_split(
-        x.numpy(), factors.numpy(), test_size=0.3, random_state=seed
+        x.numpy(), factors.numpy(), test_size=0.3, random_state=SEED
     )
     importance, known = [], []
     for fit, test in zip(fit_y.T, test_y.T, strict=True):
-        forest = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+        forest = RandomForestRegressor(100, min_samples_leaf=5, random_state=SEED, n_jobs=-1)
         forest.fit(fit_x, fit)
         importance.append(forest.feature_importances_)
         known.append(max(0.0, forest.score(test_x, test)))

@@ -48,9 +48,9 @@ def readme(page: Page) -> None:
         base.paired_gap("affine-straight-iwae5-long", "plain-iwae5-long").mean < -2,
     )
     page.says(
-        "With few images it is ahead by far more: in all but one of twelve settings the plain model needs more than four times as many to be level, with one run of each",
+        "With few images it is ahead by far more: in each of twelve settings the plain model needs about four times as many or more to be level, with one or two runs of each",
         len(worths("affine-straight")) == 12,
-        sum(worth <= 4 for worth in worths("affine-straight")) == 1,
+        min(worths("affine-straight")) > 3.8,
     )
 
 

@@ -263,28 +263,36 @@ def trust(page: Page) -> None:
     high = {}
     long = "affine-straight-iwae5-long"
     ours, spline = modern("affine-straight"), modern("tps-straight")
-    for run in (ours, spline, long, "plain-iwae5-long", "affine-iwae5-long"):
+    for run in (ours, spline, modern("plain"), long, "plain-iwae5-long", "affine-iwae5-long"):
         beside = measured("ais", run)
         high[run] = (beside["is_nll"] - beside["ais_nll"]).mean().item()
     page.says(
-        "Importance sampling is too high for every model. (An estimate by AIS is too high on average as well, so the true differences are larger still, on average.) For this one it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by two thirds of one, which is the same within the errors, "
-        "and by nearly one and a half for the affine model that looks once (both of these after 200 epochs).",
+        "Importance sampling is too high for every model. (An estimate by AIS is too high on average as well, so the true differences are larger still, on average.) For this one it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by about seven tenths of one, after 50 epochs as after 200, which is the same within the errors, "
+        "and by nearly one and a half for the affine model that looks once (after 200 epochs).",
         all(excess > 0.1 for excess in high.values()),
         abs(high[ours] - 0.5) < 0.1,
         abs(high[spline] - 0.75) < 0.05,
         abs(high[long] - 0.75) < 0.05,
-        abs(high["plain-iwae5-long"] - 2 / 3) < 0.05,
+        all(abs(high[run] - 0.7) < 0.05 for run in (modern("plain"), "plain-iwae5-long")),
         1.35 < high["affine-iwae5-long"] < 1.5,
     )
     page.says(
         "An NLL from 5,000 draws of $q$ is too high on average, and chapter 9 found that a warped model's is too high by more.",
         high["affine-iwae5-long"] > high["plain-iwae5-long"],
     )
-    two = [measured("ais", run)["ais_nll"] for run in ("plain-iwae5-long", long)]
-    lead, (corrected, error) = mean_se(two[0] - two[1]), by_ais(long)
+    leads, corrected = (
+        [
+            read(plain, straight)
+            for plain, straight in ((modern("plain"), ours), ("plain-iwae5-long", long))
+        ]
+        for read in (
+            lambda a, b: mean_se(measured("ais", a)["ais_nll"] - measured("ais", b)["ais_nll"]),
+            lambda a, b: by_ais(b),
+        )
+    )
     page.says(
-        f"At 200 epochs, where AIS has looked at both models, it is {lead.mean:.1f} $\\pm$ {lead.se:.1f} nats on these 100 images. "
-        f"If AIS corrects the NLL of all 2,000 test images instead, it is {-corrected:.1f} $\\pm$ {error:.1f} ([results](../book/results)).",
+        f"By AIS it is {leads[0].mean:.1f} $\\pm$ {leads[0].se:.1f} nats on these 100 images at 50 epochs, and {leads[1].mean:.1f} $\\pm$ {leads[1].se:.1f} at 200. "
+        f"If AIS corrects the NLL of all 2,000 test images instead, it is {-corrected[0][0]:.1f} $\\pm$ {corrected[0][1]:.1f} and {-corrected[1][0]:.1f} $\\pm$ {corrected[1][1]:.1f} ([results](../book/results)).",
     )
     annealed = [measured("ais", run)["ais_nll"] for run in (ours, spline)]
     gap = mean_se(annealed[0] - annealed[1])
@@ -295,14 +303,18 @@ def trust(page: Page) -> None:
     beside = measured("ais", long)
     excess = beside["is_nll"] - beside["ais_nll"]
     page.says(
-        f"The medians are lower, because a few images carry most of each mean: after 200 epochs a single image, too high by {excess.max():.0f} nats, carries a quarter of this model's.",
+        f"The medians are lower, because a few images carry much of each mean: after 200 epochs a single image, too high by {excess.max():.0f} nats, carries a quarter of this model's.",
         *(
-            (each["is_nll"] - each["ais_nll"]).median() < 0.75 * high[run]
+            (each["is_nll"] - each["ais_nll"]).median() < 0.9 * high[run]
             for run, each in ((run, measured("ais", run)) for run in high)
         ),
         abs(excess.max() / excess.sum() - 0.25) < 0.02,
     )
-    page.leaves("answers for 100 images and five models", "A cheaper answer, for 500 images:")
+    page.leaves(
+        "answers for 100 images and six models",
+        "The plain model of 50 epochs was trained again for this, from the same seed, on a machine that rounds differently.",
+        "A cheaper answer, for 500 images:",
+    )
 
 
 def proposals(page: Page) -> None:
@@ -319,7 +331,7 @@ def proposals(page: Page) -> None:
     excess = {n: mean_se(m["is_nll"] - m["ais_nll"]) for n, m in annealed.items()}
     page.says(
         "The second encoder lowers every estimate, and by least where the first one was best: by a third of a nat for `affine-straight`, by half a nat for the plain model, "
-        "by three quarters for the affine model that looks once. (On the same images, each of these steps is more than two standard errors.) That is the order that AIS found (there two of the three models had trained for 200 epochs; with 200 epochs for all, the first two are level within their errors). The lead over the plain model shrinks a little and stays at two and a half nats.",
+        "by three quarters for the affine model that looks once. (On the same images, each of these steps is more than two standard errors.) That is the order that AIS found (there the affine model that looks once had trained for 200 epochs; with 200 epochs for all, the first two are level within their errors). The lead over the plain model shrinks a little and stays at two and a half nats.",
         abs(fell["affine-straight"] - 1 / 3) < 0.05,
         abs(fell["plain"] - 1 / 2) < 0.05,
         abs(fell["affine"] - 3 / 4) < 0.05,

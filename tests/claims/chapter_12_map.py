@@ -1,8 +1,10 @@
 """What chapter 12 says of its map: how many training images a warp is worth."""
 
 import itertools
+import math
 import statistics
 
+import numpy as np
 import torch
 
 from tvae_core.evaluation import mean_se
@@ -16,15 +18,21 @@ MODEL = "affine-straight"
 CELLS = [(n, turn) for n in (500, 2_000, 10_000) for turn in where.TURNS]
 
 
-def nll(n: int, turn: int, model: str, seed: int = 0) -> float:
-    found = where.mapped(n, turn, model, seed)
+def nll(n: int, turn: int, model: str) -> float:
+    found = where.mapped(n, turn, model)
     assert found is not None
     return found.mean().item()
 
 
+def run(n: int, turn: int, model: str, seed: int) -> float:
+    return statistics.fmean(where.records()[f"map-{n}-{turn}-{model}-{seed}"]["nll"])
+
+
 def gain(n: int, turn: int) -> float:
     """By how much the straightening model is ahead of the plain one."""
-    return nll(n, turn, "plain") - nll(n, turn, MODEL)
+    found = where.lead(n, turn, MODEL)
+    assert found is not None
+    return found.mean
 
 
 def the_map(page: Page) -> None:
@@ -46,40 +54,67 @@ def the_map(page: Page) -> None:
             if where.mapped(*cell, "affine") is not None
         ),
     )
+    added = {(n, t): gain(n, t) - gain(n, 0) for n, t in CELLS if n > 500}
+    few = [where.lead(500, turn, MODEL) for turn in where.TURNS]
     page.says(
-        "the lead does not grow steadily with the range of the turns. With 2,000 images and with 10,000 it rises from 0 to 45 degrees, falls at 90, and rises again at 180; with 500 images the four leads differ by little more than their errors.",
-        *(gain(n, 0) < gain(n, 45) > gain(n, 90) < gain(n, 180) for n in (2_000, 10_000)),
-        max(gain(500, turn) for turn in where.TURNS) - min(gain(500, turn) for turn in where.TURNS)
-        < 2,
-        gain(500, 180) < gain(500, 0) + 1,
+        "the lead does not grow steadily with the range of the turns. With 500 images the four leads differ by little more than their errors. "
+        "With 2,000 and with 10,000, turns of up to 45 degrees add two to three nats to the lead on upright digits, turns of up to 90 degrees hardly any, and turns of up to 180 degrees one to three.",
+        *(
+            abs(a.mean - b.mean) < 1.2 * math.hypot(a.se, b.se)
+            for a, b in itertools.combinations(few, 2)
+        ),
+        all(1.9 < added[n, 45] < 3.1 for n in (2_000, 10_000)),
+        all(abs(added[n, 90]) < 0.7 for n in (2_000, 10_000)),
+        all(0.9 < added[n, 180] < 3.1 for n in (2_000, 10_000)),
     )
 
     def follows(turn: int) -> list[float]:
-        """The correlation of inferred and true moves, for all models with a warp."""
-        found = [
-            where.records().get(f"map-{n}-{turn}-{model}-0")
+        """The correlation of inferred and true moves, for all runs of models with a warp."""
+        return [
+            value
             for n in where.SIZES
             for model in where.MAPPED[1:]
+            for value in where.by_seed(f"map-{n}-{turn}-{model}", "moves", "degrees", "correlation")
         ]
-        return [each["moves"]["degrees"]["correlation"] for each in found if each]
 
-    early, later = (where.records()[f"map-10000-90-{MODEL}-{seed}"] for seed in (0, 1))
     page.says(
         "only there do the models with a warp find the turns. Where digits are turned by up to 90 degrees they follow badly or not at all, and by up to 180 degrees not at all.",
         min(follows(45)) > 0.85,
         max(follows(90)) < 0.5,
         max(map(abs, follows(180))) < 0.06,
-        len(follows(45)) == len(follows(90)) == len(follows(180)) == 5,
+        min(len(follows(turn)) for turn in (45, 90, 180)) >= 5,
     )
+    early, later = (where.records()[f"map-10000-90-{MODEL}-{seed}"] for seed in (0, 1))
+    better = statistics.fmean(early["nll"]) - statistics.fmean(later["nll"])
     page.says(
-        f"With 10,000 images and turns of up to 90 degrees the training of the straightening model stopped after {len(early['bounds'])} rounds, because the bound on the held-out pictures had been best in round {early['best_round']}. "
-        f"A second run, from another seed and with other turns, used all {len(later['bounds'])} rounds and reached {statistics.fmean(later['nll']):.2f} instead of {statistics.fmean(early['nll']):.2f}, although it follows no turns at all. "
-        f"So the {gain(10_000, 90):.1f} nats of this cell are probably too few.",
+        f"With 10,000 images one run of the straightening model stopped after {len(early['bounds'])} rounds, because the bound on the held-out pictures had been best in round {early['best_round']}; "
+        f"the other, from another seed and with other turns, used all {len(later['bounds'])} rounds and is {better:.1f} nats better, although it follows no turns at all.",
         abs(later["moves"]["degrees"]["correlation"]) < 0.05,
-        statistics.fmean(later["nll"]) < statistics.fmean(early["nll"]) - 1,
+    )
+    turning = where.by_seed(f"map-2000-90-{MODEL}", "moves", "degrees", "correlation")
+    better = run(2_000, 90, MODEL, 1) - run(2_000, 90, MODEL, 0)
+    page.says(
+        f"With 2,000 images one run follows turns a little, with a correlation of {turning[0]:.2f}, and the other does not; here the first is better, by {better:.1f} nats.",
+        abs(turning[1]) < 0.1,
+        len(turning) == 2,
+    )
+    page.leaves("Luck has a part in this, most at 90 degrees.")
+    page.says(
+        "For 500 and 2,000 images the map has two runs of the plain model and of the one that straightens. Most other cells",
+        *(
+            len(where.mapped(n, turn, m)) == 2
+            for n in (500, 2_000)
+            for turn in where.TURNS
+            for m in ("plain", MODEL)
+        ),
+        sum(len(where.mapped(10_000, turn, MODEL)) == 1 for turn in where.TURNS) == 3,
+    )
+    page.leaves(
+        "The errors are those over test pictures and, where there are several runs, over runs.",
+        "Brackets show one standard error either way, over test pictures and, where there are two runs, over runs.",
     )
     digits, garments = (
-        [torch.tensor(where.by_seed(f"{task}-{m}", "nll")[0]) for m in ("plain", MODEL)]
+        [torch.tensor(where.by_seed(f"{task}-{m}", "nll")) for m in ("plain", MODEL)]
         for task in ("map-2000-0", "garments")
     )
     page.says(
@@ -117,7 +152,7 @@ def corners(page: Page) -> None:
             high[n, turn, m] = (sampled - by_ais).mean().item()
             assert len(by_ais) == 30
             record = where.records()[f"corner-{n}-{turn}-{m}-0"]
-            again.append(abs(statistics.fmean(record["nll"]) - nll(n, turn, m)))
+            again.append(abs(statistics.fmean(record["nll"]) - run(n, turn, m, 0)))
         leads[n, turn] = [mean_se(a - b) for a, b in zip(found["plain"], found[MODEL], strict=True)]
     page.says(
         "With 10,000 images both estimates are too high by about one nat, and the lead stays what it was.",
@@ -136,6 +171,15 @@ def corners(page: Page) -> None:
     )
     page.leaves(
         "an encoder that was trained on 500 pictures may propose badly for new ones. If that hits the plain model harder, the lead is a matter of the estimate.",
+    )
+    pairs = [
+        (run(500, turn, m, 0), run(500, turn, m, 1))
+        for turn in where.TURNS
+        for m in ("plain", MODEL)
+    ]
+    moved = max(abs(a - b) for a, b in pairs)
+    page.says(
+        f"Other seeds, which also turn the pictures in other ways, move an NLL of the map's first row by up to {moved:.1f} nats."
     )
     page.says(
         "With 500 images these models came out up to nine tenths of a nat away from those of the map.",
@@ -193,7 +237,7 @@ def in_images(page: Page) -> None:
     by_turn = [worth(2_000, turn, MODEL) for turn in (45, 90, 180)]
     turned = min(by_turn), max(by_turn)
     cells = [where.mapped(n, 180, m) for n, m in ((59_500, "plain"), (10_000, MODEL))]
-    level = mean_se(cells[0] - cells[1])
+    level = where.over_runs(cells[0] - cells[1])
     assert all(upright.values())
     page.says(
         "Counted in images, the warp's worth on upright digits does not fall as the lead in nats does: it is {:.1f}, {:.1f} and {:.1f} times from 500, 2,000 and 10,000 images, ".format(
@@ -204,16 +248,17 @@ def in_images(page: Page) -> None:
     )
     page.says(
         "On turned digits it is {:.0f} to {:.0f} with 2,000 images. ".format(*turned)
-        + f"It is {turned[1]:.0f} at 45 degrees: there the straightening model with 2,000 images is half a nat behind the plain one with all of MNIST. "
+        + f"It is {turned[1]:.0f} at 45 degrees: there the straightening model with 2,000 images is about a nat behind the plain one with all of MNIST. "
         "And with 10,000 digits, turned by up to 180 degrees, it is level with the plain one with all of MNIST.",
         turned[1] == worth(2_000, 45, MODEL),
-        0.4 < nll(2_000, 45, MODEL) - nll(59_500, 45, "plain") < 0.6,
+        0.7 < nll(2_000, 45, MODEL) - nll(59_500, 45, "plain") < 1.3,
         abs(level.mean) < 1.5 * level.se < 0.5,
     )
-    again = nll(10_000, 90, MODEL, seed=1)
+    again = run(10_000, 90, MODEL, 1)
+    apart = run(10_000, 90, MODEL, 0) - again
     page.says(
-        f"The one small factor, {worth(10_000, 90, MODEL):.1f}, belongs to the run that stopped early; the second run of that cell ends within 0.2 nats of the plain model with all of MNIST.",
-        sorted(worths(MODEL))[1] > 4,
+        f"The smallest factor, {worth(10_000, 90, MODEL):.1f}, is that of 10,000 images and turns of up to 90 degrees, where the two runs of the straightening model differ by {apart:.1f} nats; the better one ends within 0.2 nats of the plain model with all of MNIST.",
+        min(worths(MODEL)) == worth(10_000, 90, MODEL),
         abs(again - nll(59_500, 90, "plain")) < 0.2,
     )
     page.says(
@@ -222,12 +267,50 @@ def in_images(page: Page) -> None:
         *(worth(500, turn, MODEL) > 1.5 * worth(500, turn, "affine") for turn in where.TURNS),
     )
     page.says(
-        "To be level with an affine model that straightens, the plain model needs more than four times as many images, on upright digits from 500 to 10,000 alike and in all but one of the cells with turns; with one that looks once, about two to three and a half times as many.",
-        sum(each <= 4 for each in worths(MODEL)) == 1,
-        min(each.factor for each in upright.values()) > 4,
+        "To be level with an affine model that straightens, the plain model needs about four times as many images or more, on upright digits from 500 to 10,000 alike and in every cell with turns; with one that looks once, about two to three and a half times as many.",
+        len(worths(MODEL)) == 12,
+        min(worths(MODEL)) > 3.8,
+    )
+    larger = max(
+        straight_lines(n, t) / worth(n, t, MODEL) - 1
+        for n, t in CELLS
+        if math.isfinite(worth(n, t, MODEL))
+    )
+    page.says(
+        f"with straight lines between the sizes, factors would be up to {100 * larger:.0f} percent larger."
     )
     page.leaves(
         "Between the numbers of images on the map we interpolate its NLL, by a smooth curve over their logarithm.",
         "Each arrow leads from a point of the straightening model to where the plain one has the same NLL, and says how many times as many images that takes; where it says >, the plain model does not get there with the images that we gave it.",
-        "Each model was trained once, and other training pictures may well move a factor by more.",
+        "Two are few, and both see the same training pictures, so others may well move a factor by more.",
     )
+
+
+def straight_lines(n: int, turn: int) -> float:
+    """The factor as `where.worth` finds it, but with straight lines between the sizes."""
+    nats = [nll(size, turn, "plain") for size in where.SIZES]
+    logs = np.log(where.SIZES)
+    return math.exp(np.interp(-nll(n, turn, MODEL), [-each for each in nats], logs)) / n
+
+
+def augmented(page: Page) -> None:
+    plain, shown, straight = (
+        torch.tensor(where.scored("digits", m, "nll")[0]).double()
+        for m in ("plain", where.AUGMENTED, MODEL)
+    )
+    z = {m: where.scored("digits", m, "contents", "z")[0] for m in ("plain", where.AUGMENTED)}
+    task = where.TASKS[f"scores-digits-{where.AUGMENTED}-0"]
+    page.says(
+        f"show it each training picture in {where.COPIES} poses.",
+        (task.n_train, task.moves) == (5_000, where.FAMILY),
+    )
+    page.says(
+        f"With {where.COPIES} poses of each digit the plain model makes up eleven of fifteen nats, and is still four and a half behind. "
+        "But what its $z$ knows of the class stays what it was, a little more than half, and the turn is in it as before.",
+        round((plain - shown).mean().item()) == 11,
+        round((plain - straight).mean().item()) == 15,
+        abs((shown - straight).mean() - 4.5) < 0.1,
+        all(0.5 < each["linear"] < 0.6 for each in z.values()),
+        abs(z["plain"]["turn_forest"] - z[where.AUGMENTED]["turn_forest"]) < 0.03,
+    )
+    page.leaves("We do this for the 5,000 moved digits of the first sections")

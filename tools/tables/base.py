@@ -99,19 +99,19 @@ def mean_sd(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def paired_gap(a: str, b: str, field: str = "nll", profile: str = "paper") -> Estimate | None:
-    """Run `a` minus run `b` on the same test images, and the standard error over seeds and images.
+def paired_gap(a: str, b: str, profile: str = "paper") -> Estimate | None:
+    """The NLL of run `a` minus that of run `b` on the same test images, and its standard error.
 
-    That error says how far other seeds and another test set would move the gap. The error of
+    That is over seeds and images: how far others of both would move the gap. The error of
     `results.gap_over_seeds` is over seeds only.
     """
     first, second = seeds_of(a, profile), seeds_of(b, profile)
     if first is None or second is None:
         return None
     _check_same_images(first, second)
-    gaps = first.per_image(field).mean(0) - second.per_image(field).mean(0)
+    gaps = first.per_image("nll").mean(0) - second.per_image("nll").mean(0)
     mean, images = mean_se(gaps)
-    runs = [s.of(field) for s in (first, second)]
+    runs = [s.of("nll") for s in (first, second)]
     seeds = sum(statistics.variance(v) / len(v) if len(v) > 1 else 0 for v in runs)
     return Estimate(mean, (images**2 + seeds) ** 0.5)
 
@@ -122,9 +122,9 @@ def _check_same_images(*runs: Seeds) -> None:
     assert len(tested) <= 1, f"{' and '.join(names)} were measured on different images"
 
 
-def difference(a: str, b: str, field: str = "nll", profile: str = "paper") -> str:
+def difference(a: str, b: str, profile: str = "paper") -> str:
     """`paired_gap` as text."""
-    found = paired_gap(a, b, field, profile)
+    found = paired_gap(a, b, profile)
     return f"{found.mean:+.2f} ± {found.se:.2f}" if found else UNKNOWN
 
 

@@ -7,15 +7,14 @@ python -m tools.tables            # write them, from the root of the repository
 python -m tools.tables --check    # write nothing; exit with 1 if anything is out of date
 """
 
-import argparse
 import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.derived import write_or_check
 from tvae_core.experiments.configs import HELD_OUT, RECIPES, RUNS, RunName
 from tvae_core.experiments.results import SEEDS, VALIDATION
 
@@ -33,7 +32,6 @@ TABLES: dict[str, Callable[[], Table]] = {
     "annealed": training.annealed_table,
     "looks": training.looks_table,
     "ablation": validation.ablation_table,
-    "gradients": validation.gradients_table,
     "draws": training.draws_table,
     "whole": training.whole_table,
     "runs": training.runs_table,
@@ -136,21 +134,4 @@ def outputs() -> dict[Path, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
-    check = parser.parse_args().check
-    texts = outputs()
-    stale = [
-        p for p, text in texts.items() if not p.exists() or p.read_text(encoding="utf-8") != text
-    ]
-    for path in stale:
-        print(f"{path.relative_to(ROOT)}: {'differs from the records' if check else 'written'}")
-        if not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(texts[path], encoding="utf-8")
-    if check and stale:
-        sys.exit("run: make tables")
+    write_or_check(__doc__, lambda: outputs().items(), ROOT, "tables", "differs from the records")

@@ -4,6 +4,10 @@ configs         the model, the training and the name of each run
 runner          trains, evaluates and stores runs
 reproduce       the command that trains many runs
 measure         the command that measures trained models in more detail
+kinds           what that command measures, and of which models
+where           models of pictures in known poses: training and measuring them, and the records
+scoring         what such a model is scored by
+turns           one more latent, for quarter turns of a picture
 records         what is stored about a run
 archive         all records of the book in a few compact files
 frames          records as DataFrames

@@ -93,8 +93,7 @@ class Config:
     resample: str | None = None  # the next three are options of WarpedDecoder
     padding: str | None = None
     pose_std: float | None = None
-    look: str | None = None  # what z is read from: the next three are options of the encoder
-    refine: int | None = None  # steps that refine the inverse of a spline
+    look: str | None = None  # what z is read from: an option of the encoder, as the next
     encoder_width: int | None = None  # of both hidden layers
     stretch: int | None = None  # multiplies the profile's number of epochs
 

@@ -309,7 +309,14 @@ KINDS = {
         ("block", *CHAINS),
         {},
         # The last of STRAIGHT, the spline with more epochs, is not trained yet.
-        [*MODELS, *CONVERGED, *MULTI, *names_of("multi5", variant="long"), *STRAIGHT[:-1]],
+        [
+            *MODELS,
+            *CONVERGED,
+            *MULTI,
+            LOOKS[0],
+            *names_of("multi5", variant="long"),
+            *STRAIGHT[:-1],
+        ],
     ),
     "on-test": ON_TEST,
     "on-train": ON_TEST._replace(measure=measure_on_train, split="train"),

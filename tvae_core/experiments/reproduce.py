@@ -1,11 +1,10 @@
 """One command for all of the book's numbers: `python -m tvae_core.reproduce`.
 
 Trains and measures every run of a recipe for several seeds. Finished runs are skipped, and killed
-ones resume after their last epoch. Under torchrun, or in a Slurm array or step, each worker takes
-its share of the runs; all workers must see the same folder:
+ones resume after their last epoch. Under torchrun each worker takes its share of the runs; all
+workers must see the same folder:
 
     torchrun --nproc-per-node 8 -m tvae_core.reproduce --seeds 5
-    sbatch --array 0-15 --wrap "python -m tvae_core.reproduce --seeds 5"
 
 A GPU trains all seeds of a run side by side. If several workers share one GPU, NVIDIA's MPS makes
 them faster by running their kernels at the same time: start `nvidia-cuda-mps-control -d` first.
@@ -59,45 +58,15 @@ def tasks(names: Sequence[str], seeds: Sequence[int], side_by_side: bool) -> lis
 
 
 def worker(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """(rank, number of workers): torchrun's or a Slurm step's, times the tasks of a Slurm array.
-
-    A batch script that starts no step with srun is one worker: Slurm sets SLURM_NTASKS there to
-    what was asked for, and SLURM_PROCID to 0, although only one process runs.
-
-    Raises:
-        ValueError: a Slurm array whose tasks are not numbered 0, 1, 2, ..., or a Slurm step whose
-            tasks have each started a torchrun of their own.
-    """
-    rank, size = step = _step(environ)
+    """(rank, number of workers), as torchrun sets them; (0, 1) without it."""
     if "RANK" in environ and "WORLD_SIZE" in environ:
-        rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
-        if step[1] > int(environ.get("GROUP_WORLD_SIZE", step[1])):
-            raise ValueError(
-                f"each of the Slurm step's {step[1]} tasks started its own torchrun, and all would "
-                "do the same runs: give torchrun --nnodes and --rdzv-endpoint, or leave it out"
-            )
-    if "SLURM_ARRAY_TASK_COUNT" in environ:
-        task, count = int(environ["SLURM_ARRAY_TASK_ID"]), int(environ["SLURM_ARRAY_TASK_COUNT"])
-        # The last number too, so that with a gap no task starts and leaves some runs to nobody.
-        if max(task, int(environ.get("SLURM_ARRAY_TASK_MAX", task))) >= count:
-            raise ValueError(f"number the array's tasks from 0: --array=0-{count - 1}")
-        rank, size = task * size + rank, count * size
-    return rank, size
-
-
-def _step(environ: Mapping[str, str]) -> tuple[int, int]:
-    """(rank, number of tasks) of the Slurm step, which only srun starts; (0, 1) outside of one."""
-    if not {"SLURM_STEP_ID", "SLURM_STEPID"} & environ.keys():
-        return 0, 1
-    size = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS") or "1"
-    return int(environ.get("SLURM_PROCID", 0)), int(size)
+        return int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    return 0, 1
 
 
 def local_rank(environ: Mapping[str, str] = os.environ) -> int:
-    """The number of this worker among those of its machine, by torchrun or by a Slurm step."""
-    if "LOCAL_RANK" in environ:
-        return int(environ["LOCAL_RANK"])
-    return int(environ.get("SLURM_LOCALID", 0)) if _step(environ)[1] > 1 else 0
+    """The number of this worker among those that torchrun started on its machine."""
+    return int(environ.get("LOCAL_RANK", 0))
 
 
 def share(todo: Sequence[Task], rank: int, size: int, profile: Profile) -> list[Task]:

@@ -290,10 +290,6 @@ class Job:
         key = _hash(self.settings, self.trained_on, seed)
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
-    def record_path(self, seed: int, test: Images) -> Path:
-        """The path of the record of this run on these test images, whether or not it exists."""
-        return self.folder(seed) / self.record_name(describe(as_seen(self.config, test)))
-
     def record_name(self, tested_on: dict[str, Any]) -> str:
         """The file of the record of this run on test images, as it sees them, in its folder."""
         return f"record-{_hash(tested_on, self.profile.nll_samples)}.json"

@@ -3,7 +3,9 @@
     before, after = (moved.moved(digits, moved.FAMILY, moved.CANVAS, seed=s) for s in (1, 2))
     found = scoring.score(model, before, after)
     found["moves"]["degrees"]["error"]  # in degrees: does the inferred turn follow a known one?
+    found["moves"]["degrees"]["covered"]  # the share within two of the model's deviations: 0.95?
     found["poses"]["degrees"]["error"]  # does it agree with that of other pictures?
+    found["explained"]["degrees"]  # the share of the true turn's variance that it explains
     found["contents"]["z"]["linear"]  # the share of classes that a linear probe reads off z
     found["contents"]["z"]["turn"]  # the share of the turn's variance that z explains: a leak
 
@@ -21,10 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tvae_core import data, poses, scores
+from tvae_core.checks import check
 from tvae_core.data import Images
 from tvae_core.experiments import turns
 from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.models import VAE, WarpedDecoder
+from tvae_core.runtime import seeded
 
 
 class Reader(NamedTuple):
@@ -33,19 +37,23 @@ class Reader(NamedTuple):
     `maps(images, reference)` returns P of each image in pixels, (N, 2, 3) on the CPU, measured from
     the mean pose of the reference images (as `poses.maps` does), or from any one zero. It is None
     for a model without poses. `features(images)` returns what probes look at, by name, each (N, D)
-    on the CPU; leaks are looked for in "z" and "u". Turns are compared up to whole multiples of
-    `period` degrees.
+    on the CPU; leaks are looked for in "z" and "u". It is None if only poses are to be scored.
+    Turns are compared up to whole multiples of `period` degrees.
     """
 
     maps: Callable[[Images, Images], Float[Tensor, "N 2 3"]] | None
-    features: Callable[[Images], dict[str, Float[Tensor, "N D"]]]
+    features: Callable[[Images], dict[str, Float[Tensor, "N D"]]] | None
     period: int = 360
 
 
 def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
     """All scores of a model: `score_poses`, and "contents" as `score_contents` finds them.
 
-    Without poses, as in a plain VAE, only the contents are scored.
+    "explained" are the shares of the variance of true poses (`scores.explained_poses`). For a VAE,
+    "covered" in each of the moves is the share that lies within two standard deviations of the true
+    one, by the model's own q; a q that knows its errors has 0.954.
+
+    Without poses, as in a plain VAE, only the contents are scored; without features, only poses.
 
     Args:
         model: a VAE of this book, which is shown binary pixels, or a `Reader`.
@@ -53,24 +61,58 @@ def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
         after: the same things in other poses.
 
     Raises:
-        ValueError: pictures without poses or labels, or not the same number of them.
+        TypeError: a model from elsewhere without a `Reader`.
+        ValueError: pictures without poses or labels, or of other things; a `Reader` that fails.
     """
     reader = reader_of(model)
+    if not (reader.maps or reader.features):
+        raise ValueError("this Reader has neither maps nor features: give it at least one of them")
+    _check_pair(before, after)
+    if reader.features:
+        _targets(before)  # for its errors, before all poses are read
     found = score_poses(reader, before, after) if reader.maps else {}
-    return {**found, "contents": score_contents(reader, before)}
+    if reader.maps:
+        found["explained"] = scores.explained_poses(reader.maps(before, before), known(before))
+    if reader.maps and not isinstance(model, Reader):
+        for unit, share in _covered(model, before, after).items():
+            found["moves"][unit]["covered"] = share
+    return {**found, "contents": score_contents(reader, before)} if reader.features else found
 
 
-def score_poses(reader: Reader, before: Images, after: Images) -> dict[str, Any]:
+def _covered(model: VAE, before: Images, after: Images) -> dict[str, float]:
+    """By unit, the share of inferred differences within two deviations of the true ones."""
+    read = turns.table if isinstance(model, QuarterTurns) else poses.table
+    seen, true = (
+        [what(images) for images in (before, after)]
+        for what in (binary, lambda images: poses.decompose(known(images)))
+    )
+    with seeded(0):
+        tables = [read(model, images, seen[0]) for images in seen]
+    shares = {}
+    for unit in (name for name in poses.UNITS if name in tables[0].columns):
+        off = tables[1][unit] - tables[0][unit] - (true[1][unit] - true[0][unit])
+        if unit == "degrees":
+            off = (off + 180) % 360 - 180
+        sd = torch.hypot(*(table[f"{unit}_sd"] for table in tables))
+        shares[unit] = (off.abs() <= 2 * sd).double().mean().item()
+    return shares
+
+
+def score_poses(reader: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
     """Scores of inferred poses, by unit: of the moves from one picture of each thing to another
     ("moves"), and of the poses themselves, one zero for all ("poses").
 
     Raises:
         ValueError: a model without poses, or pictures whose poses are not known.
     """
+    reader = reader_of(reader)
     if reader.maps is None:
         raise ValueError("this model has no poses to score; score its contents")
-    placed, a, b = known(before), reader.maps(before, before), reader.maps(after, before)
+    _check_pair(before, after)
+    placed, shape, n = known(before), Float[Tensor, "N 2 3"], len(before)
     true = poses.compose(known(after), poses.inverse(placed))
+    a = _read("the Reader's maps", reader.maps(before, before), shape, n)
+    b = _read("the Reader's maps", reader.maps(after, before), shape, n)
     upright = torch.eye(2, 3).expand(len(a), 2, 3)
     return {
         "moves": _plain(scores.moves(a, b, true, reader.period)),
@@ -78,22 +120,28 @@ def score_poses(reader: Reader, before: Images, after: Images) -> dict[str, Any]
     }
 
 
-def score_contents(reader: Reader, pictures: Images) -> dict[str, Any]:
+def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     """What probes find in each of a model's features: the class, the turn and the shift.
 
     Raises:
-        ValueError: pictures without labels, or whose poses are not known.
+        ValueError: pictures without labels, or whose poses are not known; or too few of a class.
     """
-    units, labels = poses.decompose(known(pictures)), pictures.labels
-    if labels is None:
-        raise ValueError("probes need the class of each picture, and these have no labels")
+    reader = reader_of(reader)
+    if reader.features is None:
+        raise ValueError("this Reader has no features to probe; score its poses")
+    units, labels = _targets(pictures)
     angle = torch.deg2rad(units["degrees"])
     turn = angle.sin()[:, None]  # which says all within a quarter turn either way
     if units["degrees"].abs().max() > 90:
         turn = torch.stack([angle.cos(), angle.sin()], 1)
     shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
     shifted = shift.std(0).min().item() > 0
-    features, found = reader.features(pictures), {}
+    features, found, n = reader.features(pictures), {}, len(pictures)
+    check("the Reader's features", features, dict)
+    features = {
+        name: _read(f"the feature {name!r}", values, Float[Tensor, "N D"], n)
+        for name, values in features.items()
+    }
     for name, values in features.items():
         found[name] = scores.probes(values, labels.cpu())._asdict()
         found[name]["turn"] = scores.explained(values, turn)
@@ -106,7 +154,8 @@ def score_contents(reader: Reader, pictures: Images) -> dict[str, Any]:
     if "z" in features and shifted:
         factors = torch.cat([turn, shift, units["scale_x"].log()[:, None]], 1)
         latents = torch.cat([features[name] for name in ("z", "u") if name in features], 1)
-        found["latents"] = scores.dci(latents, factors)._asdict()
+        if latents.shape[1] > 1:  # DCI of a single latent is not defined
+            found["latents"] = scores.dci(latents, factors)._asdict()
     return found
 
 
@@ -114,6 +163,11 @@ def reader_of(model: VAE | Reader) -> Reader:
     """How a model of this book is scored: at the mean of q, on binary pixels."""
     if isinstance(model, Reader):
         return model
+    if not hasattr(model, "posterior"):
+        raise TypeError(
+            f"cannot score a {type(model).__name__}: pass a VAE of this book, or a scoring.Reader "
+            "with two functions that read a model from elsewhere"
+        )
     placed = isinstance(model.decoder, WarpedDecoder)
     return Reader(functools.partial(_maps, model) if placed else None, _features(model))
 
@@ -168,6 +222,45 @@ def known(pictures: Images) -> Tensor:
             "`Images.maps` to their maps in pixels, (N, 2, 3)"
         )
     return pictures.maps.cpu()
+
+
+def _check_pair(before: Images, after: Images) -> None:
+    """Raise an error unless these may be the same things in two poses."""
+    check("before", before, Images)
+    check("after", after, Images)
+    same = "before and after must show the same things in the same order"
+    if len(before) != len(after):
+        raise ValueError(f"{same}, got {len(before)} pictures and {len(after)}")
+    if before.labels is not None and after.labels is not None:
+        differ = int((before.labels.cpu() != after.labels.cpu()).sum())
+        if differ:
+            raise ValueError(f"{same}, but {differ} of {len(before)} labels differ")
+
+
+def _targets(pictures: Images) -> tuple[dict[str, Tensor], Tensor]:
+    """What probes predict: true poses in units, and labels; an error if they cannot."""
+    check("pictures", pictures, Images)
+    units, labels = poses.decompose(known(pictures)), pictures.labels
+    if labels is None:
+        raise ValueError("probes need the class of each picture, and these have no labels")
+    counts = labels.unique(return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < scores.FOLDS:
+        raise ValueError(
+            f"probes need at least two classes with {scores.FOLDS} pictures each; got "
+            f"{len(counts)}, the smallest with {counts.min()}: pass more pictures or fewer classes"
+        )
+    return units, labels
+
+
+def _read(what: str, values: Any, shape: Any, n: int) -> Tensor:
+    """What a Reader returned for n pictures, without a gradient; an error if it cannot be used."""
+    check(what, values, shape)
+    if len(values) != n:
+        raise ValueError(f"{what} must have a row for each of {n} pictures, got {len(values)} rows")
+    bad = n - int(values.isfinite().flatten(1).all(1).sum())
+    if bad:
+        raise ValueError(f"{what}: NaN or infinite for {bad} of {n} pictures; leave these out")
+    return values.detach().cpu()
 
 
 def binary(images: Images) -> Images:

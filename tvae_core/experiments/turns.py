@@ -21,15 +21,21 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence, register_kl
 
-from tvae_core import ais, poses
+from tvae_core import ais, evaluation, poses
+from tvae_core.checks import check
 from tvae_core.data import Images
-from tvae_core.models import VAE
+from tvae_core.models import VAE, check_images
 from tvae_core.particles import Particles
 from tvae_core.poses import Aligned, Poses, compose
 from tvae_core.posteriors import Ordered, held
 
 QUARTERS = 4
 ROWS = 500  # pictures at once
+NO_TURNS = (
+    "the functions of turns need a QuarterTurns, got a {}; for any other model use poses.table, "
+    "poses.align or poses.maps"
+)
+NO_MEAN = "q has no mean over quarter turns: give turn_back(model, images).back to model.base"
 
 
 class EachQuarter(Distribution):
@@ -49,6 +55,10 @@ class EachQuarter(Distribution):
     def log_prob(self, latents: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         by_quarter = latents.unflatten(0, (-1, QUARTERS))
         return self.of.log_prob(by_quarter).flatten(0, 1)
+
+    @property
+    def mean(self) -> Tensor:
+        raise TypeError(NO_MEAN)
 
     def held(self) -> EachQuarter:
         """The same, with the encoder's parameters held fixed."""
@@ -88,6 +98,7 @@ class QuarterTurns(VAE):
         return self._base[0]
 
     def posterior(self, x: Float[Tensor, "B 1 S S"]) -> Any:
+        check_images(x, self.shape)
         return EachQuarter(super().posterior(each_quarter(x)))
 
     def particles(
@@ -107,7 +118,13 @@ class Turned(NamedTuple):
 
 @torch.no_grad()
 def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
-    """The posterior over quarter turns, estimated with `draws` draws for each of the four."""
+    """The posterior over quarter turns, estimated with `draws` draws for each of the four.
+
+    Raises:
+        TypeError: a model without quarter turns.
+        ValueError: images of another size than the model's.
+    """
+    _check(model, images, draws=draws)
     probabilities = torch.cat([_probabilities(model, x, draws) for x in images.x.split(ROWS)], 1)
     quarter = probabilities.argmax(0)
     back = each_quarter(images.pixels)[quarter, torch.arange(len(images))]
@@ -116,12 +133,17 @@ def turn_back(model: QuarterTurns, images: Images, draws: int = 20) -> Turned:
 
 @torch.no_grad()
 def table(
-    model: QuarterTurns, images: Images, reference: Images | None = None, draws: int = poses.DRAWS
+    model: QuarterTurns,
+    images: Images,
+    reference: Images | None = None,
+    draws: int = poses.DRAWS,
+    nll_samples: int = 0,
 ) -> Poses:
     """As `poses.table`, over draws of r as well: an angle with several modes has a wide error.
 
     The mean pose is that of the reference images, by default the images, each turned back.
     """
+    _check(model, images, reference, draws=draws, nll_samples=nll_samples)
     if reference is None and len(images) == 1:
         raise ValueError(poses.ONE_IMAGE)
     back = turn_back(model, images if reference is None else reference, draws).back
@@ -136,13 +158,17 @@ def table(
 
     batches = images.x.split(max(1, poses.ROWS // (QUARTERS * draws)))
     pairs = zip(*map(drawn, batches), strict=True)
-    return Poses(poses.summary(*(torch.cat(parts, 1).cpu() for parts in pairs)))
+    columns = poses.summary(*(torch.cat(parts, 1).cpu() for parts in pairs))
+    if nll_samples:
+        columns["nll"] = evaluation.nll(model, images, nll_samples).nll
+    return Poses(columns)
 
 
 def align(
     model: QuarterTurns, images: Images, reference: Images | None = None, draws: int = 20
 ) -> Aligned:
     """As `poses.align`, of the pictures turned back by the likeliest r."""
+    _check(model, images, reference, draws=draws)
     back = turn_back(model, images, draws).back
     if reference is not None:
         reference = turn_back(model, reference, draws).back
@@ -150,14 +176,16 @@ def align(
 
 
 def maps(
-    model: QuarterTurns, images: Images, reference: Images, draws: int = 20
+    model: QuarterTurns, images: Images, reference: Images | None = None, draws: int = 20
 ) -> Float[Tensor, "N 2 3"]:
     """As `poses.maps`: the pose of the picture turned back, then the quarter turns.
 
-    The mean pose is that of the reference images, each turned back too.
+    The mean pose is that of the reference images, by default the images, each turned back too.
     """
+    _check(model, images, reference, draws=draws)
     turned = turn_back(model, images, draws)
-    fine = poses.maps(model.base, turned.back, turn_back(model, reference, draws).back)
+    others = None if reference is None else turn_back(model, reference, draws).back
+    fine = poses.maps(model.base, turned.back, others)
     return compose(quarter_maps(turned.quarter).cpu(), fine)
 
 
@@ -190,6 +218,7 @@ def modes(
 
     Each chain makes `draws` transitions at the end, so K = draws * chains.
     """
+    _check(model, images, reference)
     each = each_quarter(images.x).flatten(0, 1)
     annealed = ais.ais(model.base, each, n_distributions, chains)
     latents = ais.posterior_draws(model.base, each, draws, n_distributions // 2, chains)
@@ -208,6 +237,18 @@ def quarter_maps(quarters: Int64[Tensor, "*S"]) -> Float[Tensor, "*S 2 3"]:
     once = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], device=quarters.device)
     linear = torch.stack([torch.linalg.matrix_power(once, r) for r in range(QUARTERS)])
     return F.pad(linear, (0, 1))[quarters]  # without a shift
+
+
+def _check(model: QuarterTurns, *images: Images | None, **numbers: int) -> None:
+    """Raise an error unless the model has quarter turns, and images, if given, are of its size."""
+    if not isinstance(model, QuarterTurns):
+        raise TypeError(NO_TURNS.format(type(model).__name__))
+    for each in images:
+        if each is not None:
+            check("images", each, Images)
+            check_images(each.pixels, model.shape)
+    for name, number in numbers.items():
+        check(name, number, int)
 
 
 def _probabilities(

@@ -276,6 +276,8 @@ def build(task: Task) -> VAE:
 
 def load(name: str = SHIPPED_MODEL) -> VAE:
     """The trained model of a task whose weights ship."""
+    if name not in (SHIPPED_MODEL, TURNING_MODEL):
+        raise ValueError(f"{name!r} ships no weights; load {SHIPPED_MODEL!r} or {TURNING_MODEL!r}")
     model, weights = build(TASKS[name]), load_file(FOLDER / f"{name}.safetensors")
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     return model.to(pick_device()).eval()

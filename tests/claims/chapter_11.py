@@ -408,6 +408,11 @@ def reasons(page: Page) -> None:
             for who in ("posterior", "q")
         ),
     )
+    spline = measured("coupling", modern("tps-straight"))
+    page.says(
+        "In `tps-straight`, whose pose has 18 numbers instead of 6, posterior and encoder couple shape and pose more than in any of these.",
+        *(spline[who].mean() > found["affine-straight", who] + 0.3 for who in ("posterior", "q")),
+    )
     page.leaves(
         "So a product may do more harm than fitting a given posterior badly.",
         "This is one run of each model, and we have not tested the idea in another way.",

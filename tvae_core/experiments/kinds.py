@@ -332,7 +332,7 @@ KINDS = {
         measure_coupling,
         ("block", "draws", *CHAINS),
         {"images": 50, "draws": 200, "distributions": 200},
-        [name for name in LOOKS if not name.startswith("plain")],
+        [*LOOKS[1:], STRAIGHT[1]],
     ),
     "bdmc": Kind(image_blocks, measure_bdmc, ("block", *CHAINS), {}),
     "units": Kind(one_part, measure_units, (), {"images": 10_000}, [*VAES, *MODELS]),

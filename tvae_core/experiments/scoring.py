@@ -81,11 +81,9 @@ def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
 
 def _covered(model: VAE, before: Images, after: Images) -> dict[str, float]:
     """By unit, the share of inferred differences within two deviations of the true ones."""
-    read = turns.table if isinstance(model, QuarterTurns) else poses.table
-    seen, true = (
-        [what(images) for images in (before, after)]
-        for what in (binary, lambda images: poses.decompose(known(images)))
-    )
+    read: Any = turns.table if isinstance(model, QuarterTurns) else poses.table
+    seen = [binary(before), binary(after)]
+    true = [poses.decompose(known(images)) for images in (before, after)]
     with seeded(0):
         tables = [read(model, images, seen[0]) for images in seen]
     shares = {}

@@ -120,8 +120,9 @@ def z_and_u_are_coupled(r: Record) -> bool:
     """More than chance would have it; in q, only if its encoder looks at u."""
     by, looks = columns(r), RUNS[r["model"]].look is not None
     posterior, mismatched, q = (by[name].mean() for name in ("posterior", "mismatched", "q"))
-    # 3,200 independent draws of 54 and 6 latents; those of a chain are nearly as good.
-    chance = 54 * 6 / (2 * 3_200)
+    # 3,200 independent draws of z and u; those of a chain are nearly as good.
+    latents = 42 * 18 if r["model"].startswith("tps") else 54 * 6
+    chance = latents / (2 * 3_200)
     return (
         within(0, torch.stack([*by.values()]), 100)
         and posterior > max(mismatched + 0.5, q)

@@ -413,7 +413,7 @@ def one_call(page: Page) -> None:
     )
     turn, right, down = page.printed(r"deviations: degrees #, shift_x #, shift_y #")
     page.says(
-        "If its $q$ did, 0.95 of the moves would lie within two standard deviations. For the shifts it comes nearer than for the turn, which is as far off as above.",
+        "If its $q$ did, 0.95 of the moves would lie within two standard deviations. The shifts come nearer to that than the turn, which is as far off as before.",
         turn < 0.4 < 0.7 < min(right, down) < 0.95,
     )
 

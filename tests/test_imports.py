@@ -24,7 +24,7 @@ CORE = {
     "ais": "checks runtime posteriors models",
     "diagnostics": "runtime data networks posteriors particles models",
     "scores": "poses data models",
-    "moved": "data warps",
+    "moved": "data poses warps",
     "poses": "runtime data warps posteriors models evaluation",
     "gradients": "estimators models",
     # Doors: a name and three commands whose code is in a wing.

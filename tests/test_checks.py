@@ -163,6 +163,7 @@ def calls() -> dict[str, dict]:
             "found": torch.cat([maps, maps]),
             "true": torch.cat([maps, maps]),
         },
+        "scores.short_way": {"degrees": torch.rand(3), "period": 180},
         "scores.features": images,
         "scores.probes": labelled,
         "scores.explained": {

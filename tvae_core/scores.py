@@ -92,7 +92,7 @@ def moves(
         found, expected = inferred[unit], truth[unit]
         off = found - expected
         if unit == "degrees":
-            off = _short_way(off, period)
+            off = short_way(off, period)
             found, expected = (
                 _off_mean(torch.deg2rad(a * 360 / period)).sin() for a in (found, expected)
             )
@@ -127,8 +127,8 @@ def explained_poses(
     for unit in poses.UNITS:
         off, spread = a[unit] - b[unit], b[unit] - b[unit].mean()
         if unit == "degrees":
-            off = _short_way(off)
-            spread = _short_way(torch.rad2deg(_off_mean(torch.deg2rad(b[unit]))))
+            off = short_way(off)
+            spread = short_way(torch.rad2deg(_off_mean(torch.deg2rad(b[unit]))))
         varies = spread.square().mean() > 1e-9
         shares[unit] = (1 - (off @ off) / (spread @ spread)).item() if varies else math.nan
     return shares
@@ -140,7 +140,8 @@ def _units(maps: Float[Tensor, "N 2 3"]) -> dict[str, Float[Tensor, "N"]]:
     return {unit: x.log() if unit.startswith("scale") else x for unit, x in found.items()}
 
 
-def _short_way(degrees: Float[Tensor, "N"], period: int = 360) -> Float[Tensor, "N"]:
+def short_way(degrees: Float[Tensor, "N"], period: int = 360) -> Float[Tensor, "N"]:
+    """Differences of angles from -period / 2 to period / 2 degrees, the short way round."""
     return (degrees + period / 2) % period - period / 2
 
 

@@ -260,16 +260,16 @@ def measured(kind: str, run: str) -> dict[str, torch.Tensor]:
 
 
 def trust(page: Page) -> None:
-    high = {}
     long = "affine-straight-iwae5-long"
     ours, spline = modern("affine-straight"), modern("tps-straight")
-    for run in (ours, spline, modern("plain"), long, "plain-iwae5-long", "affine-iwae5-long"):
-        beside = measured("ais", run)
-        high[run] = (beside["is_nll"] - beside["ais_nll"]).mean().item()
+    runs = (ours, spline, modern("plain"), long, "plain-iwae5-long", "affine-iwae5-long")
+    beside = {run: measured("ais", run) for run in runs}
+    excess = {run: each["is_nll"] - each["ais_nll"] for run, each in beside.items()}
+    high = {run: nats.mean().item() for run, nats in excess.items()}
     page.says(
         "Importance sampling is too high for every model. (An estimate by AIS is too high on average as well, so the true differences are larger still, on average.) For `affine-straight` it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by about seven tenths of one, after 50 epochs as after 200, which is the same within the errors, "
         "and by nearly one and a half for the affine model that looks once (after 200 epochs).",
-        all(excess > 0.1 for excess in high.values()),
+        all(nats > 0.1 for nats in high.values()),
         abs(high[ours] - 0.5) < 0.1,
         abs(high[spline] - 0.75) < 0.05,
         abs(high[long] - 0.75) < 0.05,
@@ -280,40 +280,27 @@ def trust(page: Page) -> None:
         "An NLL from 5,000 draws of $q$ is too high on average, and chapter 9 found that a warped model's is too high by more.",
         high["affine-iwae5-long"] > high["plain-iwae5-long"],
     )
-    leads, corrected = (
-        [
-            read(plain, straight)
-            for plain, straight in ((modern("plain"), ours), ("plain-iwae5-long", long))
-        ]
-        for read in (
-            lambda a, b: mean_se(measured("ais", a)["ais_nll"] - measured("ais", b)["ais_nll"]),
-            lambda a, b: by_ais(b),
-        )
-    )
+    pairs = (modern("plain"), ours), ("plain-iwae5-long", long)
+    leads = [mean_se(beside[plain]["ais_nll"] - beside[run]["ais_nll"]) for plain, run in pairs]
+    corrected = [by_ais(run) for _, run in pairs]
     page.says(
         f"By AIS it is {leads[0].mean:.1f} $\\pm$ {leads[0].se:.1f} nats on these 100 images at 50 epochs, and {leads[1].mean:.1f} $\\pm$ {leads[1].se:.1f} at 200. "
         f"If AIS corrects the NLL of all 2,000 test images instead, it is {-corrected[0][0]:.1f} $\\pm$ {corrected[0][1]:.1f} and {-corrected[1][0]:.1f} $\\pm$ {corrected[1][1]:.1f} ([results](../book/results)).",
     )
-    annealed = [measured("ais", run)["ais_nll"] for run in (ours, spline)]
-    gap = mean_se(annealed[0] - annealed[1])
+    gap = mean_se(beside[ours]["ais_nll"] - beside[spline]["ais_nll"])
     page.says(
         f"By AIS the spline is ahead of the affine map by {gap.mean:.1f} nats on these images, which is one standard error, so these images do not show which of the two is better.",
         0.8 < gap.mean / gap.se < 1.2,
     )
-    beside = measured("ais", long)
-    excess = beside["is_nll"] - beside["ais_nll"]
     page.says(
-        f"The medians are lower, because a few images carry much of each mean: after 200 epochs a single image, too high by {excess.max():.0f} nats, carries a quarter of the mean for `affine-straight`.",
-        *(
-            (each["is_nll"] - each["ais_nll"]).median() < 0.9 * high[run]
-            for run, each in ((run, measured("ais", run)) for run in high)
-        ),
-        abs(excess.max() / excess.sum() - 0.25) < 0.02,
+        f"The medians are lower, because a few images carry much of each mean: after 200 epochs a single image, too high by {excess[long].max():.0f} nats, carries a quarter of the mean for `affine-straight`.",
+        *(nats.median() < 0.9 * high[run] for run, nats in excess.items()),
+        abs(excess[long].max() / excess[long].sum() - 0.25) < 0.02,
     )
-    of = {m: measured("ais", f"{m}-iwae5-long") for m in ("plain", "affine")}
+    plain, affine = (beside[f"{m}-iwae5-long"] for m in ("plain", "affine"))
     page.says(
         "But a part of the plain model's lead over the affine model with one look was such a gift: after 200 epochs it is {:.1f} nats by importance sampling on these images, and {:.1f} by AIS.".format(
-            *((of["affine"][f"{k}_nll"] - of["plain"][f"{k}_nll"]).mean() for k in ("is", "ais"))
+            *((affine[f"{k}_nll"] - plain[f"{k}_nll"]).mean() for k in ("is", "ais"))
         )
     )
     page.says(
@@ -328,9 +315,10 @@ def trust(page: Page) -> None:
 
 def proposals(page: Page) -> None:
     mixed = {n: measured("mixture", modern(n)) for n in ("plain", "affine", "affine-straight")}
-    fell = {n: (m["own_nll"] - m["mixed_nll"]).mean().item() for n, m in mixed.items()}
-    by_image = [mixed[n]["own_nll"] - mixed[n]["mixed_nll"] for n in ("affine-straight", *mixed)]
-    steps = [mean_se(b - a) for a, b in itertools.pairwise(by_image[:3])]
+    by_image = {n: m["own_nll"] - m["mixed_nll"] for n, m in mixed.items()}
+    fell = {n: nats.mean().item() for n, nats in by_image.items()}
+    order = itertools.pairwise(("affine-straight", "plain", "affine"))
+    steps = [mean_se(by_image[b] - by_image[a]) for a, b in order]
     ess = {n: m["own_ess"].median() for n, m in mixed.items()}
     lead = {
         who: (mixed["plain"][f"{who}_nll"] - mixed["affine-straight"][f"{who}_nll"]).mean().item()
@@ -378,7 +366,7 @@ def reasons(page: Page) -> None:
     rise = {n: new.mean - seen.mean for n, (seen, new) in more.items()}
     luck = {n: math.hypot(seen.se, new.se) for n, (seen, new) in more.items()}
     page.says(
-        "The price of the other models rises by a tenth of a nat more than that of `affine-straight`. That is the direction that we expected, but for none of them is it more than about one and a half standard errors. "
+        "For the other models the price rises by a tenth of a nat more than for `affine-straight`. We expected that direction, but no difference is more than about one and a half standard errors. "
         "It would also be a small part of what there is to explain: the price itself differs by two thirds of a nat and more, on training images as on new ones.",
         all(0.05 < nats < 0.15 for nats in rise.values()),
         all(rise[n] < 1.6 * luck[n] for n in rise),

@@ -70,12 +70,14 @@ def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
     _check_pair(before, after)
     if reader.features:
         _targets(before)  # for its errors, before all poses are read
-    found = score_poses(reader, before, after) if reader.maps else {}
+    found: dict[str, Any] = {}
     if reader.maps:
-        found["explained"] = scores.explained_poses(reader.maps(before, before), known(before))
-    if reader.maps and not isinstance(model, Reader):
-        for unit, share in _covered(model, before, after).items():
-            found["moves"][unit]["covered"] = share
+        a, b = _read_poses(reader.maps, before, after)
+        found = _score_maps(a, b, before, after, reader.period)
+        found["explained"] = scores.explained_poses(a, known(before))
+        if not isinstance(model, Reader):
+            for unit, share in _covered(model, before, after).items():
+                found["moves"][unit]["covered"] = share
     return {**found, "contents": score_contents(reader, before)} if reader.features else found
 
 
@@ -90,7 +92,7 @@ def _covered(model: VAE, before: Images, after: Images) -> dict[str, float]:
     for unit in (name for name in poses.UNITS if name in tables[0].columns):
         off = tables[1][unit] - tables[0][unit] - (true[1][unit] - true[0][unit])
         if unit == "degrees":
-            off = (off + 180) % 360 - 180
+            off = scores.short_way(off)
         sd = torch.hypot(*(table[f"{unit}_sd"] for table in tables))
         shares[unit] = (off.abs() <= 2 * sd).double().mean().item()
     return shares
@@ -107,14 +109,27 @@ def score_poses(reader: VAE | Reader, before: Images, after: Images) -> dict[str
     if reader.maps is None:
         raise ValueError("this model has no poses to score; score its contents")
     _check_pair(before, after)
-    placed, shape, n = known(before), Float[Tensor, "N 2 3"], len(before)
+    a, b = _read_poses(reader.maps, before, after)
+    return _score_maps(a, b, before, after, reader.period)
+
+
+def _read_poses(
+    maps: Callable[[Images, Images], Tensor], before: Images, after: Images
+) -> tuple[Tensor, Tensor]:
+    """P of the pictures before and after, from the zero of those before."""
+    known(before), known(after)  # for their errors, before anything is read
+    what, shape = "the Reader's maps", Float[Tensor, "N 2 3"]
+    a, b = (_read(what, maps(x, before), shape, len(x)) for x in (before, after))
+    return a, b
+
+
+def _score_maps(a: Tensor, b: Tensor, before: Images, after: Images, period: int) -> dict[str, Any]:
+    placed = known(before)
     true = poses.compose(known(after), poses.inverse(placed))
-    a = _read("the Reader's maps", reader.maps(before, before), shape, n)
-    b = _read("the Reader's maps", reader.maps(after, before), shape, n)
     upright = torch.eye(2, 3).expand(len(a), 2, 3)
     return {
-        "moves": _plain(scores.moves(a, b, true, reader.period)),
-        "poses": _plain(scores.moves(upright, a, placed, reader.period)),
+        "moves": _plain(scores.moves(a, b, true, period)),
+        "poses": _plain(scores.moves(upright, a, placed, period)),
     }
 
 

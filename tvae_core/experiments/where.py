@@ -85,7 +85,8 @@ class Modes(Task):
     chains: int = 16
 
 
-MODELS = ("plain", "affine", "affine-straight", "similarity-straight", "tps-straight")
+WARPED = ("affine", "similarity", "tps")
+MODELS = ("plain", *(name + look for name in WARPED for look in ("", "-straight")))
 SIZES = (500, 2_000, 10_000, 59_500)  # the last with those held out: all of MNIST
 TURNS = (0, 45, 90, 180)
 CORNERS = (500, 10_000)  # the fewest and the most images that the straightening model has seen

@@ -551,6 +551,8 @@ def test_an_unknown_name_or_split_is_refused_with_a_list_of_the_known_ones():
     for name in (*data.NAMES, *data.MADE):
         with pytest.raises(ValueError, match=r"unknown split 'valid'; known: train, test$"):
             data.load(name, "valid")
+        with pytest.raises(ValueError, match="unknown fallback 'nope'; known: "):
+            data.load(name, "test", fallback="nope")
 
 
 def test_tvae_data_sets_the_folder(monkeypatch):

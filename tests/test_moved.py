@@ -141,13 +141,18 @@ def test_an_upright_letter_is_upright_and_as_high_as_asked():
 
 
 def test_bad_ranges_and_canvases_are_refused():
-    for bad in ({"degrees": -5}, {"shift": math.nan}, {"scale": math.nan}):
+    for bad in ({"degrees": -5}, {"shift": math.nan}, {"bend": math.inf}, {"scale": math.nan}):
         with pytest.raises(ValueError, match="at least 0, and the scale at least 1"):
             Moves(**bad)
     with pytest.raises(ValueError, match="the scale at least 1"):
         Moves(scale=0.5)
     with pytest.raises(ValueError, match="smaller than the images"):
         moved.moved(ellipses(1), Moves(), canvas=(28, 28))
+    for height in (0, -3.0, math.nan):
+        with pytest.raises(
+            ValueError, match="height of a capital must be positive, in pixels; got"
+        ):
+            moved.glyphs(1, Moves(), height=height)
 
 
 def test_moved_pictures_are_loaded_by_name(subtests):

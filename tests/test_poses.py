@@ -252,11 +252,11 @@ def test_a_model_that_looks_twice_has_the_poses_of_its_own_u():
 def test_the_nll_is_a_column_if_asked_for():
     model, images = model_of(by_hand(KNOWN), sd=0.5), numbered(4)
     with seeded(2):
-        table = poses.table(model, images, draws=1, nll_samples=20)
+        table = poses.table(model, images, draws=2, nll_samples=20)
     assert table["nll"].shape == (4,)
-    assert "nll" not in poses.table(model, images, draws=1).columns
+    assert "nll" not in poses.table(model, images, draws=2).columns
     with seeded(2):
-        poses.table(model, images, draws=1)  # the same draws, before those of the NLL
+        poses.table(model, images, draws=2)  # the same draws, before those of the NLL
         torch.testing.assert_close(table["nll"], evaluation.nll(model, images, 20).nll)
 
 
@@ -279,8 +279,11 @@ def test_what_has_no_pose_is_refused_in_a_sentence():
             act(plain, numbered(2))
     with pytest.raises(ValueError, match="draws must be a whole number of at least 1, got 0"):
         poses.table(model_of(identity(2)), numbered(2), draws=0)
-    with pytest.raises(ValueError, match="one image would be its own zero: pass several"):
-        poses.table(model_of(identity(1)), numbered(1))
+    for act in (poses.table, poses.align, poses.maps):
+        with pytest.raises(ValueError, match="one image would be its own zero: pass several"):
+            act(model_of(identity(1)), numbered(1))
+    with pytest.raises(ValueError, match="deviation needs at least two draws, got 1"):
+        poses.table(model_of(identity(2)), numbered(2), draws=1)
     other = models.build("affine", (8, 8), hidden=(8,))
     with pytest.raises(ValueError, match="expected images of shape"):
         poses.table(other, numbered(2))

@@ -160,6 +160,33 @@ def test_a_class_too_small_for_the_folds_is_refused():
         scores.probes(torch.randn(10, 2), torch.tensor([0] * 7 + [1] * 3))
 
 
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda x, y: scores.probes(x, y[:, 0].long()),
+        lambda x, y: scores.explained(x, y),
+        lambda x, y: scores.dci(x, y),
+        lambda x, y: scores.within_class_variance(x, y[:, 0].long()),
+    ],
+)
+def test_features_that_cannot_be_scored_are_refused_in_a_sentence(score):
+    x, y = torch.rand(20, 3), torch.arange(40.0).reshape(20, 2) % 4
+    score(x, y)
+    with pytest.raises(ValueError, match="a row for each image; got 20 and 19 rows"):
+        score(x, y[1:])
+    for bad in (math.nan, math.inf):
+        spoilt = x.clone()
+        spoilt[4, 1] = bad
+        with pytest.raises(ValueError, match="NaN or infinite: leave these images out"):
+            score(spoilt, y)
+
+
+def test_targets_that_are_not_numbers_are_refused_too():
+    for score in (scores.explained, scores.dci):
+        with pytest.raises(ValueError, match="targets are NaN or infinite"):
+            score(torch.rand(20, 3), torch.full((20, 2), math.nan))
+
+
 def test_the_explained_share_of_variance_is_the_known_one():
     with seeded(2):
         x, noise = torch.randn(3_000, 5), torch.randn(3_000, 2)
@@ -241,3 +268,13 @@ def test_poses_with_noise_explain_the_rest():
 def test_a_gauge_needs_several_poses():
     with pytest.raises(ValueError, match="at least 6; got 5 and 5"):
         scores.explained_poses(drawn(5, 0), drawn(5, 0))
+
+
+def test_poses_that_are_not_numbers_are_refused():
+    good, bad = drawn(8, 0), drawn(8, 0)
+    bad[3, 0, 2] = math.nan
+    with pytest.raises(ValueError, match="some poses are NaN or infinite"):
+        scores.moves(good, good, bad)
+    for pair in ((good, bad), (bad, good)):
+        with pytest.raises(ValueError, match="some poses are NaN or infinite"):
+            scores.explained_poses(*pair)

@@ -140,6 +140,8 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     """
     check_known("data set", name, (*NAMES, *MADE))
     check_known("split", split, SPLITS)
+    if fallback is not None:
+        check_known("fallback", fallback, (*NAMES, *MADE))
     if name in BUNDLED:
         return _load_bundled(name, split)
     if name in MADE:

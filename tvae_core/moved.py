@@ -45,8 +45,10 @@ class Moves:
     bend: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(size >= 0 for size in astuple(self)) or self.scale < 1:
-            raise ValueError(f"ranges must be at least 0, and the scale at least 1; got {self}")
+        if not all(0 <= size < math.inf for size in astuple(self)) or self.scale < 1:
+            raise ValueError(
+                f"ranges must be finite and at least 0, and the scale at least 1; got {self}"
+            )
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
         """n maps P."""
@@ -116,7 +118,12 @@ def glyphs(
     The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
     of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated. With
     another `pose_seed` the letters and faces of a seed stay the same, and their poses differ.
+
+    Raises:
+        ValueError: a height that is not positive.
     """
+    if not 0 < height < math.inf:
+        raise ValueError(f"the height of a capital must be positive, in pixels; got {height}")
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.transforms import Affine2D
 

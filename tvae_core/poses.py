@@ -97,11 +97,12 @@ def table(
 
     Raises:
         TypeError: a model without a warp, or whose q(u | x) is not normal.
-        ValueError: images of another size than the model's, or one image without a reference.
+        ValueError: images of another size than the model's, one image without a reference, or one
+            draw, which has no standard deviation.
     """
-    if reference is None and len(images) == 1:
-        raise ValueError(ONE_IMAGE)
-    origin = mean_map(model, images if reference is None else reference)
+    if draws < 2:
+        raise ValueError(f"a standard deviation needs at least two draws, got {draws}")
+    origin = mean_map(model, _reference(images, reference))
     batches = images.x.split(max(1, ROWS // draws))
     pairs = zip(*(drawn(model, x, draws, origin) for x in batches), strict=True)
     columns = summary(*(torch.cat(parts, 1).cpu() for parts in pairs))
@@ -128,9 +129,9 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
 
     Raises:
         TypeError: a model without a warp.
-        ValueError: images of another size than the model's.
+        ValueError: images of another size than the model's, or one image without a reference.
     """
-    origin = mean_map(model, images if reference is None else reference)
+    origin = mean_map(model, _reference(images, reference))
     decoder, straightened, canonical = _decoder(model), [], []
     warp = decoder.warp
     frame = _apply(origin, warp.identity)
@@ -195,10 +196,10 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
 
     Raises:
         TypeError: a model without a warp.
+        ValueError: one image without a reference.
     """
-    found = _mean_maps(model, images)
-    origin = _mean(found) if reference is None else mean_map(model, reference)
-    return relative(found, origin, model.size).cpu()
+    origin = mean_map(model, _reference(images, reference))
+    return relative(_mean_maps(model, images), origin, model.size).cpu()
 
 
 @torch.no_grad()
@@ -245,6 +246,12 @@ def summary(maps: Float[Tensor, "K N 2 3"], bend: Float[Tensor, "K N"]) -> dict[
     columns["degrees"] = torch.rad2deg(torch.atan2(y, x)).float()
     columns["degrees_sd"] = torch.rad2deg((-2 * length.log()).clamp(min=0).sqrt()).float()
     return {**columns, "reflected": units["reflected"].mean(0), "bend": bend.mean(0)}
+
+
+def _reference(images: Images, reference: Images | None) -> Images:
+    if reference is None and len(images) == 1:
+        raise ValueError(ONE_IMAGE)
+    return images if reference is None else reference
 
 
 def _decoder(model: VAE) -> WarpedDecoder:

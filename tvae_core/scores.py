@@ -136,6 +136,8 @@ def explained_poses(
 
 def _units(maps: Float[Tensor, "N 2 3"]) -> dict[str, Float[Tensor, "N"]]:
     """The numbers of poses, and of the scales their logarithms."""
+    if not maps.isfinite().all():
+        raise ValueError("some poses are NaN or infinite: leave these images out")
     found = {unit: values.double() for unit, values in poses.decompose(maps).items()}
     return {unit: x.log() if unit.startswith("scale") else x for unit, x in found.items()}
 
@@ -143,6 +145,14 @@ def _units(maps: Float[Tensor, "N 2 3"]) -> dict[str, Float[Tensor, "N"]]:
 def short_way(degrees: Float[Tensor, "N"], period: int = 360) -> Float[Tensor, "N"]:
     """Differences of angles from -period / 2 to period / 2 degrees, the short way round."""
     return (degrees + period / 2) % period - period / 2
+
+
+def _check_rows(features: Tensor, targets: Tensor) -> None:
+    if len(features) != len(targets):
+        rows = f"{len(features)} and {len(targets)} rows"
+        raise ValueError(f"features and targets must have a row for each image; got {rows}")
+    if not (features.isfinite().all() and targets.isfinite().all()):
+        raise ValueError("some features or targets are NaN or infinite: leave these images out")
 
 
 def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
@@ -175,8 +185,9 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"]) -> Probes:
     Ward's clustering needs memory for all pairs of images: use at most about 10,000.
 
     Raises:
-        ValueError: a class with fewer images than folds.
+        ValueError: a class with fewer images than folds, or rows that do not fit or are not finite.
     """
+    _check_rows(x, labels)
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.linear_model import LogisticRegression
@@ -211,7 +222,11 @@ def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], forest: boo
 
     The mean over the targets, and at least 0. The regression is ridge, which is linear, or a
     random forest, which also finds what is not. For an angle pass its cosine and sine.
+
+    Raises:
+        ValueError: rows that do not fit, or are not finite.
     """
+    _check_rows(x, target)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold, cross_val_predict
@@ -232,8 +247,10 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"]) -> DCI:
     """DCI of latents for known factors, with importances from forests of trees.
 
     Raises:
-        ValueError: fewer than two latents or factors, for which the scores are not defined.
+        ValueError: fewer than two latents or factors, for which the scores are not defined; rows
+            that do not fit or are not finite.
     """
+    _check_rows(x, factors)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import train_test_split
 
@@ -262,6 +279,7 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"]) -> DCI:
 
 def within_class_variance(x: Float[Tensor, "N *D"], labels: Int64[Tensor, "N"]) -> float:
     """Variance around the mean of an image's class, summed over pixels, averaged over images."""
+    _check_rows(x, labels)
     x = x.flatten(1)
     groups = (x[labels == c] for c in labels.unique())
     return sum((group - group.mean(0)).square().sum().item() for group in groups) / len(x)

@@ -1,6 +1,7 @@
 """Poses in units, on models whose warp of every image is known."""
 
 import csv
+import itertools
 import math
 import time
 
@@ -189,6 +190,25 @@ def test_bend_is_what_an_affine_map_cannot_do():
     assert table["bend"][1] > 0.5
 
 
+def test_the_map_of_a_spline_fits_its_grid_best_under_the_ink():
+    """Against a weighted least-squares fit of each grid, one image and one draw at a time."""
+    model, images = model_of(identity(3), "tps"), numbered(3)
+    with seeded(0):
+        u, x = 0.3 * torch.randn(2, 3, 18), images.x + torch.rand(images.x.shape).round()
+    found, bend = poses.maps_of(model, x, u)
+    warp = model.decoder.warp
+    points = torch.cat([warp.identity, torch.ones(*warp.size, 1)], -1).flatten(0, 1).double()
+    for k, i in itertools.product(range(2), range(3)):
+        weight = (x[i].flatten() + 1e-3).double()
+        root = (weight / weight.sum()).sqrt()[:, None]
+        grid = warp.grid(model.decoder.pose(u))[k, i].flatten(0, 1).double()
+        by_hand = torch.linalg.lstsq(root * points, root * grid).solution.T
+        torch.testing.assert_close(found[k, i].double(), by_hand, atol=1e-5, rtol=1e-4)
+        left = root * (grid - points @ by_hand.T) * torch.tensor([15.0, 12.0])
+        assert bend[k, i].item() == pytest.approx(left.norm().item(), rel=1e-4)
+        assert bend[k, i] > 0.3
+
+
 def blobs(model: models.VAE, n: int) -> Tensor:
     x, y = (model.decoder.warp.identity * torch.tensor([15.0, 12.0])).unbind(-1)
     one = torch.exp(-((x - 2) ** 2) / 9 - (y + 1) ** 2 / 25)
@@ -317,9 +337,10 @@ def test_a_model_that_only_shifts_has_no_angles():
     assert poses.table(turning, numbered(3), draws=2)["degrees_sd"].min() > 0
 
 
-def test_a_table_of_ten_thousand_images_takes_seconds():
-    """Of processor time, so that other processes do not count; it is about half a second."""
-    model = models.build("affine", look="straight").eval()
+@pytest.mark.parametrize("name", ["affine", "tps"])
+def test_a_table_of_ten_thousand_images_takes_seconds(name):
+    """Of processor time, so that other processes do not count; it is one or two seconds."""
+    model = models.build(name, look="straight").eval()
     images = data.load("mini", "train")
     images = images[torch.arange(10_000) % len(images)]
     start = time.process_time()

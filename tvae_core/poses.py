@@ -289,20 +289,31 @@ def maps_of(
 ) -> tuple[Float[Tensor, "*K B 2 3"], Float[Tensor, "*K B"]]:
     """G of each u, in normalised coordinates, and the bend of its grid under the ink, in pixels."""
     decoder = _decoder(model)
-    warp, params = decoder.warp, decoder.pose(u)
+    warp, theta = decoder.warp, decoder.warp.theta(decoder.pose(u))
+    maps = (theta @ warp.to_affine).unflatten(-1, (2, 3)) + torch.eye(2, 3, device=u.device)
     if not warp.bends:
-        maps = (warp.theta(params) @ warp.to_affine).unflatten(-1, (2, 3))
-        return maps + torch.eye(2, 3, device=u.device), torch.zeros_like(u[..., 0])
+        return maps, torch.zeros_like(u[..., 0])
+    # A grid is linear in theta, and so is the map that fits its bend best. What that leaves over,
+    # squared and weighted, is quadratic. Both depend on the ink, not on the draw of u.
     points = torch.cat([warp.identity, torch.ones_like(warp.identity[..., :1])], -1).flatten(0, 1)
-    ink = x.mean(1).flatten(1) + 1e-3  # a blank image weighs all its pixels equally
+    points, fields = points.double(), warp.bend.flatten(1, 2).double()
+    ink = x.double().mean(1).flatten(1) + 1e-3  # a blank image weighs all its pixels equally
     ink = ink / ink.sum(1, keepdim=True)
-    grid = warp.grid(params).flatten(-3, -2)
-    moment = torch.einsum("bp,pi,pj->bij", ink, points, points)
-    cross = torch.einsum("bp,...bpi,pj->...bij", ink, grid, points)
-    maps = torch.linalg.solve(moment, cross, left=False)
-    pixels = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], device=u.device)
-    left = (grid - points @ maps.mT) * pixels
-    return maps, (left.square().sum(-1) * ink).sum(-1).sqrt()
+    moment = _under(ink, torch.einsum("pi,pj->pij", points, points))
+    cross = _under(ink, torch.einsum("fpc,pi->pfci", fields, points))
+    fit = torch.linalg.solve(moment[:, None], cross, left=False)
+    pixels = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], device=u.device).double() ** 2
+    whole = _under(ink, torch.einsum("fpc,gpc,c->pfg", fields, fields, pixels))
+    left = whole - torch.einsum("bfci,bgci,c->bfg", cross, fit, pixels)
+    theta = theta.double()
+    squared = torch.einsum("...bf,bfg,...bg->...b", theta, left, theta)
+    maps = maps + torch.einsum("...bf,bfci->...bci", theta, fit).to(maps.dtype)
+    return maps, squared.clamp(min=0).sqrt().to(maps.dtype)
+
+
+def _under(ink: Float[Tensor, "B p"], values: Float[Tensor, "p *S"]) -> Float[Tensor, "B *S"]:
+    """The mean of values at pixels, weighted by the ink of each image."""
+    return (ink @ values.flatten(1)).unflatten(1, values.shape[1:])
 
 
 def inverse(maps: Float[Tensor, "*S 2 3"]) -> Float[Tensor, "*S 2 3"]:

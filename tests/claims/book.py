@@ -55,6 +55,7 @@ def readme(page: Page) -> None:
 
 
 def welcome(page: Page) -> None:
+    page.leaves("with error bars where there are several runs")
     page.says("a number belongs to the run with seed 0 and to 2,000 test images")
 
 
@@ -440,7 +441,7 @@ def own_images(page: Page) -> None:
     page.says("with three layers of convolutions", len(own.convolutions.CHANNELS) == 3)
     galaxies(page)
     page.says(
-        "over the first half of the epochs $z$ costs more and $u$ less, at the very start eleven times as much and nothing,",
+        "over the first half of the epochs a nat of $z$ costs more than usual, and a nat of $u$ less. At the very start a nat of $z$ costs eleven times as much, and a nat of $u$ nothing.",
         1 + own.training.STRICT == 11,
     )
     settings_of_own_images(page)

@@ -100,7 +100,7 @@ def chapter_6(page: Page) -> None:
     )
     page.leaves(
         "We now have three questions to ask",
-        "Its noise falls more slowly.",
+        "its gradient gets clearer too, but more slowly.",
         "fewer importance samples and a longer training do not shift all models alike.",
         "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy",
         "call a gap beyond luck as in chapter 4",
@@ -277,7 +277,7 @@ def chapter_6(page: Page) -> None:
         "We do not know how much of our gap would remain after thousands of epochs",
     )
     page.says(
-        f"Burda et al., who trained for {BURDA['epochs']:,}, find about {word(BURDA['multi5'] - BURDA['iwae5'])} nat between VAE and IWAE at $k = 5$, where we find several at 50.",
+        f"Burda et al., who trained for {BURDA['epochs']:,} epochs, find about {word(BURDA['multi5'] - BURDA['iwae5'])} nat between VAE and IWAE at $k = 5$; after 50 epochs, we find several.",
         iwae > 5,
         record_of("plain-iwae5").config["epochs"] == 50,
     )

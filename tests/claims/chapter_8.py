@@ -204,7 +204,9 @@ def chapter_8(page: Page) -> None:
         all(encoder > forty[1] - 0.01 for encoder, _ in digit),
         all(forty[0] < decoder < ten[0] for _, decoder in digit),
     )
-    page.leaves("A dozen active latents of a trained model behave like more than ten of the toy's")
+    page.leaves(
+        "So by the decoder a dozen active latents of a trained model behave like some number between ten and forty of the toy's, and by the encoder like forty or more"
+    )
     page.says(
         "the encoder's slope is ${:.2f}$ and the decoder's $+{:.2f}$, where theory has $-0.5$ and $+0.5$, and after training they are ${:.2f}$ and $+{:.2f}$.".format(
             *(slopes[name][i] for name in ("untrained", "trained") for i in (0, 2))

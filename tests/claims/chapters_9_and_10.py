@@ -176,7 +176,7 @@ def chapter_9(page: Page) -> None:
     long = {m: behind_by_ais(f"{m}-iwae5-long") for m in ("affine", "tps")}
     page.says(
         "There AIS leaves the plain model ahead or level: under the IWAE it is ahead of the spline by "
-        "{:.1f} $\\pm$ {:.1f} nats, and of the affine map by {:.1f} $\\pm$ {:.1f}, which is less than two standard errors.".format(
+        "{:.1f} $\\pm$ {:.1f} nats, and of the affine map by {:.2f} $\\pm$ {:.2f}, which is less than two standard errors.".format(
             *long["tps"], *long["affine"]
         ),
         long["tps"][0] > 3 * long["tps"][1],

@@ -238,8 +238,8 @@ def warp(page: Page) -> None:
         all(nats > 0 for nats, _ in long.values()),
     )
     page.says(
-        "By importance sampling the plain model, which has a few more parameters and one kind of latent, is ahead under every objective and beyond luck, "
-        "at 200 epochs by more than at 50, and there the spline is behind the affine map, with five draws beyond luck.",
+        "By importance sampling the plain model is ahead under every objective and beyond luck, and by more at 200 epochs than at 50. "
+        "(It has a few more parameters, and one kind of latent.) At 200 epochs the spline is also behind the affine map, with five draws beyond luck.",
         all(ahead(*pair) for pair in leads),
         all(0 < sampled[a, "-modern"] < sampled[a, "-long"] for a in annealed),
         all(results.gap_over_seeds(*pair).mean < 0 for pair in spline.values()),
@@ -261,7 +261,7 @@ def warp(page: Page) -> None:
     page.says(
         "It helps where training is slow: with the study's recipe, and there with the multi-sample ELBO more than with the IWAE. "
         "With the better recipe it does not help: the plain model is ahead, at 200 epochs by more than at 50. "
-        "(With few training images, or turned ones, it does help, as a [table below](tab-map) shows.)",
+        "(With 500 or 2,000 training images, upright or turned, it does help, as a [table below](tab-map) shows. With more, and turned, this encoder was not trained.)",
         all(sampled[a, ""] < 0 < sampled[a, "-modern"] < sampled[a, "-long"] for a in annealed),
         all(sampled[f"{m}-multi5", ""] < sampled[f"{m}-iwae5", ""] for m in ("affine", "tps")),
         all(worth > 1 for worth in worths("affine")),
@@ -288,7 +288,7 @@ def augmented(page: Page) -> None:
         for m in ("plain", where.AUGMENTED, "affine-straight")
     )
     page.says(
-        f"The model `plain-augmented` saw each training digit in {where.COPIES} poses. In its one run it makes up eleven of the fifteen nats between the plain model and the affine one that straightens, and its $z$ knows the class no better.",
+        f"The model `plain-augmented` saw each training digit in {where.COPIES} poses. In its one run, next to the runs of the same seed, it makes up eleven of the fifteen nats between the plain model and the affine one that straightens ([chapter 12](../notebooks/12_what_and_where)), and its $z$ knows the class no better.",
         (round(plain - shown), round(plain - straight)) == (11, 15),
         len(where.scored("digits", where.AUGMENTED, "nll")) == 1,
         where.scored("digits", where.AUGMENTED, "contents", "z", "linear")[0]

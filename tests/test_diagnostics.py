@@ -252,6 +252,10 @@ def test_pareto_k_finds_the_shape_of_a_known_tail(subtests):
 
 
 def test_pareto_k_needs_a_tail():
+    with pytest.raises(
+        ValueError, match="weights of an image are all equal: their tail has no shape"
+    ):
+        diagnostics.pareto_k(torch.zeros(30, 2))
     with pytest.raises(ValueError, match="at least 25 draws, got 24"):
         diagnostics.pareto_k(torch.zeros(24, 1))
 

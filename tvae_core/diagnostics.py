@@ -240,11 +240,11 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     A generalised Pareto distribution is fitted to the largest min(n / 5, 3 sqrt(n)) weights
     (Vehtari et al. 2024). Weights with shape k have finite moments only below order 1 / k: from 0.5
     their variance is infinite, and above 0.7 so many draws would be needed that the mean of the
-    weights, and with it the NLL, is not to be trusted. Unlike the effective sample size, k-hat is
-    not fooled as easily by draws that all miss the same part of the posterior.
+    weights, and with it the NLL, is not to be trusted. A low k-hat is no proof: weights say
+    nothing of a part of the posterior that all draws miss.
 
     Raises:
-        ValueError: fewer than 25 draws, whose tail has fewer than five values.
+        ValueError: fewer than 25 draws, or an image whose largest weights are all equal.
     """
     from scipy import stats  # imported here because it takes half a second
 
@@ -254,6 +254,8 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
     largest = (log_w - log_w.max(0).values).double().exp().sort(0).values[-size - 1 :]
     excess = (largest[1:] - largest[:1]).cpu().numpy()
+    if not (excess.max(0) > 0).all():
+        raise ValueError("the largest weights of an image are all equal: their tail has no shape")
     return torch.tensor(
         [stats.genpareto.fit(column / column.max(), floc=0)[0] for column in excess.T]
     )

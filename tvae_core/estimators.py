@@ -53,6 +53,8 @@ def reparameterized(bound: Bound) -> Estimator:
 def analytic_kl(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, "*B"]:
     """The ELBO with its KL term in closed form (Kingma & Welling 2014, eq. 10).
 
+    Where q is drawn in order, u then z, the KL of z is a mean over the draws of u.
+
     It has the expectation of `reparameterized(bounds.elbo)`, without the noise of an estimated KL.
     `bounds.iwae` has no such closed form.
     """

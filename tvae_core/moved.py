@@ -36,6 +36,9 @@ class Moves:
     factor between 1 / scale and scale, uniform in its logarithm. The shear is in +-pixels to the
     right per pixel downwards. `bend` moves each of 3 x 3 control points of a thin-plate spline by
     up to so many pixels along x and y; the bend is on top of the map, which does not describe it.
+
+    Raises:
+        ValueError: a range that is negative or not finite, or a scale below 1.
     """
 
     degrees: float = 0.0
@@ -113,11 +116,12 @@ def glyphs(
     seed: int = 0,
     pose_seed: int | None = None,
 ) -> Images:
-    """n capital letters in the faces that come with matplotlib, drawn in exactly known poses.
+    """n capital letters in faces that come with matplotlib, drawn in exactly known poses.
 
     The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
     of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated. With
-    another `pose_seed` the letters and faces of a seed stay the same, and their poses differ.
+    another `pose_seed` the letters and faces of a seed stay the same, and their poses differ. Maps
+    alone move letters, so a bend of `moves` is ignored.
 
     Raises:
         ValueError: a height that is not positive.

@@ -49,8 +49,8 @@ class Poses:
 
     degrees: the turn, counter-clockwise, from -180 to 180; shift_x, shift_y: pixels to the right
     and downwards; scale_x, scale_y: factors along the picture's own axes; shear: pixels to the
-    right for each pixel downwards. Each is a mean over draws from q(u | x), and NAME_sd its
-    standard deviation (for degrees, that of angles on the circle). "reflected" is the share of
+    right for each pixel downwards. A `table` has means over draws from q(u | x), and in NAME_sd the
+    standard deviations (for degrees, that of angles on the circle). "reflected" is the share of
     draws with a mirrored picture, "bend" the root mean square of what a spline bends, in pixels,
     and "nll", if asked for, is in nats. A warp that can only shift has columns of shifts alone.
     """
@@ -95,6 +95,8 @@ def table(
 ) -> Poses:
     """The pose of each image, relative to the mean pose of `reference`, by default the images.
 
+    Warns if the reference images lie in all directions, and so have no mean pose.
+
     Raises:
         TypeError: a model without a warp, or whose q(u | x) is not normal.
         ValueError: images of another size than the model's, one image without a reference, or one
@@ -124,11 +126,11 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
     """The images, and their canonical images, all in the mean pose of `reference`.
 
     The reference is by default the images. Uses the mean of q. A straightened image is interpolated
-    once, at the inverse of the inferred warp; for a spline that inverse is refined until it is
-    right to about 0.01 pixels.
+    once, at the inverse of the inferred warp; for a spline that inverse is refined in four steps,
+    to about 0.01 pixels where bends are small. Warns as `table` does.
 
     Raises:
-        TypeError: a model without a warp.
+        TypeError: a model without a warp, or whose q(u | x) is not normal.
         ValueError: images of another size than the model's, or one image without a reference.
     """
     origin = mean_map(model, _reference(images, reference))
@@ -152,8 +154,8 @@ def moments(images: Images) -> Poses:
     """Poses without a model: centroid, principal axis and spread of each image's ink.
 
     The baseline of every pose in this book. The principal axis has no direction, so degrees are
-    from -90 to 90, and it means little where the ink is about as wide as high. Scales are relative
-    to the mean over the images, shear is 0.
+    from -90 to 90, and it means little where the ink is about as wide as high. scale_y is the
+    spread along it, scale_x the one across, both relative to the mean over the images; shear is 0.
 
     Raises:
         ValueError: an image without ink.
@@ -195,8 +197,8 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
     """P of each image in pixels, at the mean of q, relative to the mean pose of `reference`.
 
     Raises:
-        TypeError: a model without a warp.
-        ValueError: one image without a reference.
+        TypeError: a model without a warp, or whose q(u | x) is not normal.
+        ValueError: images of another size than the model's, or one image without a reference.
     """
     origin = mean_map(model, _reference(images, reference))
     return relative(_mean_maps(model, images), origin, model.size).cpu()

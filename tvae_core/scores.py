@@ -33,8 +33,8 @@ class MoveScore(NamedTuple):
     """One unit of the inferred moves against the true ones, over images.
 
     `correlation` is Pearson's, or for degrees the circular one (Jammalamadaka & SenGupta 2001, eq.
-    8.2.2); NaN if the true moves do not vary. `error` is the median absolute error, in the unit:
-    degrees, pixels, or for a scale its natural logarithm.
+    8.2.2); NaN if the true or the inferred moves do not vary. `error` is the median absolute error,
+    in the unit: degrees, pixels, for a scale its natural logarithm, and for shear pixels per pixel.
     """
 
     correlation: float
@@ -79,7 +79,7 @@ def moves(
     are compared up to whole multiples of `period` degrees: 180 for an axis without a direction.
 
     Raises:
-        ValueError: different numbers of images, or fewer than three.
+        ValueError: different numbers of images, fewer than three, or poses that are not finite.
     """
     if not len(before) == len(after) == len(true) >= 3:
         raise ValueError(
@@ -103,14 +103,14 @@ def moves(
 def explained_poses(
     found: Float[Tensor, "N 2 3"], true: Float[Tensor, "N 2 3"]
 ) -> dict[str, float]:
-    """R^2 of true poses, by unit, of the found ones after the map before them that fits best.
+    """By unit, the share of the variance of true poses that the found ones explain (R^2).
 
     A model's zero is a convention, so true = found @ gauge is solved for one gauge, by least
     squares, on every other image; R^2 is that of the rest. It is negative where the mean would be
     closer, and NaN where the true values do not vary. Scales are compared by their logarithm.
 
     Raises:
-        ValueError: different numbers of poses, or fewer than six.
+        ValueError: different numbers of poses, fewer than six, or poses that are not finite.
     """
     if not len(found) == len(true) >= 6:
         raise ValueError(
@@ -185,7 +185,8 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"]) -> Probes:
     Ward's clustering needs memory for all pairs of images: use at most about 10,000.
 
     Raises:
-        ValueError: a class with fewer images than folds, or rows that do not fit or are not finite.
+        ValueError: fewer than two classes, a class with fewer images than folds, or rows that do
+            not fit or are not finite.
     """
     _check_rows(x, labels)
     from scipy.optimize import linear_sum_assignment
@@ -220,7 +221,7 @@ def probes(x: Float[Tensor, "N D"], labels: Int64[Tensor, "N"]) -> Probes:
 def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], forest: bool = False) -> float:
     """R^2 of the targets by a regression on features, on images that it was not fitted to.
 
-    The mean over the targets, and at least 0. The regression is ridge, which is linear, or a
+    The mean over the targets, each at least 0. The regression is ridge, which is linear, or a
     random forest, which also finds what is not. For an angle pass its cosine and sine.
 
     Raises:

@@ -100,7 +100,7 @@ def fit(
 ) -> History:
     """Maximise an estimated bound; return one row per epoch (means per image, in nats).
 
-    `batches` yields images (B, 1, H, W), one epoch per iteration, like `data.Batches`; `k` is the
+    `batches` yields images (B, C, H, W), one epoch per iteration, like `data.Batches`; `k` is the
     number of draws per image. Rows hold epoch, bound, recon, kl_z, kl_u, learning_rate and seconds.
     Over the first `warm_up` epochs the KL weight rises linearly from 0 to 1; the logged bound
     always includes the full KL.
@@ -114,7 +114,11 @@ def fit(
     stacked batches; its rows hold lists of S values.
 
     `after_epoch` is called with the history so far, before the checkpoint is saved. It may add to
-    the last row, and where that gets a true "stop", training ends.
+    the last row; training ends once that row has a true "stop".
+
+    Raises:
+        NonFiniteLossError: the loss became NaN or infinite.
+        ValueError: a checkpoint that is damaged, or of a call with other settings.
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)

@@ -76,7 +76,10 @@ def question(page: Page) -> None:
 
 
 def shears(page: Page) -> None:
-    page.leaves("the reconstruction loss of 500 bundled digits, sheared by more and more.")
+    page.leaves(
+        "Here is the reconstruction loss at the mean of $q$, of 500 bundled digits, sheared by more and more, whose pixels were then rounded to 0 or 1. "
+        "(So it is lower than recon in the other tables"
+    )
     once, twice = (
         page.printed(rf"affine, {words} look +# +# +# +# +# +# +#") for words in ("one", "a second")
     )
@@ -119,11 +122,12 @@ def numbers(page: Page) -> None:
     minutes = long.config["epochs"] * seconds("plain") / 60, 50 * seconds("affine-straight") / 60
     own = long.config["epochs"] * fastest_epoch("plain-iwae5-long") / 60
     page.says(
-        "By this table straightening takes 3.4 times the seconds of the plain model, and 2.4 times those of the affine model that looks once. "
+        "By this table straightening takes more than three times the seconds of the plain model, and 2.4 times those of the affine model that looks once. "
         "The fastest epochs of the runs of 200 epochs make it 5.0 times and 3.1 times. So the price is three to five times the plain model's, and our runs cannot say it more exactly. "
         f"Does the plain model catch up with as much computing time? After {long.config['epochs']} epochs, which by this table take {minutes[0]:.0f} minutes and by the fastest epochs of its own runs {own:.0f}, "
         f"it is at {long.nll.mean:.2f}. The second look is at {nll('affine-straight'):.2f} after {minutes[1]:.0f}.",
-        [f"{ratio:.1f}" for ratio in slower("modern")] == ["3.4", "2.4"],
+        3.2 < slower("modern")[0] < 3.5,
+        f"{slower('modern')[1]:.1f}" == "2.4",
         [f"{ratio:.1f}" for ratio in slower("long")] == ["5.0", "3.1"],
     )
     best = record_of("affine-straight-iwae5-long")
@@ -155,7 +159,7 @@ def one_draw(page: Page) -> None:
     }
     one, five = gaps["vae", "plain"], gaps["iwae5", "plain"]
     page.says(
-        f"The lead over the plain model is about the same: over three runs it is {-one.mean:.1f} $\\pm$ {one.error:.1f} nats with one draw, and {-five.mean:.1f} with five.",
+        f"The lead over the plain model is about the same: over three runs it is {-one.mean:.2f} $\\pm$ {one.error:.2f} nats with one draw, and {-five.mean:.2f} $\\pm$ {five.error:.2f} with five.",
         len(results.over_seeds(runs["affine-straight"])) == 3,
         abs(one.mean - five.mean) < 3 * math.hypot(one.error, five.error),
     )
@@ -221,8 +225,8 @@ def ladder(page: Page) -> None:
     page.says(
         "A larger encoder alone is worth less than two tenths of a nat, if anything: for seed 0 it seems to gain one tenth, and over three seeds that is gone. "
         "With one look, the affine decoder is behind the plain one. "
-        "With a second network, which sees $u$ and has no $\\tanh$, it gains a nat and is past it. Straightening the image first, with the same networks, gains two more nats. "
-        "So a third of the gain comes with the second network, and these runs cannot divide it further; two thirds come from what that network gets to see. "
+        "With a second network, which sees $u$, and without the $\\tanh$ on the mean of $u$, it gains a nat and is past it. Straightening the image first, with the same networks, gains two more nats. "
+        "So a third of the gain comes with these two changes, which our runs do not separate; two thirds come from what the second network gets to see. "
         "Straightening once, by the mean of $u$, gets about half of these two nats, in the one run that we have of it.",
         abs(
             gap("affine-straight-mean", "affine-pose") / gap("affine-straight", "affine-pose") - 0.5
@@ -267,7 +271,7 @@ def trust(page: Page) -> None:
     excess = {run: each["is_nll"] - each["ais_nll"] for run, each in beside.items()}
     high = {run: nats.mean().item() for run, nats in excess.items()}
     page.says(
-        "Importance sampling is too high for every model. (An estimate by AIS is too high on average as well, so the true differences are larger still, on average.) For `affine-straight` it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by about seven tenths of one, after 50 epochs as after 200, which is the same within the errors, "
+        "Importance sampling is too high for every model. (An estimate by AIS is itself too high on average, so importance sampling is off by even more than the column says.) For `affine-straight` it is too high by about half a nat, for the spline and after 200 epochs by three quarters of one; for the plain model by about seven tenths of one, after 50 epochs as after 200, which is the same within the errors, "
         "and by nearly one and a half for the affine model that looks once (after 200 epochs).",
         all(nats > 0.1 for nats in high.values()),
         abs(high[ours] - 0.5) < 0.1,

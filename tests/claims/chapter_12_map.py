@@ -280,11 +280,13 @@ def in_images(page: Page) -> None:
         len(worths(MODEL)) == 12,
         min(worths(MODEL)) > 3.8,
     )
-    larger = max(
-        straight_lines(n, t) / worth(n, t, MODEL) - 1
+    finite = [
+        (n, t, m)
+        for m in ("affine", MODEL)
         for n, t in CELLS
-        if math.isfinite(worth(n, t, MODEL))
-    )
+        if (found := where.worth(n, t, m)) and math.isfinite(found.factor)
+    ]
+    larger = max(straight_lines(*cell) / worth(*cell) - 1 for cell in finite)
     page.says(
         f"with straight lines between the sizes, factors would be up to {100 * larger:.0f} percent larger."
     )
@@ -295,11 +297,11 @@ def in_images(page: Page) -> None:
     )
 
 
-def straight_lines(n: int, turn: int) -> float:
+def straight_lines(n: int, turn: int, model: str) -> float:
     """The factor as `where.worth` finds it, but with straight lines between the sizes."""
     nats = [nll(size, turn, "plain") for size in where.SIZES]
     logs = np.log(where.SIZES)
-    return math.exp(np.interp(-nll(n, turn, MODEL), [-each for each in nats], logs)) / n
+    return math.exp(np.interp(-nll(n, turn, model), [-each for each in nats], logs)) / n
 
 
 def augmented(page: Page) -> None:

@@ -6,7 +6,7 @@
     found["moves"]["degrees"]["covered"]  # the share within two of the model's deviations: 0.95?
     found["poses"]["degrees"]["error"]  # does it agree with that of other pictures?
     found["explained"]["degrees"]  # the share of the true turn's variance that it explains
-    found["contents"]["z"]["linear"]  # the share of classes that a linear probe reads off z
+    found["contents"]["z"]["linear"]  # the share of pictures whose class a linear probe reads off z
     found["contents"]["z"]["turn"]  # the share of the turn's variance that z explains: a leak
 
 A model that was not built with this book comes as a `Reader`, which is two functions.

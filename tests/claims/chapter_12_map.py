@@ -40,7 +40,10 @@ def the_map(page: Page) -> None:
     lead = runs[0] - runs[1]
     page.says(
         "In nats, a warp is worth most where it should be, with few images: in each column the lead of the straightening model shrinks from 500 images to 2,000 and from 2,000 to 10,000. "
-        f"On upright digits {gain(10_000, 0):.1f} nats are left with 10,000 images; chapter 11, with 60,000, had {lead:.1f}.",
+        f"On upright digits {gain(10_000, 0):.1f} nats are left with 10,000 images; chapter 11, with 60,000, had {lead:.1f}. "
+        f"With all of MNIST, turned by up to 90 degrees, {gain(59_500, 90):.1f} are left, in the one run that we have.",
+        len(where.mapped(59_500, 90, MODEL)) == 1,
+        gain(59_500, 90) < gain(10_000, 90),
         *(gain(500, t) > gain(2_000, t) > gain(10_000, t) for t in where.TURNS),
         lead < gain(10_000, 0),
     )
@@ -68,19 +71,26 @@ def the_map(page: Page) -> None:
         all(0.9 < added[n, 180] < 3.1 for n in (2_000, 10_000)),
     )
 
-    def follows(turn: int) -> list[float]:
+    def follows(turn: int, most: int = 59_500) -> list[float]:
         """The correlation of inferred and true moves, for all runs of models with a warp."""
         return [
             value
             for n in where.SIZES
+            if n <= most
             for model in where.MAPPED[1:]
             for value in where.by_seed(f"map-{n}-{turn}-{model}", "moves", "degrees", "correlation")
         ]
 
     page.says(
-        "only there do the models with a warp find the turns. Where digits are turned by up to 90 degrees they follow badly or not at all, and by up to 180 degrees not at all.",
+        "only there do the models with a warp find the turns. Where digits are turned by up to 90 degrees, models with up to 10,000 images follow badly or not at all. "
+        "With all of MNIST one does begin to follow, with a correlation of {:.2f} and a median error of {:.0f} degrees. By up to 180 degrees, no model follows.".format(
+            *(
+                where.records()[f"map-59500-90-{MODEL}-0"]["moves"]["degrees"][key]
+                for key in ("correlation", "error")
+            )
+        ),
         min(follows(45)) > 0.85,
-        max(follows(90)) < 0.5,
+        max(follows(90, most=10_000)) < 0.5,
         max(map(abs, follows(180))) < 0.06,
         min(len(follows(turn)) for turn in (45, 90, 180)) >= 5,
     )
@@ -149,7 +159,7 @@ def the_map(page: Page) -> None:
 
 def corners(page: Page) -> None:
     high, leads, parts, again = {}, {}, {}, []
-    for n, turn in ((500, 0), (500, 180), (10_000, 0)):
+    for n, turn in itertools.product(where.CORNERS, (0, 180)):
         found = {m: where.annealed(n, turn, m) for m in ("plain", MODEL)}
         for m, (sampled, by_ais) in found.items():
             high[n, turn, m] = (sampled - by_ais).mean().item()
@@ -159,9 +169,12 @@ def corners(page: Page) -> None:
         parts[n, turn] = found
         leads[n, turn] = [mean_se(a - b) for a, b in zip(found["plain"], found[MODEL], strict=True)]
     page.says(
-        "With 10,000 images both estimates are too high by about one nat, and the lead stays what it was.",
-        all(0.9 < high[10_000, 0, m] < 1.3 for m in ("plain", MODEL)),
-        abs(leads[10_000, 0][0].mean - leads[10_000, 0][1].mean) < 0.2,
+        "With 10,000 images both estimates are too high by one to two nats, and the lead stays what it was.",
+        all(1 < high[10_000, turn, m] < 2 for turn in (0, 180) for m in ("plain", MODEL)),
+        all(
+            abs(leads[10_000, turn][0].mean - leads[10_000, turn][1].mean) < 0.2
+            for turn in (0, 180)
+        ),
     )
     page.says(
         "With 500 images importance sampling does worse: it is too high by more than three nats for the plain model, and by about seven for the one that straightens.",

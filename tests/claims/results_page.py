@@ -350,17 +350,22 @@ def looking_again(page: Page) -> None:
     agrees = {
         (kind, m): statistics.fmean(where.scored(kind, m, "poses", "degrees", "error"))
         for kind in ("digits", "glyphs")
-        for m in ("none", "affine", "affine-straight", "similarity-straight")
+        for m in (where.ABSENT, *where.MODELS[1:])
     }
+    looks_again = [m for m in where.MODELS if m.endswith("-straight")]
+    one_look = [m.removesuffix("-straight") for m in looks_again]
     page.says(
-        "The models that straighten agree better than the ink, on digits and on letters. The affine model that looks once agrees best of all on letters, and no better than the ink on digits.",
+        "The models that straighten agree better than the ink, on digits and on letters. On letters the affine and the similarity map with one look agree best of all. "
+        "On digits, of these only the similarity map agrees better than the ink does.",
         *(
-            agrees[kind, f"{m}-straight"] < agrees[kind, "none"]
-            for kind in ("digits", "glyphs")
-            for m in ("affine", "similarity")
+            agrees[k, m] < agrees[k, where.ABSENT]
+            for k in ("digits", "glyphs")
+            for m in looks_again
         ),
-        min((m for k, m in agrees if k == "glyphs"), key=lambda m: agrees["glyphs", m]) == "affine",
-        agrees["digits", "affine"] > agrees["digits", "none"],
+        {*sorted(where.MODELS[1:], key=lambda m: agrees["glyphs", m])[:2]}
+        == {"affine", "similarity"},
+        [m for m in one_look if agrees["digits", m] < agrees["digits", where.ABSENT]]
+        == ["similarity"],
     )
     page.says(
         "To be level with the affine model that straightens, the plain model needs about four times as many images or more, in each of our twelve settings; "

@@ -52,7 +52,7 @@ def chapter_13(page: Page) -> None:
         0 < new < trained < 0.5,
     )
     (wrong,) = page.asserted(r"broken_errors.median\(\) > #")
-    (off,) = page.printed("turns off by a median of # degrees")
+    (off,) = page.printed("turns off by a median of about # degrees")
     page.says("The turns are wrong by more than fifteen degrees", off > wrong == 15)
     page.says(
         "the standard deviations are far *smaller* than before",

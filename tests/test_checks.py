@@ -150,6 +150,7 @@ def calls() -> dict[str, dict]:
         "poses.table": {**images, "reference": s.images, "draws": 2, "nll_samples": 2},
         "poses.align": {**images, "reference": s.images},
         "poses.maps": {**images, "reference": s.images},
+        "poses.reference_of": {"images": s.images, "reference": s.images},
         "poses.maps_of": {**model, "x": s.x, "u": torch.zeros(len(s.x), s.model.dim_u)},
         "poses.mean_map": {**model, "reference": s.images},
         "poses.moments": {"images": s.images},

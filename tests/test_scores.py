@@ -164,8 +164,8 @@ def test_a_class_too_small_for_the_folds_is_refused():
     "score",
     [
         lambda x, y: scores.probes(x, y[:, 0].long()),
-        lambda x, y: scores.explained(x, y),
-        lambda x, y: scores.dci(x, y),
+        scores.explained,
+        scores.dci,
         lambda x, y: scores.within_class_variance(x, y[:, 0].long()),
     ],
 )

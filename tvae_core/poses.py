@@ -104,7 +104,7 @@ def table(
     """
     if draws < 2:
         raise ValueError(f"a standard deviation needs at least two draws, got {draws}")
-    origin = mean_map(model, _reference(images, reference))
+    origin = mean_map(model, reference_of(images, reference))
     batches = images.x.split(max(1, ROWS // draws))
     pairs = zip(*(drawn(model, x, draws, origin) for x in batches), strict=True)
     columns = summary(*(torch.cat(parts, 1).cpu() for parts in pairs))
@@ -133,7 +133,7 @@ def align(model: VAE, images: Images, reference: Images | None = None) -> Aligne
         TypeError: a model without a warp, or whose q(u | x) is not normal.
         ValueError: images of another size than the model's, or one image without a reference.
     """
-    origin = mean_map(model, _reference(images, reference))
+    origin = mean_map(model, reference_of(images, reference))
     decoder, straightened, canonical = _decoder(model), [], []
     warp = decoder.warp
     frame = _apply(origin, warp.identity)
@@ -200,8 +200,9 @@ def maps(model: VAE, images: Images, reference: Images | None = None) -> Float[T
         TypeError: a model without a warp, or whose q(u | x) is not normal.
         ValueError: images of another size than the model's, or one image without a reference.
     """
-    origin = mean_map(model, _reference(images, reference))
-    return relative(_mean_maps(model, images), origin, model.size).cpu()
+    reference, found = reference_of(images, reference), _mean_maps(model, images)
+    origin = _mean(found) if reference is images else mean_map(model, reference)
+    return relative(found, origin, model.size).cpu()
 
 
 @torch.no_grad()
@@ -250,7 +251,8 @@ def summary(maps: Float[Tensor, "K N 2 3"], bend: Float[Tensor, "K N"]) -> dict[
     return {**columns, "reflected": units["reflected"].mean(0), "bend": bend.mean(0)}
 
 
-def _reference(images: Images, reference: Images | None) -> Images:
+def reference_of(images: Images, reference: Images | None) -> Images:
+    """The images that poses are measured from; a ValueError for one image without a reference."""
     if reference is None and len(images) == 1:
         raise ValueError(ONE_IMAGE)
     return images if reference is None else reference

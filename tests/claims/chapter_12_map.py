@@ -293,13 +293,13 @@ def in_images(page: Page) -> None:
         len(worths(MODEL)) == 12,
         min(worths(MODEL)) > 3.8,
     )
-    finite = [
-        (n, t, m)
+    factors = {
+        (n, t, m): found.factor
         for m in ("affine", MODEL)
         for n, t in CELLS
         if (found := where.worth(n, t, m)) and math.isfinite(found.factor)
-    ]
-    larger = max(straight_lines(*cell) / worth(*cell) - 1 for cell in finite)
+    }
+    larger = max(straight_lines(*cell) / factor - 1 for cell, factor in factors.items())
     page.says(
         f"with straight lines between the sizes, factors would be up to {100 * larger:.0f} percent larger."
     )

@@ -144,9 +144,7 @@ def table(
     The mean pose is that of the reference images, by default the images, each turned back.
     """
     _check(model, images, reference, draws=draws, nll_samples=nll_samples)
-    if reference is None and len(images) == 1:
-        raise ValueError(poses.ONE_IMAGE)
-    back = turn_back(model, images if reference is None else reference, draws).back
+    back = turn_back(model, poses.reference_of(images, reference), draws).back
     zero = poses.mean_map(model.base, back)
 
     def drawn(x: Float[Tensor, "B 1 S S"]) -> tuple[Tensor, Tensor]:

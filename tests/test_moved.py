@@ -113,9 +113,25 @@ def test_glyphs_are_letters_in_their_poses(subtests):
         with subtests.test(name):
             assert (seen[name] - true[name]).abs().median() < 0.1
     assert images.labels.unique().tolist() == list(range(26))
-    # A letter of some face is the same picture in the same pose.
     again = moved.glyphs(10, Moves(degrees=40, shift=4), size=(40, 40), height=20)
     assert again.pixels.shape == (10, 1, 40, 40)
+
+
+def test_the_style_of_a_letter_is_its_face():
+    """Upright letters look the same if the letter and the face do, and only then."""
+    images = moved.glyphs(600, Moves(), seed=2)
+    key = len(moved.FACES) * images.labels + images.styles
+    assert images.styles.unique().tolist() == list(range(len(moved.FACES)))
+    looks = {k.item(): images.pixels[key == k] for k in key.unique()}
+    assert all((some == some[0]).all() for some in looks.values())
+    sans, serif = (moved.FACES.index(name) for name in ("DejaVuSans", "DejaVuSerif"))
+    for letter in range(len(moved.LETTERS)):
+        both = [looks.get(len(moved.FACES) * letter + face) for face in (sans, serif)]
+        assert None in both or not torch.equal(both[0][0], both[1][0])
+    # They stay with their letters in a selection and after a move.
+    chosen = torch.tensor([5, 3])
+    again = moved.moved(images[chosen], Moves(shift=2))
+    assert again.styles.equal(images.styles[chosen])
 
 
 def test_letters_can_be_drawn_again_in_other_poses():

@@ -127,6 +127,19 @@ def test_contents_are_probed_for_class_and_pose():
         assert nothing[probe] < 0.05 < found[probe]
 
 
+def test_the_style_is_probed_where_it_is_known():
+    letters = moved.glyphs(600, moved.Moves(degrees=20), seed=1)
+    kept = letters.styles[:, None].double()
+    reader = Reader(None, lambda images: {"face": kept, "noise": torch.rand(600, 2)})
+    with seeded(0):
+        found = scoring.score_contents(reader, letters)
+    assert found["face"]["style"] > 0.9 > found["face"]["linear"]
+    assert found["noise"]["style"] < 1.6 / len(moved.FACES)
+    for styles in (None, torch.zeros(600).long(), torch.arange(600).clamp(max=1)):
+        unknown = dataclasses.replace(letters, styles=styles)
+        assert "style" not in scoring.score_contents(reader, unknown)["face"]
+
+
 @pytest.mark.parametrize("name", ["plain", "affine", "quarter turns"])
 def test_a_model_of_this_book_is_scored_in_one_call(name):
     with seeded(0):

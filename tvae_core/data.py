@@ -61,15 +61,16 @@ BUNDLED_SHA256 = {
 
 @dataclass(frozen=True)
 class Images:
-    """N gray or coloured images on one device, with labels and poses if they are known.
+    """N gray or coloured images on one device, with what is known: labels, poses, styles.
 
-    A pose is a map of pixels, as in `tvae_core.moved`.
+    A pose is a map of pixels, as in `tvae_core.moved`; the style of a letter is its typeface.
     """
 
     pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, "N"] | None
     name: str
     maps: Float[Tensor, "N 2 3"] | None = None
+    styles: Int64[Tensor, "N"] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -91,8 +92,9 @@ class Images:
         return self._each(lambda values: values.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
-        labels, maps = (v if v is None else change(v) for v in (self.labels, self.maps))
-        return replace(self, pixels=change(self.pixels), labels=labels, maps=maps)
+        known = {name: getattr(self, name) for name in ("labels", "maps", "styles")}
+        changed: dict[str, Any] = {name: change(v) for name, v in known.items() if v is not None}
+        return replace(self, pixels=change(self.pixels), **changed)
 
     def sha256(self) -> str:
         """Hash of the shape and the pixels, without labels: equal hashes mean equal images."""

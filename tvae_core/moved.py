@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import string
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def moved(
     name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
     if images.maps is not None:
         maps = compose(maps, images.maps.cpu())
-    return Images(torch.cat(parts), images.labels, name, maps.to(images.pixels.device))
+    return replace(images, pixels=torch.cat(parts), name=name, maps=maps.to(images.pixels.device))
 
 
 def glyphs(
@@ -118,10 +118,10 @@ def glyphs(
 ) -> Images:
     """n capital letters in faces that come with matplotlib, drawn in exactly known poses.
 
-    The label is the letter, 0 for A. A letter is centred on its bounding box, and `height` is that
-    of a capital in pixels. Outlines are moved and then drawn, so nothing is interpolated. With
-    another `pose_seed` the letters and faces of a seed stay the same, and their poses differ. Maps
-    alone move letters, so a bend of `moves` is ignored.
+    The label is the letter, 0 for A, and the style is the face in `FACES`. A letter is centred on
+    its bounding box, and `height` is that of a capital in pixels. Outlines are moved and then
+    drawn, so nothing is interpolated. With another `pose_seed` the letters and faces of a seed stay
+    the same, and their poses differ. Maps alone move letters, so a bend of `moves` is ignored.
 
     Raises:
         ValueError: a height that is not positive.
@@ -154,7 +154,7 @@ def glyphs(
         renderer.draw_path(gc, outlines[key], place, (1.0, 1.0, 1.0))
         pixels[i, 0] = torch.tensor(np.asarray(renderer.buffer_rgba())[..., 3])
     name = f"glyphs ({moves}, size {size}, height {height:g}, seed {seed}, poses {pose_seed})"
-    return Images(pixels, letters, name, maps)
+    return Images(pixels, letters, name, maps, faces)
 
 
 def _outline(letter: str, face: str, height: float) -> Any:

@@ -8,6 +8,7 @@
     found["explained"]["degrees"]  # the share of the true turn's variance that it explains
     found["contents"]["z"]["linear"]  # the share of pictures whose class a linear probe reads off z
     found["contents"]["z"]["turn"]  # the share of the turn's variance that z explains: a leak
+    found["contents"]["z"]["style"]  # as "linear", for the typeface of letters
 
 A model that was not built with this book comes as a `Reader`, which is two functions.
 """
@@ -136,6 +137,8 @@ def _score_maps(a: Tensor, b: Tensor, before: Images, after: Images, period: int
 def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     """What probes find in each of a model's features: the class, the turn and the shift.
 
+    Also the style, if it is known and at least two styles have a picture for each fold.
+
     Raises:
         ValueError: pictures without labels, or whose poses are not known; or too few of a class.
     """
@@ -143,6 +146,7 @@ def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     if reader.features is None:
         raise ValueError("this Reader has no features to probe; score its poses")
     units, labels = _targets(pictures)
+    styles = _styles(pictures)
     angle = torch.deg2rad(units["degrees"])
     turn = angle.sin()[:, None]  # which says all within a quarter turn either way
     if units["degrees"].abs().max() > 90:
@@ -157,6 +161,8 @@ def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     }
     for name, values in features.items():
         found[name] = scores.probes(values, labels.cpu())._asdict()
+        if styles is not None:
+            found[name]["style"] = scores.probes(values, styles).linear
         found[name]["turn"] = scores.explained(values, turn)
         if shifted:
             found[name]["shift"] = scores.explained(values, shift)
@@ -263,6 +269,14 @@ def _targets(pictures: Images) -> tuple[dict[str, Tensor], Tensor]:
             f"{len(counts)}, the smallest with {counts.min()}: pass more pictures or fewer classes"
         )
     return units, labels
+
+
+def _styles(pictures: Images) -> Tensor | None:
+    """Styles that a probe can be trained on."""
+    if pictures.styles is None:
+        return None
+    counts = pictures.styles.unique(return_counts=True)[1]
+    return pictures.styles.cpu() if len(counts) > 1 and counts.min() >= scores.FOLDS else None
 
 
 def _read(what: str, values: Any, shape: Any, n: int) -> Tensor:

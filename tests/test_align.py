@@ -161,6 +161,38 @@ def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
     assert not (tmp_path / "out" / "training").exists()
 
 
+def test_options_that_a_trained_model_cannot_have_are_refused(folder, out, tmp_path, capsys):
+    model = ["--model", str(out / "model.safetensors")]
+    for name, value, has in (("warp", "affine", "similarity"), ("epochs", "7", "3")):
+        with pytest.raises(SystemExit):
+            command.main([str(folder), "--out", str(tmp_path / "x"), *model, f"--{name}", value])
+        wanted = f"--{name} cannot be {value}: the model was trained with {has}"
+        assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_results_of_other_pictures_are_not_mixed(folder, out, tmp_path, capsys):
+    few, mixed = tmp_path / "few", tmp_path / "mixed"
+    few.mkdir()
+    (few / "one.png").write_bytes((folder / "b" / "3 ü.png").read_bytes())
+    model = ["--model", str(out / "model.safetensors")]
+    command.main([str(few), "--out", str(mixed), *model])
+    command.main([str(few), "--out", str(mixed), *model])  # the same ones may be done again
+    with pytest.raises(SystemExit):
+        command.main([str(folder), "--out", str(mixed), *model])
+    assert "holds the results of other pictures" in capsys.readouterr().err
+    assert len(rows(mixed)) == 1
+
+
+def test_the_record_says_how_pictures_for_a_model_were_prepared(folder, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command.main([str(folder), "--out", str(first), *SMALL, "--fit", "crop", "--contrast", "keep"])
+    model = ["--model", str(first / "model.safetensors")]
+    command.main([str(folder), "--out", str(second), *model, "--contrast", "stretch"])
+    settings = json.loads((second / "record.json").read_bytes())["settings"]
+    assert (settings["fit"], settings["contrast"], settings["epochs"]) == ("crop", "stretch", 3)
+
+
 def test_with_a_model_poses_are_measured_from_the_mean_pose_of_its_own_images(folder, tmp_path):
     images = command.from_folder(folder).images
     with seeded(5):
@@ -198,6 +230,23 @@ def test_a_dry_run_writes_nothing(folder, out, tmp_path, capsys, monkeypatch):
     command.main([str(folder), "--out", str(tmp_path / "out"), "--dry-run", *model])
     assert "nothing is trained" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_times_the_model_that_would_be_trained(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "seconds_for", lambda *_, **o: asked.append(o) or 1.0)
+    run = [str(folder), "--out", str(tmp_path / "out"), "--dry-run"]
+    command.main([*run, "--hidden", "9", "--latents", "3"])
+    assert (asked[0]["hidden"], asked[0]["dim_z"]) == (9, 3)
+
+
+def test_a_dry_run_of_too_few_pictures_says_so(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(np.eye(9, k=i, dtype=np.uint8) * 255).save(tmp_path / "in" / f"{i}.png")
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--dry-run"])
+    assert "at least 20 images" in capsys.readouterr().err
 
 
 def test_the_likelihood_is_named_wherever_its_nll_stands(folder, tmp_path):

@@ -163,6 +163,11 @@ def test_all_records_are_the_shipped_ones_and_those_of_the_archive():
     assert {record.name for record in every[: len(shipped)]} == {*shipped}
 
 
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="unknown field 'bad'; known: "):
+        results.over_seeds("plain-vae", "bad")
+
+
 def test_values_over_seeds_are_those_of_their_field():
     record = results.record_of("plain-vae")
     for field in ("recon", "nll"):

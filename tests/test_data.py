@@ -185,6 +185,16 @@ def test_dynamic_binarization_redraws_each_epoch_with_the_gray_value_as_its_mean
     assert ((draws.mean(0) - gray).abs() <= 4 * se).all()  # exact for black and white
 
 
+def test_labels_must_be_whole_numbers_one_for_each_image():
+    x = torch.zeros(2, 1, 3, 3)
+    assert data.from_tensor(x, [1.0, 2.0]).labels.equal(torch.tensor([1, 2]))
+    for labels in ([0.9, 1], [math.nan, 1]):
+        with pytest.raises(ValueError, match="labels must be whole numbers"):
+            data.from_tensor(x, labels)
+    with pytest.raises(ValueError, match="2 images, but 3 labels"):
+        data.Images(data.from_tensor(x).pixels, torch.arange(3), "own")
+
+
 def test_fixed_binarization_depends_only_on_its_seed():
     images = data.load("mini", "test")
     torch.manual_seed(1)
@@ -208,9 +218,7 @@ def test_fixed_binarization_has_the_gray_value_as_its_mean():
 
 
 def test_a_batch_size_below_one_and_an_unknown_binarization_are_refused():
-    with pytest.raises(
-        ValueError, match="unknown binarization 'random'; known: none, dynamic, fix"
-    ):
+    with pytest.raises(ValueError, match="unknown binarization 'random'; known: none, dynamic"):
         data.Batches(gray_levels(3), 2, "random")
     with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         data.Batches(gray_levels(3), 0)
@@ -481,7 +489,7 @@ def test_the_fallback_is_announced_and_never_used_unless_requested(source, capsy
     images = data.load("mnist", "test", fallback="mini")
     printed = capsys.readouterr().out
     assert "no route to host" in printed
-    assert "Continuing with 'mini': 10,000 bundled digits instead of 'mnist'" in printed
+    assert "Continuing with 'mini': 1,000 bundled images instead of 'mnist'" in printed
     assert images.name == "mini"
     assert images.sha256() == data.load("mini", "test").sha256()
     source.failure = None

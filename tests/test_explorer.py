@@ -15,6 +15,7 @@ from tvae_core import data, explorer, models, warps
 from tvae_core.experiments.configs import RunName
 from tvae_core.explorer import export, fallback
 from tvae_core.explorer.joining import join
+from tvae_core.own import training as own
 from tvae_core.runtime import seeded
 
 
@@ -89,9 +90,25 @@ def test_a_warp_is_recognized_by_its_basis(model):
     encoder = models.Encoder((28, 28), 3, 2, (16,))
     config, _ = export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
     assert (config["warp"], config["points"]) == ("tps", 4)
+    expected = own.new_model("similarity", (28, 28), 3, 16, turn=30.0)
+    with pytest.raises(TypeError, match="another one"):  # of the same basis, with other parameters
+        export.describe(expected, digits)
     decoder.warp.basis = 2 * decoder.warp.basis
     with pytest.raises(TypeError, match="another one"):
         export.describe(models.VAE(encoder, decoder, (28, 28), 3, 2), digits)
+
+
+def test_what_a_page_cannot_compute_is_refused(subtests):
+    digits = export.some_digits(1)
+    colours = data.from_tensor(digits.x.expand(-1, 3, -1, -1))
+    for options, images, words in (
+        ({"body": "conv"}, digits, "gray images and linear layers only"),
+        ({"size": (3, 28, 28)}, colours, "gray images and linear layers only"),
+        ({"likelihood": "normal"}, digits, "Bernoulli pixels only"),
+    ):
+        model = own.new_model(**{"warp": "affine", "size": (28, 28), "hidden": 16, **options})
+        with subtests.test(words), pytest.raises(TypeError, match=words):
+            export.describe(model, images)
 
 
 @pytest.fixture(scope="module")

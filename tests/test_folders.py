@@ -62,6 +62,32 @@ def test_transparent(tmp_path, shade):
     assert found.images.pixels[0, 0].numpy().tolist() == alpha.tolist()
 
 
+def test_transparent_pictures_are_looked_at_one_by_one(tmp_path):
+    """A dark thing on transparent ground, beside bright ones, as a file of each kind."""
+    for i in range(5):
+        save(disc(20, 20), tmp_path / f"bright {i}.png")
+    dark = np.dstack([np.zeros((20, 20, 3), np.uint8), disc(20, 20, 255, 0)])
+    save(dark, tmp_path / "cut out.png")
+    frames = [Image.fromarray(dark), Image.fromarray(np.rot90(dark))]
+    frames[0].save(tmp_path / "pages.tiff", save_all=True, append_images=frames[1:])
+    np.save(tmp_path / "stack.npy", dark[None])
+    found = from_folder(tmp_path)
+    assert len(found) == 8
+    assert not found.skipped
+    assert found.changed["stack.npy[0]"] == "transparent parts filled"
+    assert found.changed["pages.tiff"].startswith("transparent parts filled; 2 frames")
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 3), (9, 12, 4)])
+def test_one_coloured_picture_in_an_array(tmp_path, shape):
+    pixels = np.zeros(shape, np.uint8)
+    pixels[3:6, 4:8] = 255
+    np.save(tmp_path / "one.npy", pixels)
+    found = from_folder(tmp_path, size=(9, 12))
+    assert found.files == ("one.npy[0]",)
+    assert found.images.pixels.shape == (1, 1, 9, 12)
+
+
 def test_sixteen_bits(tmp_path):
     """Shades of a camera with 12 bits, of which Pillow alone would make black."""
     save(disc(20, 20).astype(np.uint16) * 10 + 100, tmp_path / "a.tif")

@@ -51,6 +51,14 @@ def test_streamed_statistics_equal_those_of_all_gradients_at_once():
         assert got.floor == pytest.approx(math.sqrt(2 / math.pi / 40))
 
 
+def test_parameters_that_are_not_trained_have_no_gradient():
+    model, x = tiny(), some_images()
+    for parameter in model.decoder.parameters():
+        parameter.requires_grad = False
+    found = gradients.gradient_snr(model, x, iwae, 2, 3)
+    assert found["encoder"].n > found["decoder"].n == 0
+
+
 def test_a_block_holds_the_parameters_its_name_says():
     model, x = tiny(dim_u=2), some_images()
     blocks = gradients.blocks(model)

@@ -38,6 +38,25 @@ def test_with_the_whole_kl_weight_it_is_the_elbo_and_before_z_is_dear_and_u_chea
     kl_z, kl_u = (kl.sum(-1) for kl in model.split(particles.kl))
     torch.testing.assert_close(estimate(particles, 0.25), elbo - 3 * 0.75 * kl_z + 0.75 * kl_u)
     assert kl_z.min() > 0
+    plain = own.pose_first(model, strict=-1)(particles, 0.25)
+    torch.testing.assert_close(plain, analytic_kl(particles, 0.25))
+
+
+def test_it_trains_as_strictly_as_asked(tmp_path):
+    usual, lax, strict = small(), small(strict=0.0), small(strict=own.STRICT, folder=tmp_path)
+    assert usual.best == strict.best != lax.best
+    with pytest.raises(ValueError, match="belongs to another run"):
+        small(strict=0.0, folder=tmp_path)
+
+
+def test_a_folder_belongs_to_the_images_and_options_of_its_run(tmp_path):
+    small(folder=tmp_path)
+    again = {"epochs": 4, "dim_z": 2, "hidden": 8, "folder": tmp_path}
+    with pytest.raises(ValueError, match="another run: images was"):
+        own.train(pictures(25), **again)
+    for name, other in {"seed": 1, "warp": "affine", "body": "conv"}.items():
+        with pytest.raises(ValueError, match=f"another run: {name} was .* is {other} now"):
+            own.train(pictures(), **again, **{name: other})
 
 
 def test_a_new_model_has_a_pose_latent_for_each_parameter_of_its_warp(subtests):

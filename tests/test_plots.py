@@ -59,6 +59,11 @@ def test_tiles_run_along_rows_with_lines_between_them(ax):
     assert ax.get_title() == "three"
 
 
+def test_rows_of_different_lengths_are_refused(ax):
+    with pytest.raises(ValueError, match=r"as many images as each other, got .'a': 3, 'b': 5"):
+        plots.rows(ax, {"a": torch.zeros(3, 1, 2, 2), "b": torch.zeros(5, 1, 2, 2)})
+
+
 def test_rows_have_their_names_at_their_heights(ax):
     named = {"first": torch.stack([IMAGE, 1 - IMAGE]), "second": torch.stack([IMAGE / 2, IMAGE])}
     assert plots.rows(ax, named, "two rows") is ax

@@ -322,6 +322,8 @@ def test_an_answer_is_graded():
     assert not EXAMPLE.grade(4.6)
     assert not EXAMPLE.grade(3.4)
     assert not EXAMPLE.grade(-4)
+    ends = CHOICE._replace(kind="number", answer=0.75, tolerance=0.01)
+    assert [ends.grade(value) for value in (0.739, 0.74, 0.76, 0.761)] == [False, True, True, False]
     assert EXAMPLE.grade(torch.tensor(4.2))
     assert not EXAMPLE.grade(math.nan)
     assert [CHOICE.grade(letter) for letter in "ab"] == [False, True]

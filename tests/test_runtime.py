@@ -104,6 +104,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, halfway, fail
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_file_that_cannot_be_moved_is_deleted(path):
+    """A folder is in its place."""
+    (path.parent / "folder" / "below").mkdir(parents=True)
+    with pytest.raises(OSError, match="free some space or choose another folder"):
+        write_atomically(path.parent / "folder", b"new")
+    assert {file.name for file in path.parent.iterdir()} == {"file", "folder"}
+
+
 def test_a_failed_write_closes_its_file_before_it_deletes_it(path, halfway, monkeypatch):
     """Windows cannot delete an open file."""
     opened, delete = [], Path.unlink

@@ -270,6 +270,14 @@ def test_a_gauge_needs_several_poses():
         scores.explained_poses(drawn(5, 0), drawn(5, 0))
 
 
+def test_a_constant_target_is_refused():
+    with seeded(0):
+        x, constant = torch.randn(60, 3), torch.cat([torch.randn(60, 1), torch.zeros(60, 1)], 1)
+    for score in (scores.explained, scores.dci):
+        with pytest.raises(ValueError, match="a target that is constant: column 1"):
+            score(x, constant)
+
+
 def test_poses_that_are_not_numbers_are_refused():
     good, bad = drawn(8, 0), drawn(8, 0)
     bad[3, 0, 2] = math.nan

@@ -127,6 +127,23 @@ def test_contents_are_probed_for_class_and_pose():
         assert nothing[probe] < 0.05 < found[probe]
 
 
+def test_what_does_not_vary_is_left_out(subtests, recwarn):
+    for moves, left in {
+        moved.Moves(degrees=20): {"turn", "turn_forest"},
+        moved.Moves(shift=3): {"shift"},
+        moved.Moves(degrees=20, shift=3): {"turn", "turn_forest", "shift"},
+    }.items():
+        with subtests.test(moves=moves), seeded(0):
+            letters = moved.glyphs(300, moves)
+            reader = Reader(None, lambda images: {"z": torch.randn(300, 2)})
+            found = scoring.score_contents(reader, letters)
+            known = {"turn", "turn_forest", "shift"}
+            assert {*found["z"]} & known == left
+            assert ("latents" in found) == (left == known)
+            assert all(value == value for value in found["z"].values())
+    assert not [warning for warning in recwarn if "invalid value" in str(warning.message)]
+
+
 def test_the_style_is_probed_where_it_is_known():
     letters = moved.glyphs(600, moved.Moves(degrees=20), seed=1)
     kept = letters.styles[:, None].double()

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tvae_core import ais, bounds, data, estimators, evaluation, models, moved, poses, scores
+from tvae_core import (
+    ais,
+    bounds,
+    data,
+    diagnostics,
+    estimators,
+    evaluation,
+    models,
+    moved,
+    poses,
+    scores,
+)
 from tvae_core.experiments import turns, where
 from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.runtime import seeded
@@ -23,6 +34,23 @@ def tiny(size: int = 3, look: str = "straight", pose_std: float = 0.3) -> Quarte
     for parameter in model.decoder.canonical.parameters():
         parameter.data *= 2
     return QuarterTurns(model)
+
+
+def test_what_needs_one_posterior_refuses_a_model_with_quarter_turns():
+    model, images = tiny(), data.from_tensor(torch.zeros(3, 1, 3, 3))
+    with pytest.raises(TypeError, match=r"model\.base"):
+        ais.ais(model, images.x, 4, 2)
+    with pytest.raises(TypeError, match="a plain VAE, got QuarterTurns"):
+        diagnostics.with_gray_density(model)
+    with pytest.raises(ValueError, match="at least two draws, got 1"):
+        turns.table(model, images, draws=1)
+
+
+def test_the_error_of_an_nll_counts_the_draws_of_all_four_turns():
+    images = data.from_tensor(torch.rand(5, 1, 3, 3).round())
+    with seeded(0):
+        found = evaluation.nll(tiny(), images, 50)
+    torch.testing.assert_close(found.se, (1 / found.ess - 1 / 200).sqrt())
 
 
 def all_images(size: int) -> Tensor:

@@ -98,6 +98,15 @@ def test_a_square_turned_by_a_right_angle_is_the_same_square():
     torch.testing.assert_close(turned, image, rtol=0, atol=1e-4)
 
 
+def test_the_grid_decides_on_the_size_of_what_is_sampled():
+    x = torch.arange(12.0).view(1, 1, 2, 6)
+    wide, tall = make_warp("affine", (2, 6)).identity, make_warp("affine", (3, 4)).identity
+    torch.testing.assert_close(sample(x, wide[None]), x)
+    found = sample(x, tall[None])
+    assert found.shape == (1, 1, 3, 4)
+    torch.testing.assert_close(found[0, 0, 1], torch.tensor([3.25, 4.75, 6.25, 7.75]))
+
+
 def test_turning_the_grid_clockwise_turns_the_picture_counter_clockwise(subtests):
     image = uniform(1, 1, 9, 9)
     for turns in (1, 2, 3):

@@ -27,10 +27,10 @@ def digits(image: Tensor) -> list[str]:
     return ["".join(map(str, row)) for row in (image[0] * 9).round().int().tolist()]
 
 
-def lines(grid: Tensor, every: int = 9) -> list[list[list[float]]]:
-    """Every `every`-th row and column of a grid (28, 28, 2), as points (x, y) in pixels."""
+def lines(grid: Tensor) -> list[list[list[float]]]:
+    """Every ninth row and column of a grid (28, 28, 2), as points (x, y) in pixels."""
     pixels = (grid + 1) * 14
-    rows = [*pixels[::every], *pixels.transpose(0, 1)[::every]]
+    rows = [*pixels[::9], *pixels.transpose(0, 1)[::9]]
     return [[[round(float(v), 1) for v in point] for point in row[::3]] for row in rows]
 
 

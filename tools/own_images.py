@@ -14,12 +14,13 @@ The model is also asked for the poses of pictures that it was not trained on.
 A seed decides which letters are drawn, all poses, and training. The recipe was chosen on letters of
 seed 1, so that seed is not measured. FOLDER holds checkpoints, from which a stopped run resumes.
 
-With --settings, letters alone are measured, with other options of `own.train`, and their errors go
-to results/own_settings.json.
+With --settings, the sets are measured with other options of `own.train`, and their errors go to
+results/own_settings.json.
 """
 
 import argparse
 import io
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -76,6 +77,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "known": KNOWN,
     "fixed": {**KNOWN, "fixed": True},
     "conv": {"body": "conv"},
+    "free pose": {"strict": 0.0},  # z costs as much as in the ELBO from the start
+    "plain warm-up": {"strict": -1.0},  # z and u both cost nothing at first
 }
 
 
@@ -273,9 +276,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("_build/own_images"))
     chosen = parser.parse_args()
     for seed in chosen.seeds:
-        for settings in chosen.settings or []:
-            folder = chosen.folder / f"{settings}-{seed}"
-            keep(OTHERS, settings, measure("glyphs", seed, folder, settings=settings))
+        for name, settings in itertools.product(chosen.sets, chosen.settings or []):
+            key = settings if name == "glyphs" else f"{name}, {settings}"
+            keep(
+                OTHERS, key, measure(name, seed, chosen.folder / f"{key}-{seed}", settings=settings)
+            )
         if chosen.settings is None:
             for name in chosen.sets:
                 keep(RECORD, name, measure(name, seed, chosen.folder / f"{name}-{seed}"))

@@ -14,6 +14,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from tvae_core.runtime import write_atomically
+
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
@@ -35,9 +37,7 @@ def execute(path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
 
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
 
 
 def merged(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

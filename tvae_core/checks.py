@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# Of other whole numbers: 1.
+# The least value of a whole number is 1, except for these.
 LEAST = {"seed": 0, "seeds": 0, "pose_seed": 0, "dim_u": 0, "warm_up": 0, "repeats": 2}
 LEAST |= {"refine": 0, "nll_samples": 0}
 WORDS = {  # what an argument must be, by its name or its type
@@ -28,7 +28,7 @@ WORDS = {  # what an argument must be, by its name or its type
     "Epochs": "batches of images, such as data.Batches(images, 128)",
 }
 ABLE = {"Callable": ["__call__"], "Estimator": ["__call__"], "Epochs": ["__len__", "__iter__"]}
-ABLE |= {"VAE": ["posterior"], "Any": []}  # what can do this will do
+ABLE |= {"VAE": ["posterior"], "Any": []}  # anything with these methods is accepted
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
@@ -40,9 +40,9 @@ def check_known(kind: str, name: str, known: Collection[str]) -> None:
 def hold(module: ModuleType) -> None:
     """Check what a module's public functions and constructors are given from now on.
 
-    A call raises a TypeError, or a ValueError for numbers or a tensor, unless each argument is what
-    its annotation says. Whole numbers are at least 1, or as `LEAST` says; there is at least one
-    image and one draw.
+    A call raises a TypeError, or a ValueError for a value out of range, unless each argument is
+    what its annotation says. Whole numbers are at least 1, or as `LEAST` says; there is at least
+    one image and one draw.
     """
     for name, thing in [*vars(module).items()]:
         if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:

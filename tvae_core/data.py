@@ -32,7 +32,7 @@ from torch import Tensor
 from tvae_core.checks import check_known
 from tvae_core.runtime import locked, seeded, write_atomically
 
-BINARIZATIONS = ("none", "dynamic", "fixed")
+BINARIZATIONS = ("none", "dynamic")
 SPLITS = ("train", "test")
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 BUNDLED = {"mini": ("digits.npz", 9_000), "mini-fashion": ("garments.npz", 500)}  # train images
@@ -72,6 +72,12 @@ class Images:
     maps: Float[Tensor, "N 2 3"] | None = None
     styles: Int64[Tensor, "N"] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("labels", "maps", "styles"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.pixels):
+                raise ValueError(f"{len(self.pixels)} images, but {len(values)} {name}")
+
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -106,7 +112,7 @@ class Images:
 def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> Images:
     """Images of a tensor, array or list, (N, 1 or 3, H, W) in [0, 1], in 256 levels."""
     x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    labels = None if labels is None else torch.as_tensor(labels).long()
+    labels = None if labels is None else torch.as_tensor(labels)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or x.numel() == 0:
         raise ValueError(
             "images must have shape (N, 1, H, W), or (N, 3, H, W) in colour, with N, H, W >= 1, "
@@ -123,6 +129,9 @@ def from_tensor(x: Values, labels: Values | None = None, name: str = "own") -> I
         )
     if labels is not None and labels.shape != x.shape[:1]:
         raise ValueError(f"{len(x)} images need {len(x)} labels, got shape {tuple(labels.shape)}")
+    if labels is not None and not labels.eq(labels.long()).all():
+        raise ValueError("labels must be whole numbers, one for each image")
+    labels = None if labels is None else labels.long()
     return Images((x * 255).round().byte(), labels, name)
 
 
@@ -143,7 +152,7 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     check_known("data set", name, (*NAMES, *MADE))
     check_known("split", split, SPLITS)
     if fallback is not None:
-        check_known("fallback", fallback, (*NAMES, *MADE))
+        check_known("fallback", fallback, BUNDLED)
     if name in BUNDLED:
         return _load_bundled(name, split)
     if name in MADE:
@@ -153,8 +162,12 @@ def load(name: str, split: str, fallback: str | None = None) -> Images:
     except (ConnectionError, FileNotFoundError) as error:
         if fallback is None:
             raise
-        print(f"{error}\nContinuing with {fallback!r}: 10,000 bundled digits instead of {name!r}.")
-        return load(fallback, split)
+        found = load(fallback, split)
+        print(
+            f"{error}\nContinuing with {fallback!r}: {len(found):,} bundled images instead of "
+            f"{name!r}."
+        )
+        return found
 
 
 def data_folder() -> Path:
@@ -314,10 +327,10 @@ class Batches:
     """Training batches: each iteration is one epoch, over every image once in a new random order.
 
     Batches are floats in [0, 1] on the images' device; the last may be smaller. `binarization` is
-    "none" to keep gray values, "dynamic" to redraw each pixel from Bernoulli(gray value) at every
-    visit, or "fixed" for images from `binarize_fixed`, which are used as they are. With a `stack`
-    of S, each batch is (S, B, 1, H, W): S batches, each with its own order and pixel draws. All
-    randomness comes from torch's global generators.
+    "none" to use the images as they are, or "dynamic" to redraw each pixel from
+    Bernoulli(gray value) at every visit. With a `stack` of S, each batch is (S, B, C, H, W): S
+    batches, each with its own order and pixel draws. All randomness comes from torch's global
+    generators.
     """
 
     images: Images

@@ -132,7 +132,12 @@ def with_gray_density(model: VAE) -> VAE:
 
     Parameters are shared. `evaluation.nll` then gives negative log-densities: with 784 pixels they
     are far below zero, and can only be compared with each other.
+
+    Raises:
+        TypeError: a model of a class of its own, such as one with quarter turns.
     """
+    if type(model) is not VAE:
+        raise TypeError(f"with_gray_density takes a plain VAE, got {type(model).__name__}")
     gray = _ContinuousPixels(model.decoder)
     return VAE(model.encoder, gray, model.shape, model.dim_z, model.dim_u).eval()
 
@@ -179,7 +184,10 @@ class Mixture:
         """
         qs = self.posterior(x) if posterior is None else posterior
         shares = [len(range(i, k, len(qs))) for i in range(len(qs))]
-        latents = torch.cat([q.rsample((n,)) for q, n in zip(qs, shares, strict=True) if n])
+        # The encoders take turns, so that any run of draws comes from all of them.
+        turn = torch.cat([torch.arange(i, k, len(qs)) for i in range(len(qs))]).argsort()
+        drawn = torch.cat([q.rsample((n,)) for q, n in zip(qs, shares, strict=True) if n])
+        latents = drawn[turn]
         log_qs = torch.stack(
             [
                 q.log_prob(latents).sum(-1) + math.log(n / k)

@@ -141,7 +141,7 @@ def nll(
     bar = tqdm(total=len(images), desc=f"NLL-{n_samples}", unit="image", disable=not is_live())
     for start in range(0, len(images), per_batch):
         x = images[start : start + per_batch].x
-        batch = _stream(model, x, stops, per_chunk, fast_log_w)
+        batch, n_weights = _stream(model, x, stops, per_chunk, fast_log_w)
         if sums is None:
             sums = batch.new_empty(len(batch), len(images))
         sums[:, start : start + per_batch] = batch
@@ -152,7 +152,7 @@ def nll(
     log_ess = 2 * log_w1 - log_w2
     return NLL(
         nll=at[-1],
-        se=(torch.exp(-log_ess) - 1 / n_samples).clamp(min=0).sqrt(),
+        se=(torch.exp(-log_ess) - 1 / n_weights).clamp(min=0).sqrt(),
         ess=log_ess.exp(),
         ks=tuple(stops),
         nll_at=at,
@@ -165,8 +165,8 @@ def _stream(
     stops: Sequence[int],
     per_chunk: int,
     fast_log_w: LogWeights | None,
-) -> Float[Tensor, "rows B"]:
-    """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop.
+) -> tuple[Float[Tensor, "rows B"], int]:
+    """Rows: log sum w and log sum w^2 over all draws, then -log mean w at each stop; how many w.
 
     `fast_log_w`, if given, computes the log-weights of full chunks of `per_chunk` draws.
     """
@@ -184,7 +184,7 @@ def _stream(
             log_sums = torch.logaddexp(log_sums, (powers * log_w).logsumexp(1))
             drawn, weights = drawn + k, weights + len(log_w)
         at.append(math.log(weights) - log_sums[0])
-    return torch.stack([*log_sums, *at])
+    return torch.stack([*log_sums, *at]), weights
 
 
 def mean_se(values: Float[Tensor, "N"]) -> Estimate:

@@ -46,7 +46,7 @@ def gradient_snr(
     variances are updated online, so memory does not grow with `repeats`. Noise falls with the size
     of the batch: compare only values for equal batches.
     """
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     size = sum(parameter.numel() for parameter in parameters)
     mean, spread = torch.zeros(2, size, dtype=torch.float64)  # on the CPU: some GPUs lack float64
     for done in range(1, repeats + 1):
@@ -79,7 +79,7 @@ def _snr(mean: Float[Tensor, "P"], variance: Float[Tensor, "P"], repeats: int) -
 
 
 def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
-    """For each block, a mask over all of the model's parameters, flattened and concatenated.
+    """For each block, a mask over all parameters that are trained, flattened and concatenated.
 
     "encoder" and "decoder" are complete; "encoder z" and "encoder u" are the rows of the encoder's
     last layers that compute q's mean and deviation of z and of u. A plain model has no "encoder u".
@@ -88,7 +88,7 @@ def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
     def mask(rows: dict[int, slice]) -> Bool[Tensor, "P"]:
         """True at the rows given for each parameter, by its id."""
         parts = []
-        for parameter in model.parameters():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
             inside = torch.zeros(parameter.shape, dtype=torch.bool)
             if id(parameter) in rows:
                 inside[rows[id(parameter)]] = True

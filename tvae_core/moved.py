@@ -105,7 +105,8 @@ def moved(
     name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
     if images.maps is not None:
         maps = compose(maps, images.maps.cpu())
-    return replace(images, pixels=torch.cat(parts), name=name, maps=maps.to(images.pixels.device))
+    here = images.pixels.device
+    return replace(images, pixels=torch.cat(parts).to(here), name=name, maps=maps.to(here))
 
 
 def glyphs(

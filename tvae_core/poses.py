@@ -102,8 +102,6 @@ def table(
         ValueError: images of another size than the model's, one image without a reference, or one
             draw, which has no standard deviation.
     """
-    if draws < 2:
-        raise ValueError(f"a standard deviation needs at least two draws, got {draws}")
     origin = mean_map(model, reference_of(images, reference))
     batches = images.x.split(max(1, ROWS // draws))
     pairs = zip(*(drawn(model, x, draws, origin) for x in batches), strict=True)
@@ -117,6 +115,8 @@ def table(
 
 def drawn(model: VAE, x: Tensor, draws: int, origin: Tensor) -> tuple[Tensor, Tensor]:
     """P (K, B, 2, 3) in pixels of each of K draws from q(u | x), and its bend (K, B)."""
+    if draws < 2:
+        raise ValueError(f"a standard deviation needs at least two draws, got {draws}")
     maps, bend = maps_of(model, x, _pose_posterior(model, x).sample((draws,)))
     return relative(maps, origin, model.size), bend
 
@@ -160,7 +160,7 @@ def moments(images: Images) -> Poses:
     Raises:
         ValueError: an image without ink.
     """
-    ink = images.x.mean(1).double()
+    ink = _double(images.x.mean(1))
     total = ink.flatten(1).sum(1)
     if not total.all():
         raise ValueError(f"image {int(total.argmin())} has no ink, so it has no pose")
@@ -300,19 +300,25 @@ def maps_of(
     # A grid is linear in theta, and so is the map that fits its bend best. What that leaves over,
     # squared and weighted, is quadratic. Both depend on the ink, not on the draw of u.
     points = torch.cat([warp.identity, torch.ones_like(warp.identity[..., :1])], -1).flatten(0, 1)
-    points, fields = points.double(), warp.bend.flatten(1, 2).double()
-    ink = x.double().mean(1).flatten(1) + 1e-3  # a blank image weighs all its pixels equally
+    points, fields = _double(points), _double(warp.bend.flatten(1, 2))
+    ink = _double(x).mean(1).flatten(1) + 1e-3  # a blank image weighs all its pixels equally
     ink = ink / ink.sum(1, keepdim=True)
     moment = _under(ink, torch.einsum("pi,pj->pij", points, points))
     cross = _under(ink, torch.einsum("fpc,pi->pfci", fields, points))
     fit = torch.linalg.solve(moment[:, None], cross, left=False)
-    pixels = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], device=u.device).double() ** 2
+    half = torch.tensor([warp.size[1] / 2, warp.size[0] / 2], device=u.device)
+    pixels = _double(half) ** 2
     whole = _under(ink, torch.einsum("fpc,gpc,c->pfg", fields, fields, pixels))
     left = whole - torch.einsum("bfci,bgci,c->bfg", cross, fit, pixels)
-    theta = theta.double()
+    theta = _double(theta)
     squared = torch.einsum("...bf,bfg,...bg->...b", theta, left, theta)
-    maps = maps + torch.einsum("...bf,bfci->...bci", theta, fit).to(maps.dtype)
-    return maps, squared.clamp(min=0).sqrt().to(maps.dtype)
+    maps = maps + torch.einsum("...bf,bfci->...bci", theta, fit).to(maps)
+    return maps, squared.clamp(min=0).sqrt().to(maps)
+
+
+def _double(values: Tensor) -> Tensor:
+    """In float64, on the CPU if the device lacks it, as Apple's does."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _under(ink: Float[Tensor, "B p"], values: Float[Tensor, "p *S"]) -> Float[Tensor, "B *S"]:

@@ -116,17 +116,18 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+                file.close()  # Windows moves and deletes no open file
+                temporary.chmod(0o644)  # NamedTemporaryFile makes it private
+                os.replace(temporary, path)
             except BaseException:
-                file.close()  # Windows deletes no open file
+                file.close()
                 temporary.unlink(missing_ok=True)
                 raise
-        temporary.chmod(0o644)  # NamedTemporaryFile makes it private
-        os.replace(temporary, path)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write {path} ({error.strerror}); free some space or choose "
-            "another folder with TVAE_DATA (images) or TVAE_RUNS (runs)",
+            f"cannot write {path} ({error.strerror}); free some space or choose another folder "
+            "(for images TVAE_DATA names it, for runs of the book TVAE_RUNS)",
         ) from error
 
 

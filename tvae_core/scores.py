@@ -155,6 +155,12 @@ def _check_rows(features: Tensor, targets: Tensor) -> None:
         raise ValueError("some features or targets are NaN or infinite: leave these images out")
 
 
+def _check_varies(targets: Float[Tensor, "N T"]) -> None:
+    constant = (targets == targets[0]).all(0).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"nothing can explain a target that is constant: column {constant[0]}")
+
+
 def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     return angles - torch.atan2(angles.sin().mean(), angles.cos().mean())
 
@@ -225,9 +231,10 @@ def explained(x: Float[Tensor, "N D"], target: Float[Tensor, "N T"], forest: boo
     random forest, which also finds what is not. For an angle pass its cosine and sine.
 
     Raises:
-        ValueError: rows that do not fit, or are not finite.
+        ValueError: rows that do not fit, or are not finite, or a target that is constant.
     """
     _check_rows(x, target)
+    _check_varies(target)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold, cross_val_predict
@@ -248,10 +255,11 @@ def dci(x: Float[Tensor, "N D"], factors: Float[Tensor, "N F"]) -> DCI:
     """DCI of latents for known factors, with importances from forests of trees.
 
     Raises:
-        ValueError: fewer than two latents or factors, for which the scores are not defined; rows
-            that do not fit or are not finite.
+        ValueError: fewer than two latents or factors, for which the scores are not defined; a
+            factor that is constant; rows that do not fit or are not finite.
     """
     _check_rows(x, factors)
+    _check_varies(factors)
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import train_test_split
 

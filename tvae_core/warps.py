@@ -123,7 +123,7 @@ def sample(
         padding_mode=padding,
         align_corners=False,
     )
-    return flat.view(images.shape)
+    return flat.view(*leading, *flat.shape[-3:])
 
 
 class Warp(nn.Module):

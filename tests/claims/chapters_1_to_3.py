@@ -134,7 +134,7 @@ def chapter_1(page: Page) -> None:
     jumps = page.printed("changes the KL of this latent by #")
     (ruined,) = page.printed("threshold: reconstruction loss # nats")
     page.says(
-        "the loss leaps by more than 160,000 nats, half of it in the KL and half in the reconstruction loss",
+        "the loss of that image leaps by more than 160,000 nats on average, half of it in the KL and half in the reconstruction loss",
         jumps[0] + ruined > 160_500,
         abs(jumps[0] - ruined) < 0.05 * ruined,
     )
@@ -160,12 +160,13 @@ def chapter_2(page: Page) -> None:
     turns = page.printed("turned by # degrees and back: # nats")[1::2]
     page.says(
         "two readings of a digit, half a pixel off or at an angle, cost more than the gap between the reconstruction losses of this book's plain and warped models",
-        min(half, *turns[:3]) > between,
+        min(half, *turns[1:4]) > between,
     )
     page.says(
-        "Turns mix all offsets, so their cost hardly depends on the angle, except for quarter turns",
-        max(turns[:3]) < 1.1 * min(turns[:3]),
-        turns[3] == 0,
+        "from about 5 degrees on its cost hardly depends on the angle, until it comes close to a quarter turn, which meets pixel centres again. A turn by one degree costs less",
+        max(turns[1:4]) < 1.1 * min(turns[1:4]),
+        turns[4] == 0,
+        turns[0] < 0.5 * turns[1],
     )
     costs = page.printed("align_corners=(?:True|False) +# nats above floor")
     (floor,) = Page("01_vae").printed("the floor on these digits: #")
@@ -320,7 +321,7 @@ def chapter_3(page: Page) -> None:
     most, least = (part.sum() / len(change) for part in (tails[-n:], tails[:n]))
     page.says(
         f"The 5% of the images that gain most add {most:.1f} nats to the mean gain of {change.mean():.1f}, and the 5% that lose most take away {-least:.1f}. "
-        "So the mean is what is left of large gains and losses."
+        f"So the two tails together add {most + least:.1f} nats, and the other 90% of the images add {change.mean() - most - least:.1f}"
     )
     page.says(
         "At $K = 1$, where the estimate is the negative ELBO, the affine model is behind. Its estimate falls further and flattens later, and at 5,000 it is ahead.",
@@ -390,7 +391,7 @@ def chapter_3(page: Page) -> None:
         sorted(buys[::2])[-2:] == sorted(nats for _, nats, _ in worth[-2:]),
     )
     page.says(
-        "A nat of KL buys about twenty to twenty-five nats of recon there, and only a few for the others. A latent of 0.0 nats buys nothing.",
+        "Recon rises by twenty to twenty-five nats for each nat of KL there, and by only a few for the others.",
         all(20 < ratio < 26 for ratio, *_ in worth[-2:]),
         all(ratio < 7 for ratio, *_ in worth[:-2]),
     )

@@ -110,7 +110,7 @@ def claims_of_the_study(page: Page) -> None:
     )
     gaps = {a: (-base.paired_gap(a, b).mean, -by_ais(a)[0]) for a, b, o in warped if o == "iwae5"}
     page.says(
-        "Under the IWAE importance sampling shows a gain of one nat to one and a half, and a [closer estimate](tab-annealed) a larger one.",
+        "Under the IWAE importance sampling shows a gain of 1 to 1.5 nats, and a [closer estimate](tab-annealed) a larger one.",
         *(0.9 < sampled < 1.5 and annealed > 2 * sampled for sampled, annealed in gaps.values()),
     )
     page.says(

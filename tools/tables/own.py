@@ -23,6 +23,8 @@ SETTINGS = {
     "known": "`--turn 26 --shift 2.3 --scale 13`",
     "fixed": "the same with `--fixed`",
     "conv": "`--body conv`",
+    "free pose": "`own.train(strict=0)`: z has its full price from the start",
+    "plain warm-up": "`own.train(strict=-1)`: z and u both cost nothing at first",
 }
 DECIMALS = {"degrees": 1, "shift": 2, "scale": 0}
 TIMES = {"degrees": 1, "shift": 1, "scale": 100}  # scales in per cent

@@ -128,10 +128,11 @@ def over_seeds(name: str, field: str = "nll") -> list[float]:
     whatever machine the seed was trained.
 
     Raises:
-        ValueError: an unknown name (the known ones are listed).
+        ValueError: an unknown name or field (the known ones are listed).
     """
     summary = json.loads(SEEDS.read_bytes())
     check_known("run", name, summary)
+    check_known("field", field, summary[name])
     values: list[float] = summary[name][field]
     return values
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from tvae_core import data, evaluation, models, training
 from tvae_core.checks import check_known, checked
@@ -77,16 +78,20 @@ def load_data(profile: Profile | None = None) -> tuple[Images, Images]:
 @checked
 def spread(images: Images, n: int) -> Images:
     """n images, evenly spaced because the two halves of MNIST's test set differ."""
-    return images[:: max(1, len(images) // n)][:n]
+    return images[_evenly(len(images), min(n, len(images)))]
 
 
 @checked
 def hold_out(images: Images, n: int) -> tuple[Images, Images]:
-    """Split images into those to train on and n evenly spaced ones to test on."""
-    step = max(2, len(images) // n)
+    """Split images into those to train on and n evenly spaced ones, at most half, to test on."""
     held = torch.zeros(len(images), dtype=torch.bool)
-    held[::step] = True
+    held[_evenly(len(images), min(n, len(images) // 2))] = True
     return images[~held], images[held]
+
+
+def _evenly(total: int, n: int) -> Tensor:
+    """n of `total` rows."""
+    return torch.arange(n) * total // n
 
 
 @checked

@@ -31,6 +31,9 @@ from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.models import VAE, WarpedDecoder
 from tvae_core.runtime import seeded
 
+# A turn, shift or log-scale that varies less is constant, up to rounding.
+LEAST_SPREAD = 1e-4
+
 
 class Reader(NamedTuple):
     """What is scored of a model: how it reads poses, and what probes may look at.
@@ -137,7 +140,8 @@ def _score_maps(a: Tensor, b: Tensor, before: Images, after: Images, period: int
 def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     """What probes find in each of a model's features: the class, the turn and the shift.
 
-    Also the style, if it is known and at least two styles have a picture for each fold.
+    Also the style, if it is known and at least two styles have a picture for each fold. What does
+    not vary among the pictures is left out.
 
     Raises:
         ValueError: pictures without labels, or whose poses are not known; or too few of a class.
@@ -152,7 +156,8 @@ def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
     if units["degrees"].abs().max() > 90:
         turn = torch.stack([angle.cos(), angle.sin()], 1)
     shift = torch.stack([units["shift_x"], units["shift_y"]], 1)
-    shifted = shift.std(0).min().item() > 0
+    targets = {"turn": turn, "shift": shift}
+    targets = {what: of for what, of in targets.items() if of.std(0).min() > LEAST_SPREAD}
     features, found, n = reader.features(pictures), {}, len(pictures)
     check("the Reader's features", features, dict)
     features = {
@@ -163,15 +168,15 @@ def score_contents(reader: VAE | Reader, pictures: Images) -> dict[str, Any]:
         found[name] = scores.probes(values, labels.cpu())._asdict()
         if styles is not None:
             found[name]["style"] = scores.probes(values, styles).linear
-        found[name]["turn"] = scores.explained(values, turn)
-        if shifted:
-            found[name]["shift"] = scores.explained(values, shift)
-        if name in ("z", "u"):
+        for what, target in targets.items():
+            found[name][what] = scores.explained(values, target)
+        if name in ("z", "u") and "turn" in targets:
             found[name]["turn_forest"] = scores.explained(values, turn, forest=True)
-        else:
+        if name not in ("z", "u"):
             found[name]["variance"] = scores.within_class_variance(values, labels.cpu())
-    if "z" in features and shifted:
+    if "z" in features and len(targets) == 2:
         factors = torch.cat([turn, shift, units["scale_x"].log()[:, None]], 1)
+        factors = factors[:, factors.std(0) > LEAST_SPREAD]
         latents = torch.cat([features[name] for name in ("z", "u") if name in features], 1)
         if latents.shape[1] > 1:  # DCI of a single latent is not defined
             found["latents"] = scores.dci(latents, factors)._asdict()

@@ -60,6 +60,8 @@ class EachQuarter(Distribution):
     def mean(self) -> Tensor:
         raise TypeError(NO_MEAN)
 
+    loc = mean  # for AIS and HMC
+
     def held(self) -> EachQuarter:
         """The same, with the encoder's parameters held fixed."""
         return EachQuarter(held(self.of))
@@ -89,7 +91,7 @@ class QuarterTurns(VAE):
     """
 
     def __init__(self, base: VAE) -> None:
-        super().__init__(base.encoder, base.decoder, base.size, base.dim_z, base.dim_u)
+        super().__init__(base.encoder, base.decoder, base.shape, base.dim_z, base.dim_u)
         self._base = (base,)  # in a tuple, so that its parameters are not registered twice
 
     @property

@@ -95,6 +95,7 @@ COPIES = 20  # poses of each training picture, for a model that is trained on au
 AUGMENTED = "plain-augmented"
 MAPPED = ("plain", "affine", "affine-straight")
 EVERY_WAY = Moves(degrees=180)
+SHIFTED = Moves(degrees=180, shift=5)
 EVERY_WAY_MODELS = (
     ABSENT,
     "plain",
@@ -142,9 +143,14 @@ def _corners() -> dict[str, Task]:
 
 
 def _turns() -> dict[str, Task]:
-    """Digits that may lie in any direction, with and without a latent for the quarter turns."""
+    """Digits that may lie in any direction, with and without a latent for the quarter turns.
+
+    The "published" ones are also shifted, on a canvas like that of Nasiri & Bepler (2022).
+    """
+    kinds = {"turns": (EVERY_WAY, (28, 28)), "published": (SHIFTED, (50, 50))}
     return {
-        f"turns-{model}-{seed}": Task("digits", model, EVERY_WAY, 5_000, 2_000, seed, (28, 28))
+        f"{name}-{model}-{seed}": Task("digits", model, moves, 5_000, 2_000, seed, canvas)
+        for name, (moves, canvas) in kinds.items()
         for seed in SEEDS
         for model in EVERY_WAY_MODELS
     }
@@ -409,7 +415,7 @@ def complete(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers with 5 significant decimals; NaN becomes None, for JSON."""
+    """Numbers rounded to 5 decimals, for JSON; NaN becomes None."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -28,6 +28,7 @@ from tvae_core.experiments.configs import RunName
 from tvae_core.explorer.joining import join
 from tvae_core.models import VAE, Decoder, Encoder, SecondLook, WarpedDecoder
 from tvae_core.moved import Moves, moved
+from tvae_core.networks import PixelBernoulli
 from tvae_core.runtime import NAMES, seeded, write_atomically
 from tvae_core.warps import LEAST_DET, WARPS, Warp, make_warp
 
@@ -77,6 +78,11 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
             "the explorer supports the encoders and decoders that models.build makes; got "
             f"{type(encoder).__name__} and {type(canonical).__name__}"
         )
+    if canonical.pixels is not PixelBernoulli:
+        raise TypeError("the explorer supports Bernoulli pixels only")
+    with_weights = {type(m) for m in model.modules() if [*m.parameters(recurse=False)]}
+    if with_weights != {nn.Linear} or model.shape[0] != 1:
+        raise TypeError("the explorer supports gray images and linear layers only")
     x = (data.binarize_fixed(images) if binarized else images).x
     q = model.posterior(x.to(next(model.parameters()).device))
     with seeded(0):  # after a second look, the KL of z is a mean over draws of u
@@ -136,13 +142,15 @@ def _name_of(warp: Warp) -> str:
     Raises:
         TypeError: `make_warp` does not make it.
     """
-    basis = warp.basis.cpu()
+    basis, params = warp.basis.cpu(), torch.linspace(-0.1, 0.2, warp.n_params)
+    theta = warp.theta(params.to(warp.basis.device)).cpu()
     for name in WARPS:
         options = {"n": math.isqrt(warp.n_params // 2)} if name == "tps" else {}
         if name == "identity" or options.get("n", 2) < 2:
             continue
         known = make_warp(name, warp.size, **options)
-        if known.n_params == warp.n_params and torch.equal(known.basis, basis):
+        same = known.n_params == warp.n_params and torch.equal(known.basis, basis)
+        if same and torch.allclose(known.theta(params), theta):
             return name
     raise TypeError("the explorer supports the warps that make_warp makes; this is another one")
 

@@ -23,6 +23,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ DEFAULTS = {"fit": "pad", "invert": "auto", "contrast": "stretch"}
 # Further options of `training.new_model`, as they are without an option of the command.
 DESIGN: dict[str, Any] = {"likelihood": "bernoulli", "noise": None, "body": "mlp"}
 DESIGN |= {"turn": None, "shift": None, "scale": None, "fixed": False}
+OF_TRAINING = ("colour", "warp", "epochs", "latents", "hidden", "rate", "seed", *DESIGN)
 
 
 def _design(settings: dict[str, Any]) -> dict[str, Any]:
@@ -130,19 +132,22 @@ def _run(chosen: argparse.Namespace) -> None:
     if out.resolve().is_relative_to(chosen.folder.resolve()):
         raise ValueError(f"--out {out} lies in the folder of pictures; choose one beside it")
     kept = load_model(chosen.model) if chosen.model else None
-    found = _read(chosen, kept)
+    if kept is not None:
+        _check_options(chosen, kept)
+    prepared = _prepared(chosen, kept)
+    found = _read(chosen, kept, prepared)
     print(found.summary())
     if chosen.dry_run:
         print(_forecast(found, chosen, kept))
         return
-    settings = _settings(chosen, found)
+    given = kept.settings if kept else {name: getattr(chosen, name) for name in OF_TRAINING}
+    settings = {**given, **prepared, "size": found.images.size, "images": found.images.sha256()}
+    _check_folder(out, settings)
     start = time.perf_counter()
     if kept is None:
         kept, record = _trained(found, settings, out)
     else:
         record = {"model": str(chosen.model), "problems": []}
-        of_model = ("colour", "warp", "latents", "hidden", *DESIGN)
-        settings |= {name: value for name, value in kept.settings.items() if name in of_model}
     if shards.place()[0] != 0:
         return  # the first process writes for all
     images = found.images.to(pick_device())
@@ -153,10 +158,23 @@ def _run(chosen: argparse.Namespace) -> None:
     print(f"see {out / 'report.html'}")
 
 
-def _read(chosen: argparse.Namespace, kept: Kept | None) -> Folder:
-    """The pictures, prepared as those of the model were, unless other options are given."""
-    settings = DEFAULTS if kept is None else kept.settings
-    fit, invert, contrast = (getattr(chosen, name) or settings[name] for name in DEFAULTS)
+def _check_options(chosen: argparse.Namespace, kept: Kept) -> None:
+    """Raise a ValueError for an option that would have to change a model that is trained."""
+    for name in ("size", *OF_TRAINING):
+        given, usual = getattr(chosen, name), _parser().get_default(name)
+        has = kept.model.size if name == "size" else kept.settings.get(name, usual)
+        if given not in (usual, has):
+            raise ValueError(f"--{name} cannot be {given}: the model was trained with {has}")
+
+
+def _prepared(chosen: argparse.Namespace, kept: Kept | None) -> dict[str, str]:
+    """How pictures are prepared: as those of the model were, unless other options are given."""
+    usual = DEFAULTS if kept is None else kept.settings
+    return {name: getattr(chosen, name) or usual[name] for name in DEFAULTS}
+
+
+def _read(chosen: argparse.Namespace, kept: Kept | None, prepared: dict[str, str]) -> Folder:
+    fit, invert, contrast = prepared.values()
     size = chosen.size if kept is None else kept.model.size
     colour = chosen.colour if kept is None else kept.model.shape[0] == 3
     inverted = {"auto": None, "yes": True, "no": False}[invert]
@@ -167,19 +185,25 @@ def _forecast(found: Folder, chosen: argparse.Namespace, kept: Kept | None) -> s
     if kept is not None:
         return "nothing is trained, because --model gives a model; nothing was written"
     epochs = chosen.epochs or training.epochs_for(round(len(found) * (1 - training.HELD_OUT)))
-    seconds = training.seconds_for(found.images, chosen.warp, epochs, **_design(vars(chosen)))
+    networks = {"dim_z": chosen.latents, "hidden": chosen.hidden}
+    seconds = training.seconds_for(
+        found.images, chosen.warp, epochs, **networks, **_design(vars(chosen))
+    )
     return (
         f"training for {epochs} epochs would take about {max(1, round(seconds / 60))} min on this "
         "machine; nothing was written"
     )
 
 
-def _settings(chosen: argparse.Namespace, found: Folder) -> dict[str, Any]:
-    """What the result depends on."""
-    names = ("colour", "warp", "epochs", "latents", "hidden", "rate", "seed", *DESIGN)
-    given = {name: getattr(chosen, name) for name in names}
-    prepared = {name: getattr(chosen, name) or DEFAULTS[name] for name in DEFAULTS}
-    return {**given, **prepared, "size": found.images.size, "images": found.images.sha256()}
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Raise a ValueError if a folder holds results of other pictures, which would stay there."""
+    path = out / "record.json"
+    if path.exists():
+        before = json.loads(path.read_bytes())["settings"]
+        if before["images"] != settings["images"]:
+            raise ValueError(
+                f"{out} holds the results of other pictures; choose another --out, or delete it"
+            )
 
 
 def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, dict[str, Any]]:
@@ -251,11 +275,11 @@ def _mean(pixels: Tensor) -> Tensor:
 def _aligned_names(files: Sequence[str]) -> list[str]:
     """The file of each aligned image: its own name, as PNG; its ending stays if names clash."""
     plain = [Path(file).with_suffix(".png").as_posix() for file in files]
-    names = []
+    times, names = Counter(plain), []
     for file, name in zip(files, plain, strict=True):
         if "[" in Path(file).suffix:  # a picture of an array
             name = file.replace("[", "_").replace("]", ".png")
-        elif plain.count(name) > 1:
+        elif times[name] > 1:
             name = f"{file}.png"
         names.append(name)
     return names
@@ -387,8 +411,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--colour", action="store_true", help="keep colours (default: gray)")
     add("--clusters", type=count, help="default: one for each class, or 1")
     add("--epochs", type=count, help="default: more for fewer pictures")
-    add("--latents", type=count, default=training.DIM_Z, help="of z (default: %(default)s)")
-    add("--hidden", type=count, default=training.HIDDEN, help="width (default: %(default)s)")
+    add("--latents", type=count, default=training.DIM_Z, help="in z (default: %(default)s)")
+    add(
+        "--hidden",
+        type=count,
+        default=training.HIDDEN,
+        help="width of hidden layers (default: %(default)s)",
+    )
     add("--rate", type=float, default=training.PEAK, help="learning rate (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add(
@@ -397,7 +426,7 @@ def _parser() -> argparse.ArgumentParser:
         default=DESIGN["likelihood"],
         help="of a pixel (default: %(default)s)",
     )
-    add("--noise", type=float, help="of normal pixels, from 0 to 1 (default: learned)")
+    add("--noise", type=float, help="of normal pixels, from 1/255 (default: learned)")
     add("--body", choices=convolutions.BODIES, default=DESIGN["body"], help="default: %(default)s")
     poses = parser.add_argument_group("what you expect of the poses, as standard deviations")
     poses.add_argument("--turn", type=float, help="in degrees")

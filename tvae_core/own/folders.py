@@ -143,7 +143,7 @@ def from_folder(
                 if contrast == "stretch":  # now, while there are more than 256 shades
                     shades = _stretched(shades)
                 names.append(picture.name)
-                alone.append(picture.remark == FILLED)
+                alone.append(picture.remark.startswith(FILLED))
                 kept.append(np.rint(255 * shades).astype(np.uint8))
         except _UnusableError as error:
             skipped[name] = str(error)
@@ -244,6 +244,8 @@ def _pictures(name: str, file: Path, channels: int) -> Iterator[_Picture]:
             scale = 0.0, 1.0
         else:
             remark = f"{stack.dtype} values, scaled from {scale[0]:g} to {scale[1]:g}"
+    if stack.ndim == 4 and stack.shape[3] == 4:
+        remark = "; ".join(filter(None, [FILLED, remark]))
     for index, picture in enumerate(stack):
         shades = (picture - np.float32(scale[0])) / max(float(scale[1] - scale[0]), 1e-12)
         if shades.ndim == 3 and np.isfinite(shades).all():
@@ -267,7 +269,7 @@ def _as_stack(array: Array) -> Array:
     """(N, H, W), or (N, H, W, 3 or 4)."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"it holds {array.dtype}")
-    if array.ndim == 2:
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)):  # one picture
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
@@ -394,7 +396,7 @@ def _from_black(pixels: Array) -> None:
 def _classes(names: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
     """The subfolders in their order, and the number of that of each image; none if there are none.
 
-    The pictures of an array have no class.
+    The pictures of an array have the class of its folder.
     """
     folders = [Path(name).parent.as_posix() for name in names]
     if set(folders) <= {"."}:

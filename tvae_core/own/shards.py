@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,6 +29,8 @@ def together() -> Iterator[int]:
         yield 0
         return
     dist.init_process_group("gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(dist.get_rank() % torch.cuda.device_count())
     try:
         yield dist.get_rank()
     finally:
@@ -40,7 +43,7 @@ def place() -> tuple[int, int]:
 
 
 def share(images: Images) -> Images:
-    """The images of this process: equally many for each, so up to a few at the end have none."""
+    """The images of this process: the same number for each, so a few at the end may be left out."""
     rank, size = place()
     return images[rank : len(images) // size * size : size]
 

@@ -49,9 +49,9 @@ SEEDS = 1_000_003  # from one process's seed to the next one's
 STRICT = 10.0  # by how much more z costs at first
 PATIENCE = 0.25  # of the epochs without a better held-out bound, and training ends
 WHOLE_ROWS = 500  # trained images that are looked at
-# Of what the model gains on trained images over their mean, the share that new images may lack.
-# New letters lack more, after training on 2,000, and their poses are visibly less exact
-# (results/own_images.json).
+# How much of what the model gains over the mean image, on the images that it was trained on, may be
+# missing on new ones. New letters lack more, after training on 2,000, and their poses are visibly
+# less exact (results/own_images.json).
 MEMORISED = 0.25
 
 
@@ -95,7 +95,7 @@ def pose_first(model: VAE, strict: float = STRICT) -> Estimator:
     """The ELBO, its KL in closed form, where a KL weight below 1 makes u cheap and z expensive.
 
     With the weight b, the KL of u counts b times and that of z 1 + strict (1 - b) times. At b = 1
-    it is the ELBO.
+    it is the ELBO. With `strict` = -1 both KLs count b times, as in `analytic_kl`.
     """
 
     def estimate(particles: Particles, kl_weight: Weight = 1.0) -> Tensor:
@@ -171,6 +171,7 @@ def train(
     dim_z: int = DIM_Z,
     hidden: int = HIDDEN,
     rate: float = PEAK,
+    strict: float = STRICT,
     seed: int = 0,
     folder: Path | None = None,
     **design: Any,
@@ -179,21 +180,19 @@ def train(
 
     A tenth of the images is held out. The model gets the weights of the epoch with the best
     held-out ELBO, and training ends early if a quarter of the epochs go by without a better one.
-    With a `folder` the state is saved there after each epoch, and a later call with the same
-    arguments resumes from it. `design` are further options of `new_model`.
+    `strict` is that of `pose_first`. With a `folder` the state is saved there after each epoch, and
+    a later call with the same arguments resumes from it. `design` are further options of
+    `new_model`.
 
     Raises:
         ValueError: fewer than 20 images, an unknown warp or option, or a folder of another run.
         training.NonFiniteLossError: the loss became NaN; the message says what to change.
     """
-    if len(images) < LEAST:
-        raise ValueError(
-            f"a model needs at least {LEAST} images to learn from, and better hundreds; "
-            f"got {len(images)}"
-        )
+    _enough(images)
     model = new_model(warp, shape_of(images), dim_z, hidden, seed, **design)
     if folder is not None:
-        _same_design(folder / "design.json", {"warp": warp, **design})
+        run = {"images": images.sha256(), "seed": seed, "latents": dim_z, "hidden": hidden}
+        _same_run(folder / "run.json", {**run, "warp": warp, **design})
     seen, held = (
         part.to(pick_device()) for part in hold_out(images, max(2, round(HELD_OUT * len(images))))
     )
@@ -207,7 +206,7 @@ def train(
             history = training.fit(
                 shards.shared(model),
                 data.Batches(seen, max(1, BATCH // size)),
-                pose_first(model),
+                pose_first(model, strict),
                 epochs=epochs,
                 optimizer=functools.partial(training.adam_one_cycle, peak=rate),
                 warm_up=watch.warm_up,
@@ -222,17 +221,27 @@ def train(
     return Trained(model, history, problems(model, seen, held))
 
 
-def _same_design(path: Path, design: dict[str, Any]) -> None:
-    """Raise a ValueError if the run of this folder has other options, and keep them if it is new.
-
-    Weights of one design fit into another, where they mean something else.
-    """
-    text = json.dumps(design, sort_keys=True, default=str)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+def _enough(images: Images) -> None:
+    if len(images) < LEAST:
         raise ValueError(
-            f"{path} belongs to another run, with {path.read_text(encoding='utf-8')}; now it is "
-            f"{text}. Choose another folder, or delete this one"
+            f"a model needs at least {LEAST} images to learn from, and better hundreds; "
+            f"got {len(images)}"
         )
+
+
+def _same_run(path: Path, run: dict[str, Any]) -> None:
+    """Raise a ValueError if the run of this folder is another one, and keep its options if new.
+
+    Its weights may fit into this one's model, where they mean something else.
+    """
+    text = json.dumps(run, sort_keys=True, default=str)
+    before, now = json.loads(path.read_bytes() if path.exists() else text), json.loads(text)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"{path} belongs to another run: {name} was {before.get(name)}, and is "
+                f"{now.get(name)} now. Choose another folder, or delete this one"
+            )
     write_atomically(path, text.encode())
 
 
@@ -328,7 +337,7 @@ def _mean_image_bound(model: VAE, seen: Images, held: Images) -> float:
 
 
 def _grids(model: VAE, latents: Tensor) -> tuple[float, float]:
-    """The share of grids that fold, and the side of a canonical thing, as a multiple of the seen.
+    """The share of grids that fold, and the side of a canonical thing beside that in the image.
 
     A cell of the grid covers an area of the canonical image: a negative one where the grid folds,
     and a large one where the canonical thing is large.
@@ -347,6 +356,7 @@ def seconds_for(
 ) -> float:
     """About how long `train` will take here with these options, from a few batches."""
     few = images[: 5 * BATCH]
+    _enough(images)
     model = new_model(warp, shape_of(images), **design)
     with seeded(0):
         batches = data.Batches(few.to(pick_device()), BATCH)

@@ -60,7 +60,7 @@ class Question(NamedTuple):
             except (TypeError, ValueError):
                 wanted = f"{self.id} wants a number, such as 4.2, got {given!r}"
                 raise ValueError(wanted) from None
-            return abs(value - float(self.answer)) <= self.tolerance
+            return abs(value - float(self.answer)) <= self.tolerance + 1e-12  # as on the page
         if self.kind == "match":
             return self._matches(given)
         letters, wanted = LETTERS[: len(self.options)], "one letter"

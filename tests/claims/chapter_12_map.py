@@ -289,7 +289,7 @@ def in_images(page: Page) -> None:
         *(worth(500, turn, MODEL) > 1.5 * worth(500, turn, "affine") for turn in where.TURNS),
     )
     page.says(
-        "To be level with an affine model that straightens, the plain model needs about four times as many images or more, on upright digits from 500 to 10,000 alike and in every cell with turns; with one that looks once, about two to three and a half times as many.",
+        "To be level with an affine model that straightens, the plain model needs about four times as many images or more, on upright digits from 500 to 10,000 alike and in every cell with turns; with one that looks once, which was trained on 500 and 2,000 images, about two to three and a half times as many.",
         len(worths(MODEL)) == 12,
         min(worths(MODEL)) > 3.8,
     )
@@ -306,7 +306,7 @@ def in_images(page: Page) -> None:
     page.leaves(
         "Between the numbers of images on the map we interpolate its NLL, by a smooth curve over their logarithm.",
         "Each arrow leads from a point of the straightening model to where the plain one has the same NLL, and says how many times as many images that takes; where it says >, the plain model does not get there with the images that we gave it.",
-        "Two are few, and both see the same training pictures, so others may well move a factor by more.",
+        "Two are few, and both are trained on the same digits, turned in other ways, so others may well move a factor by more.",
     )
 
 

@@ -47,7 +47,7 @@ def chapter_6(page: Page) -> None:
         trained[64] < trained[1],
     )
     page.says(
-        "The IWAE's signal-to-noise ratio rises far less with $k$, for the encoder least.",
+        "In a model that was trained on the ELBO, the IWAE's signal-to-noise ratio rises far less with $k$, for the encoder least.",
         fifty[0] / one[0] < fifty[1] / one[1] < min(rises) / 3,
     )
     once, copies = page.printed("k = 50: encode once #, encode copies #")
@@ -101,7 +101,7 @@ def chapter_6(page: Page) -> None:
     page.leaves(
         "We now have three questions to ask",
         "its gradient gets clearer too, but more slowly.",
-        "fewer importance samples and a longer training do not shift all models alike.",
+        "fewer importance samples (the study's 1,000 in place of 5,000) do not shift all models alike.",
         "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy",
         "call a gap beyond luck as in chapter 4",
         "of the runs of the ELBO, those with less noise should have more latents in use.",
@@ -202,7 +202,7 @@ def chapter_6(page: Page) -> None:
         if n + 1 in nats
     ]
     page.says(
-        f"Among runs of the same kind, each further latent in use comes with an NLL that is lower by {word(min(steps))} to {word(max(steps))} nats."
+        f"Among runs of the same kind with the study's recipe, each further latent in use comes with an NLL that is lower by {word(min(steps))} to {word(max(steps))} nats."
     )
     page.says(
         f"Here two runs often differ by one latent in use, which comes with {word(min(steps))} to {word(max(steps))} nats.",
@@ -242,7 +242,7 @@ def chapter_6(page: Page) -> None:
     )
     estimates = [at(record_of(f"{m}-{o}")) for m, o in FIVE]
     page.says(
-        "The samples matter by tenths of a nat (chapter 4), and the printed gaps are larger than that.",
+        "They matter by tenths of a nat (chapter 4), and the printed gaps are larger than that.",
         *(0 < nll[1_000] - nll[5_000] < 1 for nll in estimates),
         *(row.headed_iwae5 - row.headed_multi5 > 1.5 for row in PRINTED.values()),
     )

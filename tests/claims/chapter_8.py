@@ -208,7 +208,7 @@ def chapter_8(page: Page) -> None:
         "So by the decoder a dozen active latents of a trained model behave like some number between ten and forty of the toy's, and by the encoder like forty or more"
     )
     page.says(
-        "the encoder's slope is ${:.2f}$ and the decoder's $+{:.2f}$, where theory has $-0.5$ and $+0.5$, and after training they are ${:.2f}$ and $+{:.2f}$.".format(
+        "the encoder's slope is ${:.3f}$ and the decoder's $+{:.3f}$, where theory has $-0.5$ and $+0.5$, and after training they are ${:.3f}$ and $+{:.3f}$.".format(
             *(slopes[name][i] for name in ("untrained", "trained") for i in (0, 2))
         )
     )
@@ -237,7 +237,7 @@ def chapter_8(page: Page) -> None:
         if (m, b) != ("plain", "encoder u")
     }
     page.says(
-        "At 64 draws each of them shows $z$ a clearer direction than the reparameterized IWAE does, by many standard errors. DReG's gain in $u$ is less than its error.",
+        "At 64 draws each of them shows $z$ a clearer direction than the reparameterized IWAE does, by more than four of these standard errors (each is from four dots, and may be too small). DReG's gain in $u$ is less than its error.",
         *(
             table[m, "encoder z"][i] - 1 > 4 * table[m, "encoder z"][i + 1]
             for m in both
@@ -299,7 +299,7 @@ def chapter_8(page: Page) -> None:
     gap = {key: run.gap for key, run in runs.items()}
     dreg = [gap[m, "iwae16-dreg"][0] for m in ("plain", "affine")]
     page.says(
-        "so its gap is what the noise costs: half a nat without a warp. With one the number is the same, but at little more than two standard errors it is a hint.",
+        "so its gap is what the noise costs: half a nat without a warp. With one it is nearly as much, but at little more than two standard errors it is a hint.",
         2 < -gap["affine", "iwae16-dreg"][0] / gap["affine", "iwae16-dreg"][1] < 3,
         *(-0.6 < x < -0.4 for x in dreg),
     )

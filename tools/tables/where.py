@@ -37,10 +37,11 @@ def where_table() -> Table:
             rows.append([pictures, WORDS[model], *_cells(seeds, COLUMNS)])
     return Table(
         "What and where, on 2,000 test pictures in known poses: median errors in degrees and, for "
-        "the shift to the right, in pixels, when an inferred pose should follow a known move, and when it should agree with "
-        "the true pose, from one zero for all pictures; the share of classes that a linear probe "
-        "gets right; the share of the variance of the turns (their sine) that a random forest "
-        "explains; and the NLL of 500 pictures. With several seeds, ± is the standard deviation.",
+        "the shift to the right, in pixels, when an inferred pose should follow a known move, and "
+        "when it should agree with the true pose, from one zero for all pictures; the share of "
+        "classes that a linear probe gets right; the share of the variance of the turns (their "
+        "sine) that a random forest explains; and the NLL of 500 pictures. With several seeds, ± "
+        "is the standard deviation.",
         rows,
         [],
     )

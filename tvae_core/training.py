@@ -118,7 +118,9 @@ def fit(
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
-        ValueError: a checkpoint that is damaged, or of a call with other settings.
+        ValueError: a checkpoint that is damaged, or of a call with other settings. (Functions are
+            compared by name, with what they were made from: two lambdas look the same. Of batches,
+            the number and the size count.)
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+from typing import Any
 
 from scipy import stats
 from tables import base, speed, training
@@ -413,17 +414,18 @@ def looking_again(page: Page) -> None:
 def turned_any_way(page: Page) -> None:
     with_r, without = (f"turns-similarity-straight{tail}" for tail in ("-turns", ""))
 
-    def of(task: str, *keys: str) -> float:
-        (found,) = where.by_seed(task, *keys)
-        return found
+    def of(task: str, *keys: str) -> list[Any]:
+        return where.by_seed(task, *keys)
 
     page.says(
         "Where digits may lie in any direction, none of our models with a normal posterior over the turn found it. With one more latent, for the number of quarter turns, whose four values are summed over in the bound, "
         "the model follows most turns to a few degrees, its $z$ tells the classes apart better, and its NLL is lower.",
-        abs(of(without, "moves", "degrees", "correlation")) < 0.1,
-        of(with_r, "moves", "degrees", "error") < 5,
-        of(with_r, "contents", "z", "linear") > of(without, "contents", "z", "linear") + 0.1,
-        statistics.fmean(of(with_r, "nll")) < statistics.fmean(of(without, "nll")) - 2,
+        max(map(abs, of(without, "moves", "degrees", "correlation"))) < 0.1,
+        max(of(with_r, "moves", "degrees", "error")) < 5,
+        min(of(with_r, "contents", "z", "linear"))
+        > max(of(without, "contents", "z", "linear")) + 0.1,
+        max(map(statistics.fmean, of(with_r, "nll")))
+        < min(map(statistics.fmean, of(without, "nll"))) - 2,
     )
 
 

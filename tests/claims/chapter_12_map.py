@@ -113,7 +113,7 @@ def the_map(page: Page) -> None:
         "With one or two runs of each, these differences are uncertain.",
     )
     page.says(
-        "For 500 and 2,000 images the map has two runs of the plain model and of the one that straightens. Most other cells",
+        "For 500 and 2,000 images the map has two runs of the plain model and of the one that straightens, and so have the models of full turns. Most other cells, the garments and the models on the larger canvas have one.",
         *(
             len(where.mapped(n, turn, m)) == 2
             for n in (500, 2_000)

@@ -487,6 +487,7 @@ def shifted(page: Page) -> None:
         f"Ten clusters of $z$ sort {100 * z['clusters']:.0f} percent of these digits correctly, where the paper prints 33.8 for its digits without a discrete turn.",
     )
     page.says("(One run of each model, one set of shifts, 5,000 pictures for training")
+    page.leaves("a warp can be worth many nats even if it finds only a part of the pose.")
 
 
 def modes(page: Page) -> None:

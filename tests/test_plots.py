@@ -60,7 +60,7 @@ def test_tiles_run_along_rows_with_lines_between_them(ax):
 
 
 def test_rows_of_different_lengths_are_refused(ax):
-    with pytest.raises(ValueError, match=r"as many images as each other, got .'a': 3, 'b': 5"):
+    with pytest.raises(ValueError, match=r"the same number of images, got .'a': 3, 'b': 5"):
         plots.rows(ax, {"a": torch.zeros(3, 1, 2, 2), "b": torch.zeros(5, 1, 2, 2)})
 
 

@@ -81,9 +81,9 @@ def tiles(ax: Axes, images: Float[Tensor, "N 1 H W"], columns: int = 10, title: 
 
 def rows(ax: Axes, named: Mapping[str, Float[Tensor, "N 1 H W"]], title: str = "") -> Axes:
     """A row of N images for each name, with the name on the left."""
-    if len({len(images) for images in named.values()}) != 1:
-        counts = {name: len(images) for name, images in named.items()}
-        raise ValueError(f"all rows need as many images as each other, got {counts}")
+    counts = {name: len(images) for name, images in named.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"all rows need the same number of images, got {counts}")
     stacked = torch.cat([images.detach().cpu() for images in named.values()])
     tiles(ax, stacked, len(stacked) // len(named), title)
     height = stacked.shape[-2] + 1 - 1 / len(named)

@@ -393,7 +393,7 @@ def settings_of_own_images(page: Page) -> None:
         for settings in ("default", "free pose", "plain warm-up")
     )
     best, *others = (
-        statistics.fmean(run["held_out_elbo"] for run in runs[settings])
+        table_of_own_images.held_out(runs[settings])
         for settings in ("default", "free pose", "plain warm-up")
     )
     page.says(
@@ -403,14 +403,9 @@ def settings_of_own_images(page: Page) -> None:
         all(9.5 < elbo - best < 13.5 for elbo in others),
         measured_own_images.SETTINGS["free pose"] == {"strict": 0.0},
     )
-    as_is, plain = (
-        [run["errors"]["model"]["degrees"]["median"] for run in of["digits" + key]]
-        for of, key in ((table_of_own_images.record(), ""), (every, ", plain warm-up"))
-    )
-    elbo, plain_elbo = (
-        statistics.fmean(run["held_out_elbo"] for run in of["digits" + key])
-        for of, key in ((table_of_own_images.record(), ""), (every, ", plain warm-up"))
-    )
+    digits = table_of_own_images.record()["digits"], every["digits, plain warm-up"]
+    as_is, plain = ([run["errors"]["model"]["degrees"]["median"] for run in of] for of in digits)
+    elbo, plain_elbo = map(table_of_own_images.held_out, digits)
     page.says(
         f"On digits the gain is less clear: over three seeds the turns are off by {min(as_is):.1f} to {max(as_is):.1f} degrees as the command trains, and by {min(plain):.1f} to {max(plain):.1f} with a plain warm-up, and held-out digits are described better by twenty nats.",
         len(as_is) == len(plain) == 3,

@@ -30,6 +30,11 @@ def probe(pictures: str, model: str, feature: str, what: str) -> float:
     return at(pictures, model, "contents", feature, what)
 
 
+def nats(task: str) -> float:
+    """The NLL, the mean over pictures and runs."""
+    return statistics.fmean(map(statistics.fmean, where.by_seed(task, "nll")))
+
+
 def settings(page: Page) -> None:
     family, task = where.FAMILY, where.TASKS[where.SHIPPED_MODEL]
     page.says(
@@ -248,9 +253,9 @@ def contents(page: Page) -> None:
     page.says(
         "A warp alone brings about two thirds of the gain in what $z$ knows of the class, but it leaves most of the shift and all of the turn in $z$.",
         *(
-            0.6 < (known("affine") - known("plain")) / (known(MODEL) - known("plain")) < 0.72
-            for known in (
-                functools.partial(lambda kind, m: probe(kind, m, "z", "linear"), kind)
+            0.6 < (once - plain) / (straight - plain) < 0.72
+            for plain, once, straight in (
+                [probe(kind, model, "z", "linear") for model in ("plain", "affine", MODEL)]
                 for kind in ("digits", "glyphs")
             )
         ),
@@ -371,9 +376,6 @@ def turned(page: Page) -> None:
     def of(task: str, *keys: str) -> float:
         return statistics.fmean(where.by_seed(task, *keys))
 
-    def nats(task: str) -> float:
-        return statistics.fmean(map(statistics.fmean, where.by_seed(task, "nll")))
-
     on_the_map = [
         where.records()[f"map-{n}-180-{model}-0"]["moves"]["degrees"]["correlation"]
         for n in (500, 2_000)
@@ -456,10 +458,7 @@ def shifted(page: Page) -> None:
     plain, straight = records.values()
     z, u = (straight["contents"][name] for name in ("z", "u"))
     nlls = [torch.tensor(record["nll"], dtype=torch.float64) for record in (plain, straight)]
-    only_turned = [
-        statistics.fmean(map(statistics.fmean, where.by_seed(f"turns-{model}", "nll")))
-        for model in records
-    ]
+    only_turned = [nats(f"turns-{model}") for model in records]
     task = where.TASKS["published-plain-0"]
     page.says(
         "digits turned by up to 180 degrees and shifted by up to 5 pixels along each axis, on a canvas of 50 by 50 pixels.",

@@ -81,16 +81,9 @@ def chapter_13(page: Page) -> None:
         "At first, $\\beta = 0$, a nat in $u$ is free, and a nat in $z$ costs eleven.",
         own.training.STRICT == 10,
     )
-    turns, elbos = (
-        [
-            statistics.fmean(read(run) for run in own_tables.record(own_tables.OTHERS)[settings])
-            for settings in ("default", "plain warm-up")
-        ]
-        for read in (
-            lambda run: run["errors"]["model"]["degrees"]["median"],
-            lambda run: run["held_out_elbo"],
-        )
-    )
+    compared = ("default", "plain warm-up")
+    turns = [statistics.fmean(own_tables.over_seeds(s, "model", "degrees")) for s in compared]
+    elbos = [own_tables.held_out(own_tables.record(own_tables.OTHERS)[s]) for s in compared]
     page.says(
         f"On the 2,000 letters of all kinds of the [reference page](../book/own_images), whose poses are known, this matters: the median error of the turn over three seeds is {turns[0]:.1f} degrees with the change below, and {turns[1]:.1f} with a plain warm-up, in which $z$ and $u$ are both free at first. "
         f"It has a price. The held-out ELBO is {elbos[1] - elbos[0]:.1f} nats *worse* with it",

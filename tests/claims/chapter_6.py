@@ -101,7 +101,7 @@ def chapter_6(page: Page) -> None:
     page.leaves(
         "We now have three questions to ask",
         "its gradient gets clearer too, but more slowly.",
-        "fewer importance samples (the study's 1,000 in place of 5,000) do not shift all models alike.",
+        "the study drew 1,000 importance samples where we draw 5,000, and that shifts some models more than others.",
         "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy",
         "call a gap beyond luck as in chapter 4",
         "of the runs of the ELBO, those with less noise should have more latents in use.",
@@ -242,7 +242,7 @@ def chapter_6(page: Page) -> None:
     )
     estimates = [at(record_of(f"{m}-{o}")) for m, o in FIVE]
     page.says(
-        "They matter by tenths of a nat (chapter 4), and the printed gaps are larger than that.",
+        "The difference is tenths of a nat (chapter 4), and the printed gaps are larger than that.",
         *(0 < nll[1_000] - nll[5_000] < 1 for nll in estimates),
         *(row.headed_iwae5 - row.headed_multi5 > 1.5 for row in PRINTED.values()),
     )

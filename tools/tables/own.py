@@ -67,6 +67,11 @@ def over_seeds(settings: str, way: str, unit: str) -> list[float]:
     return [TIMES[unit] * run["errors"][way][unit]["median"] for run in runs]
 
 
+def held_out(runs: list[dict[str, Any]]) -> float:
+    """The mean ELBO of held-out images over runs, in nats."""
+    return statistics.fmean(run["held_out_elbo"] for run in runs)
+
+
 def own_settings_table() -> Table:
     """The median errors on letters, by the settings of the command."""
     rows = [["settings", "seeds", "turn (degrees)", "shift (pixels)", "scale (%)", "new: turn"]]

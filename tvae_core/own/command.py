@@ -160,8 +160,9 @@ def _run(chosen: argparse.Namespace) -> None:
 
 def _check_options(chosen: argparse.Namespace, kept: Kept) -> None:
     """Raise a ValueError for an option that would have to change a model that is trained."""
+    parser = _parser()
     for name in ("size", *OF_TRAINING):
-        given, usual = getattr(chosen, name), _parser().get_default(name)
+        given, usual = getattr(chosen, name), parser.get_default(name)
         has = kept.model.size if name == "size" else kept.settings.get(name, usual)
         if given not in (usual, has):
             raise ValueError(f"--{name} cannot be {given}: the model was trained with {has}")

@@ -9,8 +9,7 @@ VENV := .venv$(SUFFIX)
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 RENDERED := _build/html/.rendered
-SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core/explorer tvae_core/shipped tvae_core/names.json -type f \
-    -not -path '*/.*' -not -path '*/__pycache__/*')
+SOURCES := _config.yml _toc.yml $(shell find book notebooks results tvae_core -type f -not -path '*/.*' -not -path '*/__pycache__/*')
 # What another set of packages may break: not the laws of files, records and tables.
 SHORT := $(filter-out %tables.py %table_cells.py %laws.py %mutants.py %house.py %checkout.py %book.py %landing.py %theme.py %drawings.py,$(wildcard tests/test_*.py)) \
     notebooks/01_vae.ipynb notebooks/05_iwae.ipynb

@@ -53,8 +53,8 @@ def test_forward_weights_are_unbiased_for_p_and_reverse_weights_for_1_over_p(sta
     betas = ais.schedule(n)
     steps = rough_steps(betas)
     with seeded(1):
-        forward, acceptance = ais.anneal(path, path.start.sample((CHAINS,)), betas, steps, 2)
-        reverse, _ = ais.anneal(path, posterior.sample((CHAINS,)), betas, steps, 2, reverse=True)
+        _, forward, acceptance = ais.anneal(path, path.start.sample((CHAINS,)), betas, steps, 2)
+        _, reverse, _ = ais.anneal(path, posterior.sample((CHAINS,)), betas, steps, 2, reverse=True)
     assert acceptance.item() < 0.8  # otherwise the Metropolis step goes untested
     assert standard_errors((forward - log_p).exp(), 1) < 4
     assert standard_errors((log_p - reverse).exp(), 1) < 4

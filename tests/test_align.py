@@ -181,6 +181,11 @@ def test_results_of_other_pictures_are_not_mixed(folder, out, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([str(folder), "--out", str(mixed), *model])
     assert "holds the results of other pictures" in capsys.readouterr().err
+    for text in ('{"a": 1}', "[]", "{", '{"settings": 3}'):  # another program's, or damaged
+        (mixed / "record.json").write_text(text, encoding="utf-8")
+        with pytest.raises(SystemExit):
+            command.main([str(few), "--out", str(mixed), *model])
+        assert "record.json is no record of this command" in capsys.readouterr().err
     assert len(rows(mixed)) == 1
 
 

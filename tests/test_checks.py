@@ -358,10 +358,10 @@ def test_methods_too(subtests):
     for refuse, sentence in {
         lambda: s.model.particles(s.x, 2.5): "k must be a whole number of at least 1, got 2.5",
         lambda: s.model.particles(s.x, 0): "k must be a whole number of at least 1, got 0",
-        lambda: s.model.particles([1.0]): r"x must be a tensor of images; .* got \[1.0\]",
+        lambda: s.model.particles([1.0]): r"x must be a tensor of images \(.* got \[1.0\]",
         lambda: s.model.posterior(
             LOADER
-        ): "a DataLoader may make lists, got an object of type DataLoader",
+        ): r"a DataLoader may make lists\), got an object of type DataLoader",
         lambda: s.model.posterior(s.x[:, 0]): r"expected images of shape \(B, 1, 4, 6\)",
         lambda: s.model.sample_latents(0): "n must be a whole number of at least 1, got 0",
         lambda: make_warp("affine", SIZE).grid([0.0] * 6): "params must be a Float tensor",

@@ -10,7 +10,7 @@ import torch
 from claims.sources import by_ais
 
 from tvae_core import warps
-from tvae_core.experiments import results
+from tvae_core.experiments import results, where
 from tvae_core.experiments.study import PRINTED
 
 EXTENSIONS = Path(__file__).parents[1] / "book" / "_ext"
@@ -49,6 +49,13 @@ def test_the_third_result_is_that_the_warp_pays_with_a_second_look():
     assert plain == pytest.approx(statistics.mean(results.over_seeds("plain-iwae5-modern")))
 
 
+def test_the_fourth_result_is_the_chapter_s_table_of_what_a_warp_is_worth():
+    shown = values(landing_ext.worth())
+    for (once, straight), turn in zip(shown, where.TURNS, strict=True):
+        assert once == where.worth(2_000, turn, "affine").factor > 1.5
+        assert straight == where.worth(2_000, turn, "affine-straight").factor > 2 * once
+
+
 @pytest.mark.parametrize("name", landing_ext.RESULTS)
 def test_a_result_is_drawn_to_scale_and_described(name):
     result = landing_ext.RESULTS[name]()
@@ -61,7 +68,7 @@ def test_a_result_is_drawn_to_scale_and_described(name):
     for mark, place in zip(marks, places, strict=True):
         value = a + (place - at_a) * (b - a) / (at_b - at_a)
         assert value == pytest.approx(mark.value, abs=0.02)
-        assert a <= mark.value - mark.error <= mark.value + mark.error <= b
+        assert a <= mark.low <= mark.value <= mark.high <= b
     (drawn,) = svg.iter("svg")
     for mark in marks:
         said = (f"{mark.value:+.1f}", f"{mark.value:.2f}")

@@ -118,9 +118,7 @@ def test_a_damaged_record_is_refused_and_the_message_names_the_file(subtests, im
 
 @pytest.mark.parametrize("kind", ["units", "snr", "start"])
 def test_a_record_without_columns_says_which_have_them(kind):
-    with pytest.raises(
-        ValueError, match=f"of '{kind}' has no columns .* nll, .*ais, .*pixels have"
-    ):
+    with pytest.raises(ValueError, match=f"of '{kind}' has no values .* nll, .*ais, .*pixels have"):
         columns({"kind": kind, "parts": [{"dim_z": 3}]})
 
 
@@ -250,3 +248,11 @@ def test_the_command_measures_and_prints_a_summary(tmp_path, capsys, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {
         f"units-{name}.json" for name in ("plain-iwae5", MODEL)
     }
+
+
+def test_the_help_names_the_kinds_that_have_defaults_of_their_own(capsys):
+    with pytest.raises(SystemExit):
+        measure.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "annealing steps of AIS (default: 1000, 200 for coupling)" in text
+    assert "draws from q per image (default: 50000, 200 for coupling, 5000 for pixels)" in text

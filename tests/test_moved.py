@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tvae_core import data, moved, poses
+from tvae_core import data, moved, poses, warps
 from tvae_core.data import Images
 from tvae_core.moved import Moves
 
@@ -183,6 +183,32 @@ def test_moved_pictures_are_loaded_by_name(subtests):
     assert train.size == test.size == moved.CANVAS
     assert not torch.equal(train.labels, test.labels)
     assert not torch.isclose(train.maps, test.maps).all(-1).any()
+
+
+def test_every_family_is_loaded_by_name_with_what_is_true_of_its_pictures(subtests):
+    for family, (moves, canvas) in moved.FAMILIES.items():
+        with subtests.test(family):
+            images = data.load(f"{family}-mini", "test")
+            assert images.size == canvas
+            assert (images.bends is None) == (moves.bend == 0)
+            spread = poses.decompose(images.maps)["degrees"].abs().max()
+            assert 0.9 * moves.degrees <= spread <= moves.degrees + 1e-3
+            assert 0.9 * moves.shift <= images.maps[..., 2].abs().max() <= moves.shift
+
+
+def test_the_bend_that_is_kept_is_the_one_that_a_picture_got():
+    upright = ellipses(3)
+    images = moved.moved(upright, Moves(bend=1.5), seed=3)
+    assert images.bends.shape == (3, 18)
+    assert 1 < images.bends.abs().max() <= 1.5
+    rows, columns = upright.size
+    pixels = torch.tensor([columns / 2, rows / 2]).repeat_interleave(9)  # all x, then all y
+    warp = warps.make_warp("tps", upright.size)
+    torch.testing.assert_close(images.x, warp(upright.x, images.bends / pixels), atol=3e-3, rtol=0)
+    chosen = torch.tensor([2, 0])
+    assert images[chosen].bends.equal(images.bends[chosen])
+    assert moved.moved(images, Moves(shift=1)).bends.equal(images.bends)
+    assert moved.moved(upright, Moves(shift=1)).bends is None
 
 
 def test_a_subset_keeps_its_poses():

@@ -156,6 +156,44 @@ def test_turning_the_whole_model_changes_nothing_that_is_reported(warp):
         torch.testing.assert_close(straight[0][inside], straight[1][inside], atol=1e-3, rtol=0)
 
 
+def test_turning_the_whole_model_does_not_change_what_it_draws_of_an_aligned_picture():
+    """The other model's canonical images are turned as its grids are: M f(p) at p = M r."""
+    maps, images = by_hand({name: values[:2] for name, values in KNOWN.items()}), numbered(2)
+
+    def blob(points: Tensor) -> Tensor:
+        x, y = ((points - torch.tensor([0.1, -0.2])) * torch.tensor([1.8, 3.0])).unbind(-1)
+        return torch.exp(-x.square() - y.square())
+
+    drawn = []
+    for model, turn in ((model_of(maps), torch.eye(2)), (turned(model_of(maps)), ROTATION)):
+        picture = blob(model.decoder.warp.identity @ turn)  # turn^-1 = its transpose
+        model.canonical = lambda latents, p=picture: p.expand(len(latents), 1, *SIZE)
+        drawn.append(poses.align(model, images, images[:1]).canonical)
+    inside = (..., slice(4, -4), slice(4, -4))  # near the border grids leave the canonical image
+    torch.testing.assert_close(drawn[0][inside], drawn[1][inside], atol=0.02, rtol=0)
+    assert not torch.allclose(drawn[0], drawn[0].rot90(2, (-2, -1)), atol=0.1)
+
+
+def test_the_deviation_of_a_bend_is_that_over_draws():
+    images, maps = numbered(3), by_hand({name: values[:3] for name, values in KNOWN.items()})
+    model = model_of(maps, "tps", sd=0.05)
+    with seeded(0):
+        table = poses.table(model, images, images[:1], draws=400)
+    with seeded(0):
+        origin = poses.mean_map(model, images[:1])
+        bend = poses.drawn(model, images.x, 400, origin)[1]
+    assert table["bend_sd"].min() > 0.02
+    torch.testing.assert_close(table["bend_sd"], bend.std(0, correction=0))
+
+
+def test_weights_that_are_nan_are_named():
+    model = model_of(by_hand(KNOWN))
+    nn.init.constant_(model.decoder.pose.weight, math.nan)
+    for ask in (poses.table, poses.align, poses.maps):
+        with pytest.raises(ValueError, match="not finite: the weights are probably NaN"):
+            ask(model, numbered(4))
+
+
 def test_the_standard_deviations_are_those_of_q():
     """A shift of the grid by t moves the picture by -t: with W = I, t's deviation is that of u."""
     model = model_of(identity(1), sd=0.01)
@@ -315,7 +353,7 @@ def test_what_has_no_pose_is_refused_in_a_sentence():
 def test_references_that_lie_in_all_directions_have_no_mean_pose():
     around = {name: [1.0 if name.startswith("scale") else 0.0] * 4 for name in KNOWN}
     every_way = around | {"degrees": [0.0, 90.0, 180.0, -90.0]}
-    with pytest.warns(UserWarning, match="the reference images lie in all directions"):
+    with pytest.warns(UserWarning, match="the reference images point in all directions"):
         poses.table(model_of(by_hand(every_way)), numbered(4), draws=2)
     with pytest.warns(UserWarning, match="pass others"):
         poses.maps(model_of(by_hand(every_way)), numbered(4))

@@ -265,6 +265,19 @@ def test_ais_from_q_agrees_with_importance_sampling():
     assert ((chains.log_p + sampled.nll).abs() < 4 * error).all()
 
 
+def test_bdmc_from_q_encloses_what_importance_sampling_finds():
+    model = make("straight").float()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        x, latents = ais.simulate(model, 4)
+    lower, upper = ais.bdmc(model, x, latents, 100, chains=16, start="q", leapfrog=3)
+    sampled = evaluation.nll(model, from_tensor(x), 20_000)
+    for bound in (lower, upper):
+        error = (bound.se**2 + sampled.se**2).sqrt() + 0.02
+        assert ((bound.log_p + sampled.nll).abs() < 4 * error).all()
+    assert (lower.log_p < upper.log_p + 0.2).all()
+
+
 def test_a_stack_of_second_looks_is_its_models(subtests):
     for look in LOOKS:
         alone = [make(look, seed=seed) for seed in (0, 1)]

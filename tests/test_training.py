@@ -42,6 +42,17 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(subtests, tm
             assert_same_run(train(checkpoint, seed=99, optimizer=optimizer), uninterrupted)
 
 
+def test_an_optimizer_whose_learning_rate_is_a_float_resumes_too(tmp_path):
+    def plain_adam(model, epochs, steps):
+        opt = torch.optim.Adam(model.parameters(), lr=1e-3)
+        return opt, torch.optim.lr_scheduler.ConstantLR(opt, factor=1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run.pt", batches=Disturbed(BATCHES + 1, kill), optimizer=plain_adam)
+    resumed = train(tmp_path / "run.pt", seed=99, optimizer=plain_adam)
+    assert_same_run(resumed, train(optimizer=plain_adam))
+
+
 def test_a_run_that_is_killed_repeatedly_ends_at_the_same_result(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
     for seed in range(EPOCHS - 1):

@@ -76,6 +76,11 @@ def test_the_model_is_the_one_that_the_task_names(monkeypatch):
     assert torch.equal(seen, data.binarize_fixed(images[-where.HELD_OUT :]).x)
 
 
+def test_a_task_with_too_few_pictures_is_refused():
+    with pytest.raises(ValueError, match=r"needs 10,500 pictures; 'mini' has 9,000"):
+        where.pictures(where.TASKS["map-10000-0-plain-0"], "train", 0)
+
+
 def test_ais_of_a_task_is_of_its_first_pictures(monkeypatch):
     """Here AIS finds one nat for each black pixel, and importance sampling one for each picture."""
     model, stop, first = (

@@ -127,6 +127,30 @@ def test_the_command_measures_recipes_that_are_compared_on_training_images(
         reproduce.main(["--recipe", HELD_OUT[0], "--recipe", "study", "--dry-run"])
 
 
+def test_a_held_out_recipe_never_sees_a_test_image_whatever_the_profile(
+    splits, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TVAE_RUNS", str(tmp_path))
+    monkeypatch.setattr(reproduce, "try_out", lambda job, seeds: reproduce.Pace(0.01, 0.01))
+    calls = []
+    monkeypatch.setattr(runner, "run_seeds", lambda *given: calls.append(given))
+    for profile in PROFILES:
+        monkeypatch.setenv("TVAE_PROFILE", profile)
+        reproduce.main(["--recipe", HELD_OUT[0], "--only", "affine-iwae*", "--seeds", "1"])
+    assert {call[4].name for call in calls} == {*PROFILES} - {"paper"}
+    assert max(n for _, *both, _, _, _ in calls for part in both for n in numbers(part)) < 600
+
+
+def test_runs_on_other_images_than_their_profile_s_are_not_started(splits, monkeypatch, tmp_path):
+    """They would have the names of the book's runs, and be collected as those."""
+    monkeypatch.setenv("TVAE_PROFILE", "paper")
+    monkeypatch.setenv("TVAE_RUNS", str(tmp_path))
+    monkeypatch.setattr(data, "load", lambda *_, **__: numbered(0, 60, "mini"))
+    monkeypatch.setattr(runner, "run_seeds", lambda *given: pytest.fail("a run was started"))
+    with pytest.raises(SystemExit, match="nothing was trained: the profile 'paper' is for 'mnist'"):
+        reproduce.main(["--only", "affine-vae", "--seeds", "1"])
+
+
 # Training and evaluation.
 
 
@@ -193,6 +217,18 @@ def test_a_record_s_seed_is_that_of_its_training_and_its_evaluation(watched, ima
     assert first["checkpoint"] != other["checkpoint"]
     nll = [call["weights"]["encoder.mu_z.weight"] for call in watched if call["of"] == "evaluate"]
     assert not torch.equal(*nll)
+
+
+def test_code_that_behaves_in_another_way_does_not_go_on_with_a_checkpoint(
+    watched, images, monkeypatch
+):
+    train, _ = images
+    job = runner.Job("affine-vae", RUNS["affine-vae"], TINY, train)
+    for behaviour in ("1", "2", "1"):
+        monkeypatch.setattr(runner, "fingerprint", lambda config, b=behaviour: 16 * b)
+        job.train([0])
+    first, other, again = (call["checkpoint"] for call in watched)
+    assert first == again != other
 
 
 def test_seeds_side_by_side_keep_their_own_weights_and_curves_and_share_the_time(watched, images):

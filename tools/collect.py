@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from tvae_core.experiments import archive
+from tvae_core.experiments import archive, runner
 from tvae_core.experiments.configs import RUNS
 from tvae_core.experiments.kinds import CONVERGED, STRAIGHT
 from tvae_core.experiments.records import RunRecord, load_record
@@ -30,7 +30,7 @@ SHIPPED = {*SHOWN, "plain-vae-binarized", *CONVERGED, *STRAIGHT}
 
 def main() -> None:
     found = {path: load_record(path) for path in sorted(runs_folder().glob("*/record-*.json"))}
-    found = {p: r for p, r in found.items() if r.name in RUNS and r.profile in PROFILES}
+    found = {p: r for p, r in found.items() if r.name in RUNS and of_the_book(r)}
     ships: dict[str, tuple[int, Path]] = {}
     for path, record in found.items():
         print(
@@ -50,9 +50,14 @@ def main() -> None:
     archive.write_sums(FOLDER, {p.name: p.read_bytes() for p in sorted(FOLDER.glob("*-*"))})
 
 
+def of_the_book(record: RunRecord) -> bool:
+    """Whether a run has a profile of the book, and was trained on that profile's images."""
+    trained_on = record.data["train"]["name"]
+    return record.profile in PROFILES and trained_on == runner.PROFILES[record.profile].dataset
+
+
 def images(record: RunRecord) -> int:
-    n: int = record.data["test"]["n"]
-    return n
+    return record.data["test"]["n"]
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def posterior_draws(
     check_known("start", start, STARTS)
     path, betas = Path.of(model, x, start), schedule(n_distributions)
     steps = tune(path, betas, chains, leapfrog)
-    point, log_w, _ = _anneal(path, path.start.sample((chains,)), betas, steps, leapfrog)
+    point, log_w, _ = anneal(path, path.start.sample((chains,)), betas, steps, leapfrog)
     chosen = log_w.T.softmax(-1).multinomial(chains, replacement=True).T
     point = path.at(point.latents.take_along_dim(chosen.unsqueeze(-1), 0))
     drawn = []
@@ -166,11 +166,11 @@ def _annealed(
     for first in range(0, len(x), per_batch):
         path = Path.of(model, x[first : first + per_batch], start)
         steps = tune(path, betas, chains, leapfrog)
-        forward = anneal(path, path.start.sample((chains,)), betas, steps, leapfrog)
+        forward = anneal(path, path.start.sample((chains,)), betas, steps, leapfrog)[1:]
         parts.append([_summary(*forward, sign=1)])
         if latents is not None:
             exact = latents[first : first + per_batch].expand(chains, -1, -1)
-            backward = anneal(path, exact, betas, steps, leapfrog, reverse=True)
+            backward = anneal(path, exact, betas, steps, leapfrog, reverse=True)[1:]
             parts[-1].append(_summary(*backward, sign=-1))
         bar.update(path.scale.shape[0])
     bar.close()
@@ -271,25 +271,13 @@ def anneal(
     steps: Float[Tensor, "T+1 B"],
     leapfrog: int,
     reverse: bool = False,
-) -> tuple[Float[Tensor, "C B"], Float[Tensor, "B"]]:
-    """log w of each chain, and the fraction of accepted proposals for each image.
+) -> tuple[Point, Float[Tensor, "C B"], Float[Tensor, "B"]]:
+    """Where chains end, log w of each, and the fraction of accepted proposals for each image.
 
     Forward chains start at draws from the path's start, and E[w] = p(x). Reverse chains start at
     exact draws from the posterior and make the same transitions in the opposite order, and
     E[1/w] = 1/p(x). `steps[t]` is the step size at `betas[t]`.
     """
-    return _anneal(path, latents, betas, steps, leapfrog, reverse)[1:]
-
-
-def _anneal(
-    path: Path,
-    latents: Float[Tensor, "C B D"],
-    betas: Float[Tensor, "T+1"],
-    steps: Float[Tensor, "T+1 B"],
-    leapfrog: int,
-    reverse: bool = False,
-) -> tuple[Point, Float[Tensor, "C B"], Float[Tensor, "B"]]:
-    """The same as `anneal`, and before it where the chains end."""
     point = path.at(latents)
     log_w = torch.zeros_like(point.joint)
     rates: list[Tensor] = []

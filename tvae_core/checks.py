@@ -1,4 +1,4 @@
-"""What public functions are given: `hold` makes callers keep to a module's annotations."""
+"""Checks of arguments: `hold` makes a module's public functions check theirs by annotations."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WORDS = {  # what an argument must be, by its name or its type
     "optimizer": "a function such as training.adam, which makes an optimizer and its schedule",
     "int": "a whole number of at least {}",
     "NoneType": "None",
-    "Tensor": "a tensor of images; data.Batches makes batches of them, a DataLoader may make lists",
-    "log_w": "a tensor of log-weights; estimators.reparameterized makes a bound an estimator",
-    "Images": "data.Images with at least one image, which data.from_tensor makes",
+    "Tensor": "a tensor of images (from data.Batches; a DataLoader may make lists)",
+    "log_w": "a tensor of log-weights (to train with a bound: estimators.reparameterized(bound))",
+    "Images": "data.Images with at least one image (data.from_tensor makes them)",
     "Estimator": "an estimator, such as estimators.reparameterized(bounds.iwae)",
     "Epochs": "batches of images, such as data.Batches(images, 128)",
 }
@@ -40,9 +40,9 @@ def check_known(kind: str, name: str, known: Collection[str]) -> None:
 def hold(module: ModuleType) -> None:
     """Check what a module's public functions and constructors are given from now on.
 
-    A call raises a TypeError, or a ValueError for a value out of range, unless each argument is
-    what its annotation says. Whole numbers are at least 1, or as `LEAST` says; there is at least
-    one image and one draw.
+    A call raises a TypeError, or a ValueError for a number, list or tensor that does not fit,
+    unless each argument is what its annotation says. Whole numbers are at least 1, or as `LEAST`
+    says; there is at least one image and one draw.
     """
     for name, thing in [*vars(module).items()]:
         if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:

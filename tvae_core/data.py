@@ -58,12 +58,14 @@ BUNDLED_SHA256 = {
     "garments.npz": "9115805003275cc28a73f30d27dfb8d3e87b0626d930ed486fd9486728e4f940",
 }
 
+KNOWN = ("labels", "maps", "styles", "bends")  # what may be known of images
+
 
 @dataclass(frozen=True)
 class Images:
-    """N gray or coloured images on one device, with what is known: labels, poses, styles.
+    """N gray or coloured images on one device, with what is known: labels, poses, styles, bends.
 
-    A pose is a map of pixels, as in `tvae_core.moved`; the style of a letter is its typeface.
+    Poses (maps of pixels) and bends are those of `tvae_core.moved`; a letter's style is its face.
     """
 
     pixels: UInt8[Tensor, "N C H W"]
@@ -71,9 +73,10 @@ class Images:
     name: str
     maps: Float[Tensor, "N 2 3"] | None = None
     styles: Int64[Tensor, "N"] | None = None
+    bends: Float[Tensor, "N 18"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("labels", "maps", "styles"):
+        for name in KNOWN:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.pixels):
                 raise ValueError(f"{len(self.pixels)} images, but {len(values)} {name}")
@@ -98,7 +101,7 @@ class Images:
         return self._each(lambda values: values.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
-        known = {name: getattr(self, name) for name in ("labels", "maps", "styles")}
+        known = {name: getattr(self, name) for name in KNOWN}
         changed: dict[str, Any] = {name: change(v) for name, v in known.items() if v is not None}
         return replace(self, pixels=change(self.pixels), **changed)
 
@@ -141,13 +144,13 @@ MADE: dict[str, Callable[[str, str | None], Images]] = {}  # by split and fallba
 def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist" (downloaded on first use), "mini" or "mini-fashion" (bundled).
 
-    "moved-mini", and the same before the other names, are those images in poses that are known
-    (`Images.maps`, drawn from `moved.FAMILY`); "letters" are 5,000 glyphs in such poses.
+    "moved-mini", and "turned-", "scattered-" and "bent-" before any of the names, are those images
+    in known poses, from the ranges in `moved.FAMILIES`. "letters" are 5,000 moved glyphs.
 
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
     them, and downloads them again if any is damaged or missing; that needs torchvision. With
     `fallback="mini"`, a failed download, or a machine without a home directory, prints a message
-    and loads the bundled digits instead of an OSError, which says what to do.
+    and loads the bundled digits; without it, it raises an OSError, which says what to do.
     """
     check_known("data set", name, (*NAMES, *MADE))
     check_known("split", split, SPLITS)

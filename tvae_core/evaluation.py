@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Per-image terms of the ELBO, in nats; recon, and KL(z) of an `Ordered` q, by draws from q."""
+    """Terms of the ELBO of each image, in nats; recon and an `Ordered` q's KL(z) are by draws."""
 
     recon: Float[Tensor, "N"]
     kl_z: Float[Tensor, "N"]

@@ -67,6 +67,12 @@ class Moves:
 CANVAS = (32, 32)
 # Digits and letters lie anywhere in these ranges; 2 pixels more would cut some of them off.
 FAMILY = Moves(degrees=45, shift=3, scale=1.2)
+FAMILIES = {  # for `data.load`, with the canvas
+    "moved": (FAMILY, CANVAS),
+    "turned": (Moves(degrees=180), (28, 28)),
+    "scattered": (Moves(degrees=180, shift=5), (50, 50)),
+    "bent": (Moves(bend=2), CANVAS),
+}
 
 
 def moved(
@@ -74,9 +80,9 @@ def moved(
 ) -> Images:
     """Each image once, moved at random, on a black canvas, by default of the images' own size.
 
-    The map of each is in `Images.maps`, after the one that the image had, if any. Pixels are
-    interpolated linearly, so moved pictures are a little softer. The same images, moves, canvas and
-    seed give the same pictures.
+    Its map is in `Images.maps`, after the one that the image had, if any. `Images.bends` has the
+    pixels by which control points were bent after that, first along x. Pixels are interpolated
+    linearly, so pictures get a little softer. The same images, ranges and seed give the same ones.
 
     Raises:
         ValueError: a canvas that is smaller than the images.
@@ -106,7 +112,8 @@ def moved(
     if images.maps is not None:
         maps = compose(maps, images.maps.cpu())
     here = images.pixels.device
-    return replace(images, pixels=torch.cat(parts).to(here), name=name, maps=maps.to(here))
+    kept = {"maps": maps.to(here), "bends": bends.to(here) if moves.bend else images.bends}
+    return replace(images, pixels=torch.cat(parts).to(here), name=name, **kept)
 
 
 def glyphs(
@@ -174,11 +181,9 @@ def _outline(letter: str, face: str, height: float) -> Any:
     return path.transformed(centre.scale(height / capital))
 
 
-def _made(name: str, split: str, fallback: str | None) -> Images:
-    if name == "letters":
-        return glyphs(5_000, FAMILY, CANVAS, seed=SPLITS.index(split))
-    return moved(load(name, split, fallback), FAMILY, CANVAS, seed=SPLITS.index(split))
+def _moved(family: str, name: str, split: str, fallback: str | None) -> Images:
+    return moved(load(name, split, fallback), *FAMILIES[family], seed=SPLITS.index(split))
 
 
-MADE["letters"] = functools.partial(_made, "letters")
-MADE |= {f"moved-{name}": functools.partial(_made, name) for name in NAMES}
+MADE["letters"] = lambda split, _: glyphs(5_000, FAMILY, seed=SPLITS.index(split))
+MADE |= {f"{f}-{name}": functools.partial(_moved, f, name) for f in FAMILIES for name in NAMES}

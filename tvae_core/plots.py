@@ -57,7 +57,7 @@ def _bare(ax: Axes, title: str) -> Axes:
 
 
 def _array(x: Tensor) -> NDArray[Any]:
-    """What matplotlib is given: of a tensor itself numpy would complain with each operation."""
+    """As an array: with a tensor, numpy would warn at each operation of matplotlib."""
     return np.asarray(x.detach().cpu())
 
 

@@ -39,7 +39,7 @@ ROWS = 20_000  # (image, draw) pairs whose poses are computed at once
 UNITS = ("degrees", "shift_x", "shift_y", "scale_x", "scale_y", "shear")
 NO_NORMAL = "the poses of a {} are not normal under q(u | x): see tvae_core.experiments.turns"
 ONE_IMAGE = "one image would be its own zero: pass several images as `reference`"
-NO_MEAN = "the reference images lie in all directions, so they have no mean pose: pass others"
+NO_MEAN = "the reference images point in all directions and so have no mean pose: pass others"
 FLAT = 0.05  # a mean pose with less than this share of its poses' area is no pose
 
 
@@ -248,7 +248,8 @@ def summary(maps: Float[Tensor, "K N 2 3"], bend: Float[Tensor, "K N"]) -> dict[
     length = torch.hypot(x, y).clamp(max=1)
     columns["degrees"] = torch.rad2deg(torch.atan2(y, x)).float()
     columns["degrees_sd"] = torch.rad2deg((-2 * length.log()).clamp(min=0).sqrt()).float()
-    return {**columns, "reflected": units["reflected"].mean(0), "bend": bend.mean(0)}
+    columns["bend"], columns["bend_sd"] = bend.mean(0), bend.std(0, correction=0)
+    return {**columns, "reflected": units["reflected"].mean(0)}
 
 
 def reference_of(images: Images, reference: Images | None) -> Images:
@@ -277,6 +278,8 @@ def _pose_posterior(model: VAE, x: Float[Tensor, "B C H W"]) -> Normal:
 def _mean(maps: Float[Tensor, "N 2 3"]) -> Float[Tensor, "2 3"]:
     """Warns of maps in all directions, which cancel: a mean of them is no zero."""
     mean = maps.mean(0)
+    if not mean.isfinite().all():
+        raise ValueError("the inferred poses are not finite: the weights are probably NaN")
     if mean[:, :2].det().abs() < FLAT * maps[:, :, :2].det().abs().mean():
         warnings.warn(NO_MEAN, stacklevel=3)
     return mean

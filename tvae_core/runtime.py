@@ -92,7 +92,7 @@ def locked(path: Path) -> Iterator[None]:
     with contextlib.suppress(filelock.Timeout):
         lock.acquire(timeout=SILENCE)
     if not lock.is_locked:
-        print(f"waiting for a process that does the same work and holds {path}; lsof names it")
+        print(f"waiting for another process, which holds the lock {path} (lsof shows which one)")
         lock.acquire()
     try:
         yield
@@ -140,7 +140,7 @@ def _sweep(folder: Path) -> None:
         host, pid, _ = file.name.rsplit("+", 3)[1:]
         with contextlib.suppress(OSError, ValueError):  # swept already, or not one of ours
             process, gone = int(pid), time.time() - file.stat().st_mtime > 86_400
-            if host == platform.node() and os.name == "posix":  # elsewhere, kill is no question
+            if host == platform.node() and os.name == "posix":  # on Windows os.kill would end it
                 try:
                     os.kill(process, 0)
                 except ProcessLookupError:

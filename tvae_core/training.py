@@ -230,7 +230,7 @@ class _Meter:
                 raise NonFiniteLossError(
                     f"the loss is not finite in epoch {self.epoch}, batch "
                     f"{self.batches + offset + 1}: {named}. Lower the learning rate, or look at "
-                    "the images; the last checkpoint is from the end of the previous epoch."
+                    "the images."
                 )
         counts = torch.tensor(self.counts, dtype=torch.float64)
         self.sums = self.sums + torch.tensordot(counts, terms, 1)
@@ -290,7 +290,8 @@ def _resume(path: Path, settings: dict[str, str], parts: dict[str, Any]) -> Hist
         rates = [group["lr"] for group in opt.param_groups]
         opt.load_state_dict(state["optimizer"])
         for group, rate in zip(opt.param_groups, rates, strict=True):
-            group["lr"] = rate.copy_(group["lr"])  # keeps its device
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.copy_(group["lr"])  # keeps its device
         schedule.load_state_dict(state["schedule"])
         history: History = state["history"]
         set_rng_state(state["rng"])

@@ -1,4 +1,4 @@
-"""The live figure and the three results of the landing page, drawn from a model and from records.
+"""The live figure and the results of the landing page, drawn from a model and from records.
 
     <div data-landing="figure"></div>      one digit, its z still, its grid moving
     <div data-landing="study"></div>       a result as a picture: a key of RESULTS
@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 
 from tvae_core import data, plots
-from tvae_core.experiments import results
+from tvae_core.experiments import results, where
 from tvae_core.experiments.study import nll_of
 from tvae_core.explorer.export import some_digits
 from tvae_core.runtime import NAMES
@@ -107,10 +107,11 @@ def draw_picture(path: Path) -> None:
 
 
 class Mark(NamedTuple):
-    """A value of a row, with its error, in nats."""
+    """A value of a row, and how far its error bar reaches."""
 
     value: float
-    error: float
+    low: float
+    high: float
     kind: str
     """How it is drawn: "ours", "other" or "best"."""
 
@@ -123,9 +124,13 @@ class Result(NamedTuple):
     alt: str
 
 
+def bar(value: float, error: float, kind: str) -> Mark:
+    return Mark(value, value - error, value + error, kind)
+
+
 def over_seeds(name: str, kind: str) -> Mark:
     values = results.over_seeds(name)
-    return Mark(statistics.mean(values), statistics.stdev(values), kind)
+    return bar(statistics.mean(values), statistics.stdev(values), kind)
 
 
 def row_of(table: str, name: str) -> dict[str, str]:
@@ -137,14 +142,14 @@ def row_of(table: str, name: str) -> dict[str, str]:
 def read(cell: str, kind: str) -> Mark:
     """A value ± its error."""
     value, error = map(float, cell.split(" ± "))
-    return Mark(value, error, kind)
+    return bar(value, error, kind)
 
 
 def study() -> Result:
     rows = {}
     for decoder, label in NAMES["decoders"].items():
         name = f"{decoder}-iwae5"
-        rows[label] = [Mark(nll_of(name), 0, "other"), over_seeds(name, "ours")]
+        rows[label] = [bar(nll_of(name), 0, "other"), over_seeds(name, "ours")]
     said = ", ".join(
         f"{label} {theirs.value:.2f} there and {ours.value:.2f} here"
         for label, (theirs, ours) in rows.items()
@@ -193,15 +198,33 @@ def second_look() -> Result:
     )
 
 
-RESULTS = {"study": study, "trust": trust, "look": second_look}
+def worth() -> Result:
+    n, models = 2_000, {"affine": "other", "affine-straight": "best"}
+    rows, said = {}, []
+    for turn in where.TURNS:
+        found = [where.worth(n, turn, name) for name in models]
+        marks = zip(found, models.values(), strict=True)
+        turns = f"turned by up to {turn}°" if turn else "upright"
+        rows[turns] = [Mark(w.factor, w.low, w.high, kind) for w, kind in marks if w]
+        said.append(f"{turns} " + " and ".join(f"{mark.value:.2f}" for mark in rows[turns]))
+    return Result(
+        f"With {n:,} images, a warp is worth several times the data",
+        "times as many images the plain model needs",
+        rows,
+        {"other": "warp", "best": "and an encoder that uses it"},
+        "How many times as many images the plain model needs to be level with a model with a warp, "
+        f"and with one whose encoder uses it too. Digits {', '.join(said)}.",
+    )
+
+
+RESULTS = {"study": study, "trust": trust, "look": second_look, "worth": worth}
 WIDTH, LEFT, RIGHT, STEP = 360, 14, 14, 46
 
 
 def picture_of(result: Result) -> str:
     """A result as an SVG in the page, which takes the page's colours."""
     marks = [mark for row in result.rows.values() for mark in row]
-    least = min(m.value - m.error for m in marks)
-    most = max(m.value + m.error for m in marks)
+    least, most = min(m.low for m in marks), max(m.high for m in marks)
     unit = next(u for u in (0.5, 1, 2, 5) if (most - least) / u <= 8)
     ticks = [unit * k for k in range(int(least // unit), int(-(-most // unit)) + 1)]
     scale = (WIDTH - LEFT - RIGHT) / (ticks[-1] - ticks[0])
@@ -224,8 +247,8 @@ def picture_of(result: Result) -> str:
         y = legend + STEP * i + 34
         parts.append(f'<text class="row" x="{LEFT}" y="{y - 17}">{html.escape(label)}</text>')
         for mark in row:
-            if mark.error:
-                low, high = x(mark.value - mark.error), x(mark.value + mark.error)
+            if mark.low < mark.high:
+                low, high = x(mark.low), x(mark.high)
                 parts.append(
                     f'<line class="{mark.kind}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
                 )

@@ -392,15 +392,15 @@ def settings_of_own_images(page: Page) -> None:
         table_of_own_images.over_seeds(settings, "model", "degrees")
         for settings in ("default", "free pose", "plain warm-up")
     )
+    times = [b / a for turns in lax for a, b in zip(default, turns, strict=True)]
     best, *others = (
         table_of_own_images.held_out(runs[settings])
         for settings in ("default", "free pose", "plain warm-up")
     )
     page.says(
-        "Then the turns are off by about eight times as much, in every run, although the model describes held-out letters better, by ten to thirteen nats",
-        all(min(turns) > 6.5 * max(default) for turns in lax),
-        all(7.5 < statistics.fmean(turns) / statistics.fmean(default) < 8.6 for turns in lax),
-        all(9.5 < elbo - best < 13.5 for elbo in others),
+        "Then the turns are off by about seven to ten times as much in every run, although the model describes held-out letters better, on average by ten nats in the first of these rows and by thirteen in the second",
+        (round(min(times)), math.floor(max(times))) == (7, 10),
+        [round(elbo - best) for elbo in others] == [10, 13],
         measured_own_images.SETTINGS["free pose"] == {"strict": 0.0},
     )
     digits = table_of_own_images.record()["digits"], every["digits, plain warm-up"]

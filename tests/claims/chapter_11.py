@@ -67,7 +67,7 @@ def question(page: Page) -> None:
         "The training bound (k = 5) of five encoders, seed 0.",
         "It is smaller at 200 epochs than at 50, if less so by AIS, and we have one run there and none beyond.",
         "(Straightening once, by the mean of $u$, runs the large layer once for each image, so it should cost less.",
-        "NLL against the time that training takes on one core, by the table above, for 50 epochs and, where a line leads on, for 200. Seed 0.",
+        "NLL against the time that training takes on one core, by the table above, for 50 epochs and, where a line continues, for 200. Seed 0.",
         "It falls by a few tenths of a nat: the estimate gets better, the model does not.",
         "It falls by several nats.",
         "The points of the two models that straighten lie lowest, from 21 minutes on; the lines of plain, affine and affine-straight fall from 50 to 200 epochs and do not cross.",
@@ -99,7 +99,7 @@ def numbers(page: Page) -> None:
         all(nll(f"{m}-straight") < nll(m) - 3 for m in ("affine", "tps")),
     )
     page.says(
-        "The two models that straighten by each draw have the lowest NLL, by more than a nat, with the affine map as with the spline; next comes the one that straightens once.",
+        "The two models that straighten by each draw have the lowest NLL, by more than a nat, with either warp; next comes the one that straightens once.",
         min(others) - max(straight) > 1,
         min(others) == once,
     )
@@ -173,7 +173,7 @@ def one_draw(page: Page) -> None:
         five.mean - one.mean > max(1, 4 * math.hypot(one.error, five.error)),
     )
     page.says(
-        "So the model that looks once loses most from having one draw. Trained with five draws, its $q$ is the poorest of the three (*Why does it work?* measures that), and with one draw nothing of it is forgiven.",
+        "So the model that looks once loses most from having one draw. Trained with five draws, its $q$ is the poorest of the three (*Why does it work?* measures that), and with one draw none of it is forgiven.",
         mean(runs["affine"]) - mean(modern("affine"))
         > max(mean(runs[m]) - mean(modern(m)) for m in ("plain", "affine-straight")) + 0.5,
         price_of("affine").mean > max(price_of(m).mean for m in ("plain", "affine-straight")),
@@ -407,7 +407,7 @@ def reasons(page: Page) -> None:
     spline = measured("coupling", modern("tps-straight"))
     others_too = [found[n, "posterior"] for n in names[2:]] + [spline["posterior"].mean()]
     page.says(
-        "and little beside the two to four nats of the others.",
+        "and little compared with the two to four nats of the others.",
         (round(min(others_too)), round(float(max(others_too)))) == (2, 4),
     )
     page.says(

@@ -125,7 +125,10 @@ def chapter_1(page: Page) -> None:
         0 < at(record)[1_000] - at(record)[5_000] < 1,
     )
     page.leaves("A falling curve that flattens")
-    page.says("The study's numbers are reached, the NLL like for like.", *reproduced("plain"))
+    page.says(
+        f"The study's numbers are reached. (The study's NLL comes from 1,000 samples; with as many ours is {at(record)[1_000]:.1f}.",
+        *reproduced("plain"),
+    )
     page.says(
         "On training images ours is lower by about two nats, as the log above shows.",
         round(record.recon.mean - record.curves[-1]["recon"]) == 2,
@@ -134,7 +137,7 @@ def chapter_1(page: Page) -> None:
     jumps = page.printed("changes the KL of this latent by #")
     (ruined,) = page.printed("threshold: reconstruction loss # nats")
     page.says(
-        "the loss of that image leaps by more than 160,000 nats on average, half of it in the KL and half in the reconstruction loss",
+        "If the latent of an image that the encoder is most certain about ever crosses $-6$, the loss of that image leaps by more than 160,000 nats on average, half of it in the KL and half in the reconstruction loss",
         jumps[0] + ruined > 160_500,
         abs(jumps[0] - ruined) < 0.05 * ruined,
     )
@@ -152,7 +155,7 @@ def chapter_1(page: Page) -> None:
 def chapter_2(page: Page) -> None:
     plain, _, tps = map(record_of, VAES)
     between = plain.recon.mean - tps.recon.mean
-    page.leaves("trained, so all cells", "Never more than six numbers")
+    page.leaves("No cell trains more than six numbers")
     empty, pixels = page.printed("forward warping leaves # of # pixels empty")
     page.says("$1 - (2/3)^2 = 5/9$ of the output stays empty", abs(empty / pixels - 5 / 9) < 0.05)
     page.says(f"such a pixel costs {-math.log(1e-6):.1f} nats.")
@@ -231,7 +234,7 @@ def chapter_3(page: Page) -> None:
         max(kl["kl_u"]) < 1.1 * min(kl["kl_u"]),
     )
     page.says(
-        "the negative ELBO and the reconstruction loss fall, steeply at first; the KL of z and the KL of u, drawn apart, level off early, that of u well below that of z.",
+        "the negative ELBO and the reconstruction loss fall, steeply at first; the KL of z and the KL of u, drawn as separate curves, level off early, that of u well below that of z.",
         falls_and_flattens([-x for x in kl["bound"]]),
         falls_and_flattens(kl["recon"]),
         kl["kl_z"][9] > 0.9 * kl["kl_z"][-1],
@@ -302,7 +305,7 @@ def chapter_3(page: Page) -> None:
         f"NLLs of single runs scatter by {sds[0]:.2f} and {sds[1]:.2f} nats, so the difference of two single runs scatters by $\\sqrt{{{sds[0]:.2f}^2 + {sds[1]:.2f}^2}} = {one_run:.2f}$ nats, {word(one_run / error)} times the paired standard error."
     )
     page.says(
-        "The means of twelve runs of each do: chapter 4 compares them, and the warp's lead is beyond luck.",
+        "The means of twelve runs of each do: chapter 4 compares them, and the warp's lead is larger than the luck of training explains.",
         {len(results.over_seeds(name)) for name in VAES[:2]} == {12},
         ahead("affine-vae", "plain-vae"),
     )
@@ -360,7 +363,7 @@ def chapter_3(page: Page) -> None:
         page.asserted(r"train_warp\((?:buggy|mended), #, mixed_up") == [14, 14],
     )
     page.says(
-        "the same bug leaves $\\mathrm{KL}(u)$ at several nats in the seven epochs of the figure (half as many as the study's optimizer had).",
+        "the same bug leaves $\\mathrm{KL}(u)$ at several nats from the second epoch to the seventh, where the figure ends (the study's optimizer had twice as many).",
         page.asserted(r"min\(kl_by_adam\[1:\]\) > #")[0] > 2,
         page.asserted(r"train_warp\(by_adam, #, mixed_up=True") == [14 / 2],
     )
@@ -381,7 +384,7 @@ def chapter_3(page: Page) -> None:
         "After 14 epochs we mend the bug",
         "Left, a curve that stays high",
         "a third one that stays there",
-        "Two short curves: one rises from near zero, one stays high.",
+        "Two short curves: one rises slowly from near zero, the other rises at once and stays high.",
     )
     buys = page.printed(r"u_\d: KL # nats, recon rises by #")
     worth = sorted(
@@ -407,7 +410,7 @@ def chapter_3(page: Page) -> None:
     weights = 256 * 6
     size = page.printed("(?:plain  |affine )#(?:,|$|\n)")[:2]
     page.says(
-        "the first layer of the decoder has six columns of 256 weights fewer, and the map has 42 numbers more.",
+        "the decoder's first layer loses six columns of 256 weights, and the map adds 42 numbers.",
         size[0] - size[1] == weights - 42,
     )
 

@@ -276,7 +276,7 @@ def warp(page: Page) -> None:
     page.says(
         "a transformer decoder helps only where training is slow: with the study's recipe, and there with the multi-sample ELBO more than with the IWAE. "
         "With the better recipe it does not help: the plain model is ahead, at 200 epochs by more than at 50. "
-        "(With 500 or 2,000 training images, upright or turned, it does help, as a [table below](tab-map) shows, and with 5,000 that are turned, shifted and scaled [it helps too](tab-where), by two to six nats. With 10,000 it still helps on upright digits and on those turned by up to 45 degrees, and no longer on digits turned further. With more turned digits this encoder was not trained.)",
+        "(With 500 or 2,000 training images, upright or turned, it does help, as a [table below](tab-map) shows, and with 5,000 that are turned, shifted and scaled [it helps too](tab-where), by two to six nats. With 10,000 it still helps on upright digits and on those turned by up to 45 degrees, and no longer on digits turned further. We have not trained this encoder on more turned digits.)",
         all(sampled[a, ""] < 0 < sampled[a, "-modern"] < sampled[a, "-long"] for a in annealed),
         all(sampled[f"{m}-multi5", ""] < sampled[f"{m}-iwae5", ""] for m in ("affine", "tps")),
         all(worth > 1 for worth in worths("affine", [500, 2_000])),
@@ -400,7 +400,7 @@ def looking_again(page: Page) -> None:
         for m in ("plain", "affine-straight")
     ]
     page.says(
-        "On garments, which lie alike {cite}`xiao2017fashion`, the model that straightens is ahead by less than a nat with 2,000 images, which fits the idea that a warp helps because of the pose.",
+        "On garments, which nearly all have the same pose {cite}`xiao2017fashion`, the model that straightens is ahead by less than a nat with 2,000 images, which fits the idea that a warp helps because of the pose.",
         0 < garments[0] - garments[1] < 1,
     )
     (epochs,) = {results.record_of(name).config["epochs"] for name in straight}

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,14 +49,16 @@ def in_double_precision() -> Iterator[None]:
 
 def digest(numbers: Any) -> str:
     """16 hexadecimal digits from the rounded numbers in nested lists and dictionaries."""
-    return hashlib.sha256(json.dumps(_rounded(numbers)).encode()).hexdigest()[:16]
+    text = json.dumps(rounded(numbers, DECIMALS, math.nan))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any, decimals: int, nan: float | None = None) -> Any:
+    """The floats in nested lists and dictionaries, rounded; `nan` stands in for NaN."""
     if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
+        return {name: rounded(part, decimals, nan) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(part) for part in value]
+        return [rounded(part, decimals, nan) for part in value]
     if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0  # turns -0.0 into 0.0
+        return nan if math.isnan(value) else round(value, decimals) + 0.0  # not -0.0
     return value

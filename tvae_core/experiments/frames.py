@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
@@ -39,9 +38,10 @@ def _run(record: RunRecord) -> Columns:
     for name in ESTIMATES:
         row[name], row[f"{name}_se"] = getattr(record, name)
     row |= {name: getattr(record, name) for name in ("nll_mc_se", "ess_median", "fingerprint")}
-    fields = dataclasses.asdict(record)
+    groups = {"machine": vars(record.machine)}
+    groups |= {name: getattr(record, name) for name in ("config", "seconds", "versions")}
     for group in ("config", "machine", "seconds", "versions"):
-        row |= {f"{group}_{name}": value for name, value in fields[group].items()}
+        row |= {f"{group}_{name}": value for name, value in groups[group].items()}
     for split in ("train", "test"):
         row[f"{split}_sha256"] = record.data[split]["sha256"]
     return {name: [value] for name, value in row.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from tvae_core import ais, bounds, data, diagnostics, estimators, evaluation, gr
 from tvae_core.data import Images
 from tvae_core.estimators import Estimator
 from tvae_core.experiments.configs import names_of
+from tvae_core.experiments.fingerprint import rounded
 from tvae_core.models import VAE
 
 MODELS = names_of("iwae5")
@@ -283,13 +283,7 @@ def _bound(name: str, bound: ais.AIS) -> dict[str, Any]:
 
 def numbers(values: Tensor) -> list[Any]:
     """Values for JSON, rounded to five decimals; NaN becomes None."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return list(map(plain, value))
-        return None if math.isnan(value) else round(value, 5)
-
-    return plain(values.tolist())
+    return rounded(values.tolist(), 5)
 
 
 CHAINS = ("distributions", "chains", "leapfrog", "start")

@@ -30,7 +30,7 @@ from tvae_core.data import Images
 from tvae_core.experiments import runner
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.fingerprint import digest, digits, in_double_precision
-from tvae_core.experiments.kinds import IS_SAMPLES, KINDS, Options, image_blocks, one_part
+from tvae_core.experiments.kinds import KINDS, Options, image_blocks, one_part
 from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import (
     MEASURED,
@@ -177,8 +177,8 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
     kinds = [name for name, kind in KINDS.items() if kind.parts is image_blocks]
     if record["kind"] not in kinds:
         raise ValueError(
-            f"a record of {record['kind']!r} has no columns of images, as those of "
-            f'{", ".join(kinds)} have; read its "parts"'
+            f"a record of {record['kind']!r} has no values per image (those of "
+            f'{", ".join(kinds)} have); read record["parts"]'
         )
 
     def filled(value: Any) -> Any:
@@ -195,7 +195,7 @@ def columns(record: dict[str, Any]) -> dict[str, Tensor]:
 
 @fast_arithmetic()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the chosen models in one way."""
+    """Make one kind of measurement of the chosen models."""
     chosen = _parse(arguments)
     given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
     options = Options(**{**KINDS[chosen.kind].defaults, **given})
@@ -257,7 +257,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the models to measure (default: those that the book measures in this way)",
     )
     for name, meaning in NUMBERS.items():
-        add(f"--{name}", type=count, default=argparse.SUPPRESS, help=meaning)
+        help_ = f"{meaning} (default: {_default(name)})"
+        add(f"--{name}", type=count, default=argparse.SUPPRESS, help=help_)
     add(
         "--start",
         choices=ais.STARTS,
@@ -274,16 +275,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 NUMBERS = {
-    "images": "number of images, spread evenly over the split (default: see the kinds)",
-    "block": f"images per part of the record (default: {Options.block})",
-    "draws": f"draws from q per image (default: {Options.draws}; for pixels {IS_SAMPLES})",
-    "distributions": f"annealing steps of AIS (default: {Options.distributions})",
-    "chains": f"AIS chains per image (default: {Options.chains})",
-    "leapfrog": f"leapfrog steps per AIS transition (default: {Options.leapfrog})",
-    "steps": f"steps that fit the second encoder of a mixture (default: {Options.steps})",
-    "repeats": f"gradients whose mean and variance are computed (default: {Options.repeats})",
-    "rows": f"latents decoded at once; use more on a GPU (default: {Options.rows})",
+    "images": "number of images, spread evenly over the split",
+    "block": "images per part of the record",
+    "draws": "draws from q per image",
+    "distributions": "annealing steps of AIS",
+    "chains": "AIS chains per image",
+    "leapfrog": "leapfrog steps per AIS transition",
+    "steps": "steps that fit the second encoder of a mixture",
+    "repeats": "gradients whose mean and variance are computed",
+    "rows": "latents decoded at once; use more on a GPU",
 }
+
+
+def _default(name: str) -> str:
+    """The default of an option, and that of each kind that has another one."""
+    usual = getattr(Options, name)
+    others = {kind: made.defaults.get(name, usual) for kind, made in KINDS.items()}
+    return ", ".join([str(usual), *(f"{n} for {k}" for k, n in others.items() if n != usual)])
 
 
 def _describe(kind: str) -> str:

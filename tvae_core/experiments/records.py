@@ -104,7 +104,7 @@ class RunRecord:
         """The record with these fields, in their JSON form.
 
         Raises:
-            TypeError: a field that is missing, unknown or of the wrong type.
+            TypeError: a field that is missing or unknown.
         """
         fields = dict(fields)
         for name in ESTIMATES:

@@ -154,11 +154,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if pick_device().type == "cuda":
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     profile = runner.current_profile()
-    if {*chosen.recipe} <= {*HELD_OUT} and profile.name == "paper":
-        profile = runner.PROFILES["validation"]
+    if {*chosen.recipe} <= {*HELD_OUT}:  # which must not see the test images
+        held_out = runner.PROFILES["validation"]
+        paper = profile.name == "paper"
+        profile = held_out if paper else dataclasses.replace(profile, held_out=held_out.held_out)
     if chosen.epochs:
         profile = dataclasses.replace(profile, epochs=dict.fromkeys(profile.epochs, chosen.epochs))
     train, test = runner.load_data(profile)
+    if train.name != profile.dataset:  # load_data has said why
+        raise SystemExit(
+            f"nothing was trained: the profile {profile.name!r} is for {profile.dataset!r}, and "
+            "its runs on other images would have the same name"
+        )
     side_by_side = train.pixels.is_cuda
     trained_on = runner.describe(train)
     jobs = {name: Job(name, RUNS[name], profile, train, trained_on) for name in chosen.names}

@@ -304,13 +304,18 @@ class Job:
         epochs = self.settings["epochs"]
         machine = Machine.here(self.images.pixels.device, _workers(), len(seeds))
         print(f"{self.name}: {epochs} epochs on {machine}", flush=True)
-        checkpoint = self.folder(seeds[0]) / f"checkpoint-{'-'.join(map(str, seeds))}.pt"
         # Accelerating the step takes seconds; training for this long takes minutes.
         fast = self.profile.n_train * epochs > 700_000
         behaviour = fingerprint(self.config)
+        # Named after how the code behaves, because code that was changed must not go on with it.
+        name = f"checkpoint-{'-'.join(map(str, seeds))}-{behaviour[:8]}.pt"
+        checkpoint = self.folder(seeds[0]) / name
         with fast_arithmetic():
             trained = train_models(self.config, self.images, epochs, seeds, checkpoint, fast)
-        for seed, (model, curves) in zip(seeds, trained, strict=True):
+        for seed, (model, _) in zip(seeds, trained, strict=True):
+            path = self.folder(seed) / "weights.safetensors"
+            write_atomically(path, safetensors.torch.save(model.state_dict()))
+        for seed, (_, curves) in zip(seeds, trained, strict=True):
             kept = {
                 "name": self.name,
                 "seed": seed,
@@ -323,11 +328,7 @@ class Job:
                 "seconds": {"train": sum(row["seconds"] for row in curves) / len(seeds)},
                 "curves": curves,
             }
-            folder = self.folder(seed)
-            write_atomically(
-                folder / "weights.safetensors", safetensors.torch.save(model.state_dict())
-            )
-            write_atomically(folder / TRAINING, json.dumps(kept, indent=1).encode())
+            write_atomically(self.folder(seed) / TRAINING, json.dumps(kept, indent=1).encode())
         checkpoint.unlink(missing_ok=True)
 
     def evaluate(self, seed: int, test: Images, fresh: bool) -> Run:

@@ -33,14 +33,14 @@ from tvae_core import ais, bounds, data, estimators, evaluation, models, trainin
 from tvae_core.data import Batches, Images
 from tvae_core.experiments import scoring
 from tvae_core.experiments.acceleration import fast_arithmetic
-from tvae_core.experiments.fingerprint import digest, in_double_precision
+from tvae_core.experiments.fingerprint import digest, in_double_precision, rounded
 from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
 from tvae_core.experiments.scoring import binary
 from tvae_core.experiments.turns import QuarterTurns, modes
 from tvae_core.models import VAE
-from tvae_core.moved import CANVAS, FAMILY, Moves, glyphs, moved
+from tvae_core.moved import CANVAS, FAMILIES, FAMILY, Moves, glyphs, moved
 from tvae_core.runtime import pick_device, seeded, write_atomically
 
 FOLDER = SHIPPED / "where"
@@ -94,8 +94,6 @@ SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
 AUGMENTED = "plain-augmented"
 MAPPED = ("plain", "affine", "affine-straight")
-EVERY_WAY = Moves(degrees=180)
-SHIFTED = Moves(degrees=180, shift=5)
 EVERY_WAY_MODELS = (
     ABSENT,
     "plain",
@@ -147,7 +145,7 @@ def _turns() -> dict[str, Task]:
 
     The "published" ones are also shifted, on a canvas like that of Nasiri & Bepler (2022).
     """
-    kinds = {"turns": (EVERY_WAY, (28, 28)), "published": (SHIFTED, (50, 50))}
+    kinds = {"turns": FAMILIES["turned"], "published": FAMILIES["scattered"]}
     return {
         f"{name}-{model}-{seed}": Task("digits", model, moves, 5_000, 2_000, seed, canvas)
         for name, (moves, canvas) in kinds.items()
@@ -254,6 +252,8 @@ def pictures(task: Task, split: str, seed: int) -> Images:
         images = data.load("fashion-mnist", split)
     else:
         images = data.load("mnist", split, fallback="mini")
+    if n > len(images):
+        raise ValueError(f"this task needs {n:,} pictures; {images.name!r} has {len(images):,}")
     if split == "train":  # as for glyphs, the same for every seed, which decides on the poses
         with seeded(0):
             images = images[torch.randperm(len(images))[:n]]
@@ -405,24 +405,13 @@ def complete(name: str, folder: Path) -> dict[str, Any]:
     record = {
         "name": name,
         "task": settings,
-        **_rounded(measured),
+        **rounded(measured, 5),
         "fingerprint": fingerprint(),
         "versions": versions(),
         "machine": dataclasses.asdict(Machine.here(pick_device())),
     }
     write_atomically(path, (json.dumps(record, indent=None) + "\n").encode())
     return record
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers rounded to 5 decimals, for JSON; NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 5) if value == value else None
-    return value
 
 
 @functools.cache

@@ -199,12 +199,16 @@ def _forecast(found: Folder, chosen: argparse.Namespace, kept: Kept | None) -> s
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     """Raise a ValueError if a folder holds results of other pictures, which would stay there."""
     path = out / "record.json"
-    if path.exists():
-        before = json.loads(path.read_bytes())["settings"]
-        if before["images"] != settings["images"]:
-            raise ValueError(
-                f"{out} holds the results of other pictures; choose another --out, or delete it"
-            )
+    if not path.exists():
+        return
+    try:
+        images = json.loads(path.read_bytes())["settings"]["images"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no record of this command; choose another --out") from error
+    if images != settings["images"]:
+        raise ValueError(
+            f"{out} holds the results of other pictures; choose another --out, or delete it"
+        )
 
 
 def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, dict[str, Any]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal
 
 from tvae_core.data import Images, from_tensor
-from tvae_core.particles import Particles
+from tvae_core.models import VAE
 from tvae_core.runtime import seeded
 
 
@@ -53,23 +53,13 @@ class LinearGaussian:
         self.W = (orthonormal * torch.linspace(0.1, 0.3, dim)).to(dtype)
         self.b, self.s = 0.5, s
 
+    particles, split = VAE.particles, VAE.split
+
     def posterior(self, x: Tensor) -> Normal:
         precision = 1 + self.W.square().sum(0) / self.s**2
         mean = (x.flatten(1).to(self.W.dtype) - self.b) @ self.W / self.s**2 / precision
         sigma = precision.rsqrt().expand_as(mean)
         return Normal(mean + self.shift * sigma, self.widen * sigma)
-
-    def particles(self, x: Tensor, k: int = 1, posterior: Normal | None = None) -> Particles:
-        q = self.posterior(x) if posterior is None else posterior
-        z = q.rsample((k,))
-        return Particles(
-            latents=z,
-            log_lik=self.decoder(z).log_prob(x),
-            log_prior=self.prior.log_prob(z).sum(-1),
-            log_q=q.log_prob(z).sum(-1),
-            kl=kl_divergence(q, self.prior),
-            q=q,
-        )
 
     @property
     def prior(self) -> Normal:
@@ -81,9 +71,6 @@ class LinearGaussian:
 
     def sample_latents(self, n: int) -> Tensor:
         return torch.randn(n, self.W.shape[1], dtype=self.W.dtype)
-
-    def split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        return latents[..., : self.dim_z], latents[..., self.dim_z :]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x), computed without the posterior: x ~ N(b, W W' + s^2 I)."""

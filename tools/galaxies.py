@@ -89,17 +89,10 @@ def off_centre(images: data.Images) -> Tensor:
 
 def long_ones(images: data.Images) -> Tensor:
     """Which images show something long, by the moments of their light."""
-    weights = images.x[:, 0].double()
-    y, x = torch.meshgrid(*(torch.arange(float(side)) for side in images.size), indexing="ij")
-    total = weights.sum((1, 2))
-    off_x = x - ((weights * x).sum((1, 2)) / total)[:, None, None]
-    off_y = y - ((weights * y).sum((1, 2)) / total)[:, None, None]
-    xx, yy, xy = (
-        (weights * a * b).sum((1, 2)) / total
-        for a, b in ((off_x, off_x), (off_y, off_y), (off_x, off_y))
-    )
-    middle, half = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
-    return ((middle + half) / (middle - half)).sqrt() > LONG
+    from skimage.measure import inertia_tensor_eigvals
+
+    spreads = [inertia_tensor_eigvals(x.numpy()) for x in images.x[:, 0].double()]
+    return torch.tensor([(long / short) ** 0.5 > LONG for long, short in spreads])
 
 
 def measure(folder: Path) -> dict:

@@ -211,7 +211,7 @@ def worth() -> Result:
         f"With {n:,} images, a warp is worth several times the data",
         "times as many images the plain model needs",
         rows,
-        {"other": "warp", "best": "and an encoder that uses it"},
+        {"other": "warp", "best": "the encoder uses it too"},
         "How many times as many images the plain model needs to be level with a model with a warp, "
         f"and with one whose encoder uses it too. Digits {', '.join(said)}.",
     )

@@ -8,6 +8,8 @@ import re
 import pytest
 from claims import (
     book,
+    chapter_4,
+    chapter_5,
     chapter_6,
     chapter_7,
     chapter_8,
@@ -15,7 +17,6 @@ from claims import (
     chapter_12,
     chapter_13,
     chapters_1_to_3,
-    chapters_4_and_5,
     chapters_9_and_10,
     results_page,
 )
@@ -31,7 +32,8 @@ ROOMS = (
     book,
     results_page,
     chapters_1_to_3,
-    chapters_4_and_5,
+    chapter_4,
+    chapter_5,
     chapter_6,
     chapter_7,
     chapter_8,

@@ -377,10 +377,10 @@ def test_a_model_that_only_shifts_has_no_angles():
 
 @pytest.mark.parametrize("name", ["affine", "tps"])
 def test_a_table_of_ten_thousand_images_takes_seconds(name):
-    """Of processor time, so that other processes do not count; it is one or two seconds."""
+    """Of processor time, so that other processes do not count; it is a second or two."""
     model = models.build(name, look="straight").eval()
     images = data.load("mini", "train")
     images = images[torch.arange(10_000) % len(images)]
     start = time.process_time()
     assert len(poses.table(model, images)) == 10_000
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 4

@@ -428,7 +428,7 @@ data,data.py,another,`b.py::test_b`
 
 
 def mistakes() -> list[list[str]]:
-    head = ["room", "planted", "caught", "by how many tests"]
+    head = ["part", "planted", "caught", "by how many tests"]
     return [head, ["warps", "3", "2", "1"], ["data", "2", "2", "2"], ["all", "5", "4", "2"]]
 
 

@@ -54,7 +54,10 @@ def chapter_6(page: Page) -> None:
     page.says("With 50 draws, encoding once saves half,", 0.4 < 1 - once / copies <= 0.52)
     seconds = page.printed(r"about +# s an epoch")
     page.says(
-        "Time grows more slowly than $k$", seconds[1] < 5 * seconds[0], seconds[3] < 50 * seconds[0]
+        "Time grows more slowly than $k$",
+        max(seconds[1:3]) < 4 * seconds[0],
+        max(seconds[3:5]) < 25 * seconds[0],
+        max(seconds[3] / seconds[1], seconds[4] / seconds[2]) < 7,
     )
     (share,) = page.printed("largest share of the 100 images: #")
     page.says("that image takes most of the share", share > 0.5)
@@ -101,7 +104,6 @@ def chapter_6(page: Page) -> None:
     page.leaves(
         "We now have three questions to ask",
         "its gradient gets clearer too, but more slowly.",
-        "the study drew 1,000 importance samples where we draw 5,000, and that shifts some models more than others.",
         "The decoder may follow the tighter one, $\\widehat{\\mathcal L}_k$, and the encoder the one whose gradient is less noisy",
         "call a gap beyond luck as in chapter 4",
         "of the runs of the ELBO, those with less noise should have more latents in use.",
@@ -140,7 +142,13 @@ def chapter_6(page: Page) -> None:
     )
     page.says(
         "With only three runs of `plain-multi1` the 95 % interval of a gap is wide: it reaches more than three standard errors to either side.",
-        clean.margin > 3 * clean.error,
+        *(
+            gap.margin > 3 * gap.error
+            for gap in (
+                gap_over_seeds(name, "plain-multi1")
+                for name in ("plain-multi5", "plain-iwae5", "plain-vae-binarized")
+            )
+        ),
     )
     page.leaves("the way the study's code does it for its five-draw models")
     page.says("where that is more than a tenth of a nat", results.INFORMATIVE == 0.1)
@@ -241,9 +249,14 @@ def chapter_6(page: Page) -> None:
         f"print {BURDA['multi5']} for the multi-sample VAE and {BURDA['iwae5']} for the IWAE."
     )
     estimates = [at(record_of(f"{m}-{o}")) for m, o in FIVE]
+    shifts = [nll[1_000] - nll[5_000] for nll in estimates]
+    page.says(
+        "the study drew 1,000 importance samples where we draw 5,000, and that shifts some models more than others.",
+        max(shifts) > 2 * min(shifts),
+    )
     page.says(
         "The difference is tenths of a nat (chapter 4), and the printed gaps are larger than that.",
-        *(0 < nll[1_000] - nll[5_000] < 1 for nll in estimates),
+        *(0.1 < shift < 0.7 for shift in shifts),
         *(row.headed_iwae5 - row.headed_multi5 > 1.5 for row in PRINTED.values()),
     )
     page.says(
@@ -271,7 +284,13 @@ def chapter_6(page: Page) -> None:
         round(signs[2]) == 2,
         round(signs[1]) == 3,
     )
-    page.says("It keeps more latents in use.", tight > 0)
+    page.says(
+        "It keeps more latents in use.",
+        *(
+            mean(f"{m}-iwae5", "informative") > mean(f"{m}-multi5", "informative") + 1.5
+            for m in DECODERS
+        ),
+    )
     page.leaves(
         "There are better estimators of the same gradient",
         "We do not know how much of our gap would remain after thousands of epochs",

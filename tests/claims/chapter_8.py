@@ -99,6 +99,7 @@ def chapter_8(page: Page) -> None:
         groups[1][4] < 0.1,
         4.5 < groups[64][4] < 5,
     )
+    page.says("while the decoder's rises by half.", round(groups[64][2] / groups[1][2], 1) == 1.5)
     (power,) = page.printed(r" 1 latents: E r\^2 = #")
     page.says(f"$\\operatorname{{Var}} r = \\mathbb E\\, r^2 - 1$ is about {power - 1:.1f}.")
     page.says(f"is the $d$-th power of {power}.")
@@ -124,6 +125,7 @@ def chapter_8(page: Page) -> None:
     page.says(
         "Before training the IWAE's encoder loses what its decoder gains.",
         rise["iwae", "encoder z"] < 1 / 4 < 4 < rise["iwae", "decoder"],
+        0.7 < rise["iwae", "encoder z"] * rise["iwae", "decoder"] < 1.4,
     )
     page.says(
         "Encoder: before training the reparameterized curve falls steeply and DReG's stays far above it; after training the reparameterized curve is nearly level. "
@@ -156,9 +158,14 @@ def chapter_8(page: Page) -> None:
         b: {n: snr("affine", n, b)[64] for n in shown}
         for b in ("encoder z", "encoder u", "decoder")
     }
+    climbs = [
+        {n: curve[64] / curve[min(curve)] for n in shown for curve in [snr("affine", n, b)]}
+        for b in last
+    ]
     page.says(
         "In every panel the ELBO's curve rises most, and the reparameterized IWAE's lies lowest or nearly so at the right.",
         *(max(at_64, key=at_64.get) == "elbo" for at_64 in last.values()),
+        *(max(risen, key=risen.get) == "elbo" for risen in climbs),
         *(at_64["iwae"] < 1.05 * min(at_64.values()) for at_64 in last.values()),
     )
     twice = {
@@ -168,8 +175,8 @@ def chapter_8(page: Page) -> None:
         if (m, b) != ("plain", "encoder u")
     }
     page.says(
-        "For the plain model the two agree within three per cent. For the affine model they differ by more than a factor of two in $u$.",
-        *(abs(x - 1) < 0.035 for (m, _), x in twice.items() if m == "plain"),
+        "For the plain model the two agree within four per cent. For the affine model they differ by more than a factor of two in $u$.",
+        *(abs(x - 1) < 0.04 for (m, _), x in twice.items() if m == "plain"),
         2 < twice["affine", "encoder u"] < 2.5,
     )
     slopes = {
@@ -261,7 +268,7 @@ def chapter_8(page: Page) -> None:
     plain, affine = (dreg_over_iwae(m, "decoder")[0] for m in both)
     page.says(
         f"In the plain model they are 1 to within two per cent, in the affine one they lie anywhere between {min(affine):.1f} and {max(affine):.1f}: presumably a few draws of a pose",
-        max(abs(factor - 1) for factor in plain) < 0.025,
+        max(abs(factor - 1) for factor in plain) < 0.02,
     )
     others = [
         snr("affine", name, "encoder u")[k] / snr("affine", "iwae", "encoder u")[k]
@@ -338,7 +345,9 @@ def chapter_8(page: Page) -> None:
     )
     page.says(
         "the encoder's clarity is worth a little, the bound's tightness more.",
-        RAINFORTH["PIWAE(8, 8)"] < RAINFORTH["IWAE"] < RAINFORTH["MIWAE(8, 8)"],
+        0
+        < 2 * (RAINFORTH["IWAE"] - RAINFORTH["PIWAE(8, 8)"])
+        < RAINFORTH["MIWAE(8, 8)"] - RAINFORTH["IWAE"],
     )
     without_a_path(page)
 

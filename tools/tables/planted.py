@@ -12,11 +12,11 @@ def planted_table() -> Table:
     with (RESULTS / "mutants.csv").open(newline="", encoding="utf-8") as file:
         planted = list(csv.DictReader(file))
     rooms = dict.fromkeys(row["room"] for row in planted)
-    rows = [["room", "planted", "caught", "by how many tests"]]
+    rows = [["part", "planted", "caught", "by how many tests"]]
     for room in rooms:
         rows.append([room, *_counts([row for row in planted if row["room"] == room])])
     rows.append(["all", *_counts(planted)])
-    return Table("Planted mistakes by room of the repository.", rows, [])
+    return Table("Planted mistakes by part of the repository.", rows, [])
 
 
 def _counts(planted: list[dict[str, str]]) -> list[str]:

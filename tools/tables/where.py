@@ -57,8 +57,9 @@ def turns_table() -> Table:
         "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
         "inferred turn that should follow a known one, and its circular correlation with it; the "
         "shares of classes that a linear probe and Ward's clusters get right; and the NLL of 500 "
-        "pictures. The ending -turns stands for a latent for the quarter turns. The axis of the "
-        "ink moments is known up to half a turn, and is scored so.",
+        "pictures. ± is the standard deviation over seeds. The ending -turns stands for a latent "
+        "for the quarter turns. The axis of the ink moments is known up to half a turn, and is "
+        "scored so.",
         rows,
         [],
     )

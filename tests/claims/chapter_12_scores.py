@@ -7,6 +7,7 @@ from tvae_core import moved
 from tvae_core.experiments import where
 
 from .chapter_12_map import MODEL
+from .literature import VITAE
 from .page import Page, word
 
 SPLINE = "tps-straight"
@@ -308,8 +309,10 @@ def dci(page: Page) -> None:
         *(abs(probe("glyphs", "affine", "z", what) - 0.8) < 0.05 for what in ("shift", "turn")),
         *(probe("glyphs", MODEL, "z", what) < 0.2 for what in ("shift", "turn")),
     )
+    page.says(
+        f"the closest published number is the disentanglement score of {VITAE['D-score']} on the poster of a model that also splits appearance and perspective, VITAE"
+    )
     page.leaves(
         "Turn the two axes of a plane of latents by 45 degrees: the same pictures can be drawn, but each number now speaks of two factors, and the score falls.",
-        "the closest published number is the disentanglement score of 0.884 on the poster of a model that also splits appearance and perspective, VITAE",
         "It has two latents for each, its digits were warped in another way, and its score was computed by another protocol, so it cannot be compared with ours.",
     )

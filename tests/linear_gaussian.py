@@ -47,6 +47,7 @@ class LinearGaussian:
         s: float = 0.1,
     ) -> None:
         self.shift, self.widen, self.size, self.dim_z = shift, widen, size, dim_z
+        self.shape = (1, *size)
         pixels, dim = size[0] * size[1], dim_z + dim_u
         with seeded(0):
             orthonormal, _ = torch.linalg.qr(torch.randn(pixels, dim, dtype=torch.float64))

@@ -9,7 +9,7 @@ import torch
 from linear_gaussian import LinearGaussian
 from torch.distributions import Normal
 
-from tvae_core import ais, models
+from tvae_core import ais, diagnostics, models, own
 from tvae_core.runtime import seeded
 
 CHAINS = 20_000
@@ -336,3 +336,14 @@ def test_chains_are_resampled_by_their_weights():
         drawn = ais.posterior_draws(model, x, 5, 5, chains=4_000, start="q", leapfrog=2)
     right = (drawn[-1] > 0).double().mean().item()
     assert abs(right - 0.9) < 0.03
+
+
+def test_images_cannot_be_simulated_from_pixels_without_a_way_to_draw():
+    gray = diagnostics.with_gray_density(models.build("plain", (4, 4), 2, hidden=(4,)))
+    with pytest.raises(TypeError, match="PixelContinuousBernoulli cannot be sampled"):
+        ais.simulate(gray, 2)
+    normal = own.training.new_model("similarity", (8, 8), 2, 4, likelihood="normal")
+    images, latents = ais.simulate(normal, 400)
+    assert images.shape == (400, 1, 8, 8)
+    off = images - normal.decoder(latents).mean
+    assert off.std().item() == pytest.approx(normal.decoder(latents).noise.item(), rel=0.05)

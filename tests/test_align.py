@@ -363,7 +363,8 @@ def test_shear_and_bend_are_columns_of_warps_that_have_them():
     assert {"shear", "bend"} & columns("affine") == {"shear"}
     shift = {name + sd for name in ("shift_x", "shift_y") for sd in ("", "_sd")}
     stiff = {"nll", "degrees", "degrees_sd", "scale", "scale_sd"} | shift
-    assert columns("similarity") == columns("rotation") == stiff
+    assert columns("similarity") == stiff
+    assert columns("rotation") == {"nll", "degrees", "degrees_sd"}
     assert columns("translation") == {"nll"} | shift
 
 
@@ -373,3 +374,39 @@ def test_a_png_holds_the_picture():
         assert np.asarray(image).tolist() == [[0, 128], [255, 255]]
     with Image.open(io.BytesIO(report.png(torch.cat([x, x / 2, 0 * x])))) as image:
         assert np.asarray(image)[0, 1].tolist() == [128, 64, 0]
+
+
+@pytest.mark.parametrize("warp", command.CONSTANT)
+def test_every_warp_ends_with_a_report_and_a_table(warp, folder, tmp_path):
+    short = ["--epochs", "1", "--hidden", "8", "--latents", "2", "--size", "12"]
+    command.main([str(folder), "--out", str(tmp_path / "out"), "--warp", warp, *short])
+    for name in ("report.html", "poses.csv", "record.json"):
+        assert (tmp_path / "out" / name).exists()
+
+
+def test_pictures_whose_names_clash_twice_get_files_of_their_own():
+    names = command._aligned_names(["0.png", "0.bmp", "0.png.bmp", "a/1.tif", "b.npy[0]"])
+    assert len({*names}) == 5
+    assert names[3:] == ["a/1.png", "b.npy_0.png"]
+    assert all(name.endswith(".png") for name in names)
+
+
+def test_as_many_clusters_as_pictures_are_one_for_each():
+    z = torch.arange(4.0)[:, None]
+    assert aligning._clusters(z, 1).tolist() == [0] * 4
+    assert aligning._clusters(z, 4).tolist() == aligning._clusters(z, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_a_dry_run_finds_results_of_other_pictures(folder, out, tmp_path, capsys):
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "one.png").write_bytes((folder / "b" / "3 ü.png").read_bytes())
+    model = ["--model", str(out / "model.safetensors")]
+    with pytest.raises(SystemExit):
+        command.main([str(few), "--out", str(out), "--dry-run", *model])
+    assert "holds the results of other pictures" in capsys.readouterr().err
+
+
+def test_a_column_that_is_constant_up_to_rounding_has_a_histogram():
+    values = 1 + 1e-7 * torch.rand(50)
+    assert "histograms of scale" in report._histograms({"scale": values, "still": torch.zeros(9)})

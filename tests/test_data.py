@@ -574,3 +574,8 @@ def test_torchvision_can_be_imported_more_than_once():
     datasets = data.import_torchvision_datasets()
     assert data.import_torchvision_datasets() is datasets
     assert all(hasattr(datasets, name) for name in data.DATASETS.values())
+
+
+def test_a_single_image_is_a_slice():
+    with pytest.raises(TypeError, match=r"one image is images\[i : i \+ 1\]"):
+        data.load("mini", "test")[0]

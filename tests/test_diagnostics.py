@@ -8,8 +8,9 @@ import torch
 from linear_gaussian import LinearGaussian
 from test_evaluation import Table
 
-from tvae_core import bounds, data, diagnostics, evaluation, models
+from tvae_core import ais, bounds, data, diagnostics, evaluation, models
 from tvae_core.data import Images
+from tvae_core.experiments.turns import QuarterTurns
 from tvae_core.networks import PixelBernoulli, PixelContinuousBernoulli
 from tvae_core.runtime import seeded
 
@@ -303,3 +304,34 @@ def test_the_learning_rate_of_a_proposal_falls_to_zero():
         fitted = diagnostics.fit_proposal(model, x, steps=1, k=4, batch=5, rate=0.01)
     change = (fitted.mu_z.bias - model.encoder.mu_z.bias).abs()
     torch.testing.assert_close(change, torch.full((2,), 0.01), rtol=1e-3, atol=0)
+
+
+def test_a_mixture_refuses_models_that_draw_in_their_own_way_and_other_sizes():
+    model = QuarterTurns(models.build("similarity", (8, 8), 2, hidden=(4,)))
+    with pytest.raises(TypeError, match="a mixture cannot draw as a QuarterTurns does"):
+        diagnostics.Mixture(model, [model.encoder])
+    with pytest.raises(TypeError, match="a mixture cannot draw as a QuarterTurns does"):
+        diagnostics.fit_proposal(model, torch.rand(3, 1, 8, 8), steps=1)
+    both = diagnostics.Mixture(model.base, [model.base.encoder])
+    with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 8, 8\)"):
+        both.particles(torch.rand(3, 1, 9, 9), 2)
+
+
+def test_log_weights_can_be_taken_to_numpy_and_nan_is_named():
+    model = models.build("plain", (4, 4), 2, hidden=(4,))
+    images = data.from_tensor(torch.rand(3, 1, 4, 4))
+    log_w = torch.cat([*diagnostics.log_weights(model, images, 30)], 1)
+    assert not log_w.requires_grad
+    assert diagnostics.pareto_k(log_w).shape == (3,)
+    log_w[0, 1] = math.nan
+    with pytest.raises(ValueError, match="NaN or infinite: look at the model's weights"):
+        diagnostics.pareto_k(log_w)
+
+
+def test_coloured_images_can_be_annealed_and_get_a_proposal():
+    model = models.build("affine", (3, 6, 6), 2, 6, hidden=(4,))
+    x = (torch.rand(3, 3, 6, 6) > 0.5).float()
+    assert ais.ais(model, x, 3, 2, leapfrog=1).log_p.shape == (3,)
+    assert ais.posterior_draws(model, x, 2, 3, 2, leapfrog=1).shape[:3] == (2, 2, 3)
+    encoder = diagnostics.fit_proposal(model, x, steps=2, k=3, batch=2)
+    assert encoder(x).mean.shape == (3, 8)

@@ -31,7 +31,7 @@ def test_one_image(tmp_path):
     assert found.images.name == tmp_path.name
     assert (found.classes, found.skipped, found.changed) == ((), {}, {})
     assert found.images.labels is None
-    assert found.summary() == "1 images of 40 x 30 pixels"
+    assert found.summary() == "1 image of 40 x 30 pixels"
 
 
 def test_two_sizes(tmp_path):
@@ -344,3 +344,25 @@ def test_what_is_refused(tmp_path):
         from_folder(tmp_path, fit="squeeze")
     with pytest.raises(ValueError, match="unknown contrast"):
         from_folder(tmp_path, contrast="high")
+
+
+def test_a_file_that_is_left_out_does_not_decide_on_the_size(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(3):
+        save(generator.integers(0, 255, (24, 20), dtype=np.uint8), tmp_path / f"{i}.png")
+    save(np.full((100, 60), 9, dtype=np.uint8), tmp_path / "cover.png")
+    found = from_folder(tmp_path)
+    assert found.images.size == (24, 20)
+    assert [*found.skipped] == ["cover.png"]
+    assert found.summary().startswith("3 images of 24 x 20 pixels")
+
+
+def test_pictures_that_all_show_nothing_are_listed(tmp_path):
+    dark = np.full((12, 12), 255, dtype=np.uint8)
+    dark[5:7, 5:7] = 0  # dark on bright, and not inverted
+    for i in range(2):
+        save(dark, tmp_path / f"{i}.png")
+    with pytest.raises(
+        ValueError, match=r"(?s)has no picture that can be used.*0\.png: no brighter"
+    ):
+        from_folder(tmp_path, invert=False)

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tvae_core import bounds, gradients, models
+from tvae_core import bounds, gradients, models, own
 from tvae_core.estimators import doubly_reparameterized, reparameterized, stl
 from tvae_core.runtime import seeded
 
@@ -152,3 +152,11 @@ def test_every_estimator_can_be_measured_and_one_repeat_is_refused():
         assert gradients.gradient_snr(model, x, estimator, 4, 2)["encoder u"].n > 0
     with pytest.raises(ValueError, match="repeats must be a whole number of at least 2"):
         gradients.gradient_snr(model, x, iwae, 4, 1)
+
+
+def test_a_parameter_without_axes_belongs_to_its_block():
+    model = own.training.new_model("similarity", (8, 8), 2, 4, likelihood="normal")
+    masks = gradients.blocks(model)
+    n = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert {len(mask) for mask in masks.values()} == {n}
+    assert (masks["encoder"] | masks["decoder"]).all()

@@ -401,3 +401,9 @@ def test_a_plain_model_in_colour_starts_at_the_mean_image():
     models.start_at_mean(model, mean, floor=0.01)
     torch.nn.init.zeros_(model.decoder.logits.weight)
     torch.testing.assert_close(model.decoder(torch.zeros(2)).mean, 0.01 + 0.98 * mean)
+
+
+def test_bytes_are_no_images():
+    model = models.build("plain", (4, 4), 2, hidden=(4,))
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], such as images.x; got torch.uint8"):
+        model.particles(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), 1)

@@ -486,7 +486,7 @@ def test_a_single_wrong_bit_in_a_pretrained_file_is_found(package, file):
 
 @pytest.mark.usefixtures("package")
 def test_an_unknown_pretrained_model_is_refused_with_a_list_of_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown record 'affine'; known: affine-vae"):
+    with pytest.raises(ValueError, match=r"unknown pretrained model 'affine'; known: affine-vae"):
         results.load_pretrained("affine")
 
 

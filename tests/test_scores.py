@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_poses import by_hand, identity, model_of, numbered
 
-from tvae_core import poses, scores
+from tvae_core import moved, poses, scores
 from tvae_core.moved import Moves
 from tvae_core.runtime import seeded
 
@@ -286,3 +286,10 @@ def test_poses_that_are_not_numbers_are_refused():
     for pair in ((good, bad), (bad, good)):
         with pytest.raises(ValueError, match="some poses are NaN or infinite"):
             scores.explained_poses(*pair)
+
+
+def test_moves_take_maps_of_any_precision():
+    first, second = (moved.glyphs(20, moved.FAMILY, seed=0, pose_seed=p).maps for p in (0, 1))
+    true = poses.compose(second, poses.inverse(first))
+    for maps in ((first.double(), second, true), (first, second.double(), true.double())):
+        assert scores.moves(*maps)["degrees"].error < 1e-3

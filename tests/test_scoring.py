@@ -367,3 +367,22 @@ def test_a_single_latent_has_no_dci(u):
 
     found = scoring.score_contents(Reader(None, features), few()[0])
     assert set(found) == {"z", *(("u", "latents") if u else ())}
+
+
+def test_poses_in_double_precision_are_scored_like_others():
+    first, second = (moved.glyphs(40, FAMILY, seed=0, pose_seed=p) for p in (0, 1))
+    found = [
+        scoring.score_poses(scoring.Reader(lambda x, _, k=kind: x.maps.to(k), None), first, second)
+        for kind in (torch.float32, torch.float64)
+    ]
+    for each in found:
+        assert each["moves"]["degrees"]["error"] < 1e-3
+
+
+def test_a_decoder_of_ones_own_needs_a_reader():
+    model = models.build("affine", (8, 8), 2, 6, hidden=(4,))
+    model.decoder = torch.nn.Identity()
+    with pytest.raises(
+        TypeError, match=r"poses of a Identity cannot be read.*pass a scoring.Reader"
+    ):
+        scoring.reader_of(model)

@@ -65,7 +65,7 @@ class BDMC(NamedTuple):
 
 def ais(
     model: VAE,
-    x: Float[Tensor, "N 1 H W"],
+    x: Float[Tensor, "N C H W"],
     n_distributions: int = 1_000,
     chains: int = 16,
     start: str = "prior",
@@ -89,7 +89,7 @@ def ais(
 
 def bdmc(
     model: VAE,
-    x: Float[Tensor, "N 1 H W"],
+    x: Float[Tensor, "N C H W"],
     latents: Float[Tensor, "N D"],
     n_distributions: int = 1_000,
     chains: int = 16,
@@ -107,18 +107,21 @@ def bdmc(
 
 
 @torch.no_grad()
-def simulate(model: VAE, n: int) -> tuple[Float[Tensor, "N 1 H W"], Float[Tensor, "N D"]]:
+def simulate(model: VAE, n: int) -> tuple[Float[Tensor, "N C H W"], Float[Tensor, "N D"]]:
     """n images sampled from the model, and the latents that generated them.
 
     Given its image, each latent vector is an exact draw from the posterior.
     """
     latents = model.sample_latents(n)
-    return model.decoder(latents).sample(), latents
+    pixels = model.decoder(latents)
+    if not hasattr(pixels, "sample"):
+        raise TypeError(f"a {type(pixels).__name__} cannot be sampled: it has no method `sample`")
+    return pixels.sample(), latents
 
 
 def posterior_draws(
     model: VAE,
-    x: Float[Tensor, "N 1 H W"],
+    x: Float[Tensor, "N C H W"],
     n: int = 200,
     n_distributions: int = 200,
     chains: int = 16,
@@ -239,7 +242,7 @@ class Path:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: VAE, x: Float[Tensor, "B 1 H W"], start: str) -> Path:
+    def of(cls, model: VAE, x: Float[Tensor, "B C H W"], start: str) -> Path:
         q = model.posterior(x)
         prior = Normal(torch.zeros_like(q.loc), torch.ones_like(q.scale), validate_args=False)
 

@@ -86,6 +86,8 @@ class Images:
 
     def __getitem__(self, index: slice | Tensor) -> Images:
         """A subset, selected by a slice or an index tensor."""
+        if isinstance(index, int):
+            raise TypeError("one image is images[i : i + 1], and its pixels are images.x[i]")
         return self._each(lambda values: values[index])
 
     @property

@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from tqdm.auto import tqdm
 
 from tvae_core.data import Images
-from tvae_core.models import VAE
+from tvae_core.models import VAE, check_images
 from tvae_core.networks import PixelContinuousBernoulli
 from tvae_core.particles import Particles
 from tvae_core.posteriors import Ordered
@@ -78,6 +78,7 @@ def _check(ks: Sequence[int]) -> None:
         raise ValueError(f"the numbers of draws must increase from >= 1, got {ks=}")
 
 
+@torch.no_grad()
 def log_weights(
     model: VAE | Mixture, images: Images, n: int, rows: int = ROWS
 ) -> Iterator[Float[Tensor, "n B"]]:
@@ -165,15 +166,18 @@ class Mixture:
     """
 
     def __init__(self, model: VAE, encoders: Sequence[Callable[[Tensor], Any]]) -> None:
+        if type(model).particles is not VAE.particles:
+            raise TypeError(f"a mixture cannot draw as a {type(model).__name__} does")
         self.model, self.encoders = model, encoders
 
-    def posterior(self, x: Float[Tensor, "*B 1 H W"]) -> list[Normal | Ordered]:
+    def posterior(self, x: Float[Tensor, "*B C H W"]) -> list[Normal | Ordered]:
         """The posterior of each encoder."""
+        check_images(x, self.model.shape)
         return [encoder(x) for encoder in self.encoders]
 
     def particles(
         self,
-        x: Float[Tensor, "*B 1 H W"],
+        x: Float[Tensor, "*B C H W"],
         k: int = 1,
         posterior: list[Normal | Ordered] | None = None,
     ) -> Particles:
@@ -208,7 +212,7 @@ class Mixture:
 
 def fit_proposal(
     model: VAE,
-    x: Float[Tensor, "N 1 H W"],
+    x: Float[Tensor, "N C H W"],
     steps: int = 600,
     k: int = 50,
     batch: int = 50,
@@ -252,7 +256,7 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     nothing of a part of the posterior that all draws miss.
 
     Raises:
-        ValueError: fewer than 25 draws, or an image whose largest weights are all equal.
+        ValueError: fewer than 25 draws, weights that are NaN, or an image whose largest are equal.
     """
     from scipy import stats  # imported here because it takes half a second
 
@@ -262,6 +266,8 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
     largest = (log_w - log_w.max(0).values).double().exp().sort(0).values[-size - 1 :]
     excess = (largest[1:] - largest[:1]).cpu().numpy()
+    if not torch.isfinite(log_w.max(0).values).all():
+        raise ValueError("the weights of an image are NaN or infinite: look at the model's weights")
     if not (excess.max(0) > 0).all():
         raise ValueError("the largest weights of an image are all equal: their tail has no shape")
     return torch.tensor(

@@ -65,8 +65,9 @@ class Units(NamedTuple):
 class NLL(NamedTuple):
     """-log p(x) of each image, estimated from K draws from q, in nats.
 
-    `se` is the delta-method standard error of each image's estimate, `ess` the effective sample
-    size (sum w)^2 / sum w^2. `nll_at[i]` is the estimate from the first `ks[i]` draws.
+    `se` is the delta-method standard error of each image's estimate, too small where `ess`, the
+    effective sample size (sum w)^2 / sum w^2, is near 1. `nll_at[i]` is the estimate from the
+    first `ks[i]` draws.
     """
 
     nll: Float[Tensor, "N"]

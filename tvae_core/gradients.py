@@ -38,7 +38,7 @@ class SNR(NamedTuple):
 
 
 def gradient_snr(
-    model: VAE, x: Float[Tensor, "B 1 H W"], estimator: Estimator, k: int, repeats: int
+    model: VAE, x: Float[Tensor, "B C H W"], estimator: Estimator, k: int, repeats: int
 ) -> dict[str, SNR]:
     """Signal and noise of each block's gradient, for a fixed batch with k draws per image.
 
@@ -89,7 +89,7 @@ def blocks(model: VAE) -> dict[str, Bool[Tensor, "P"]]:
         """True at the rows given for each parameter, by its id."""
         parts = []
         for parameter in filter(lambda p: p.requires_grad, model.parameters()):
-            inside = torch.zeros(parameter.shape, dtype=torch.bool)
+            inside = torch.zeros(parameter.shape or (1,), dtype=torch.bool)
             if id(parameter) in rows:
                 inside[rows[id(parameter)]] = True
             parts.append(inside.flatten())

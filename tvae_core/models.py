@@ -299,7 +299,9 @@ class VAE(nn.Module):
 
 
 def check_images(x: Tensor, shape: Sequence[int]) -> None:
-    """Raise a ValueError unless x is a batch of images of this shape."""
+    """Raise a ValueError unless x is a batch of images of this shape, as floats."""
+    if not x.is_floating_point():
+        raise ValueError(f"expected images as floats in [0, 1], such as images.x; got {x.dtype}")
     if x.ndim < 4 or x.shape[-3:] != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"expected images of shape (B, {wanted}), got {tuple(x.shape)}")

@@ -34,8 +34,8 @@ class Moves:
 
     The turn is in +-degrees, the shift along x and along y in +-pixels, and both scales share one
     factor between 1 / scale and scale, uniform in its logarithm. The shear is in +-pixels to the
-    right per pixel downwards. `bend` moves each of 3 x 3 control points of a thin-plate spline by
-    up to so many pixels along x and y; the bend is on top of the map, which does not describe it.
+    right per pixel downwards. `bend` displaces 3 x 3 control points of the sampling grid by up to
+    so many pixels along x and y, as a thin-plate spline; the map does not describe this.
 
     Raises:
         ValueError: a range that is negative or not finite, or a scale below 1.
@@ -80,13 +80,16 @@ def moved(
 ) -> Images:
     """Each image once, moved at random, on a black canvas, by default of the images' own size.
 
-    Its map is in `Images.maps`, after the one that the image had, if any. `Images.bends` has the
-    pixels by which control points were bent after that, first along x. Pixels are interpolated
-    linearly, so pictures get a little softer. The same images, ranges and seed give the same ones.
+    Its map P is in `Images.maps`, after the one that the image had, if any. With a bend, pixel p
+    shows the upright image at P^-1 p + d(p), where d is the spline through `Images.bends`: nine
+    displacements in pixels along x, then nine along y. Pixels are interpolated linearly, so
+    pictures get a little softer. The same images, ranges and seed give the same ones.
 
     Raises:
-        ValueError: a canvas that is smaller than the images.
+        ValueError: a canvas that is smaller than the images, or images that are bent already.
     """
+    if images.bends is not None:
+        raise ValueError("bent images cannot be moved: their bends are from the last move")
     canvas = images.size if canvas is None else canvas
     low, left = ((c - s) // 2 for c, s in zip(canvas, images.size, strict=True))
     if min(low, left) < 0:
@@ -110,9 +113,9 @@ def moved(
         parts.append((255 * sample(x, grid)).round().byte())
     name = f"{images.name}, moved ({moves}, canvas {canvas}, seed {seed})"
     if images.maps is not None:
-        maps = compose(maps, images.maps.cpu())
+        maps = compose(maps, images.maps.cpu().float())
     here = images.pixels.device
-    kept = {"maps": maps.to(here), "bends": bends.to(here) if moves.bend else images.bends}
+    kept = {"maps": maps.to(here), "bends": bends.to(here) if moves.bend else None}
     return replace(images, pixels=torch.cat(parts).to(here), name=name, **kept)
 
 

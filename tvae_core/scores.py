@@ -86,6 +86,7 @@ def moves(
             "need the poses of the same images before and after, and their moves, for at least 3 "
             f"images; got {len(before)}, {len(after)} and {len(true)}"
         )
+    before, after, true = before.double(), after.double(), true.double()
     inferred, truth = _units(poses.compose(after, poses.inverse(before))), _units(true)
     scores = {}
     for unit in poses.UNITS:

@@ -12,7 +12,7 @@ from tvae_core.experiments import results, where
 from tvae_core.experiments.results import record_of
 
 from .page import Page
-from .sources import worth, worths
+from .sources import ahead, worth, worths
 
 MODEL = "affine-straight"
 CELLS = [(n, turn) for n in (500, 2_000, 10_000) for turn in where.TURNS]
@@ -46,25 +46,29 @@ def the_map(page: Page) -> None:
         round(left[0], 1) == round(lead, 1),
     )
     page.says(
-        "This does not explain why, with 2,000 and with 10,000 images, the lead is larger at 180 degrees than at 90.",
-        *(gain(n, 180) > gain(n, 90) + 1 for n in (2_000, 10_000)),
-        gain(59_500, 180) < gain(59_500, 90) + 0.5,
+        "This does not explain why, with 2,000 images, the lead is larger at 180 degrees than at 90.",
+        gain(2_000, 180) > gain(2_000, 90) + 2,
+        *(abs(gain(n, 180) - gain(n, 90)) < 0.6 for n in (10_000, 59_500)),
     )
+    once = {turn: where.lead(59_500, turn, "affine") for turn in where.TURNS}
     page.says(
         "In every cell of the map the straightening model is ahead, also on upright digits, whose only poses are those that their writers gave them. "
-        "And it is ahead of the affine model with one look wherever we trained that one.",
+        "And it is ahead of the affine model with one look, whose own lead over the plain model is gone with all of MNIST: on upright digits and at 45 degrees the two are level, and at 90 and 180 degrees the plain model is ahead by 1.3 and 2.9 nats. (On 60,000 upright digits, with longer training, chapter 7 found the plain model ahead as well.)",
         *(gain(*cell) > 0 for cell in itertools.product(where.SIZES, where.TURNS)),
         *(
             nll(*cell, "affine") > nll(*cell, MODEL)
-            for cell in CELLS
-            if where.mapped(*cell, "affine") is not None
+            for cell in itertools.product(where.SIZES, where.TURNS)
         ),
+        *(abs(once[turn].mean) < 1.5 * once[turn].se for turn in (0, 45)),
+        *(once[turn].mean < -5 * once[turn].se for turn in (90, 180)),
+        [round(-once[turn].mean, 1) for turn in (90, 180)] == [1.3, 2.9],
+        *(ahead(f"plain-{o}-modern", f"affine-{o}-modern") for o in ("vae", "multi5", "iwae5")),
     )
     added = {(n, t): gain(n, t) - gain(n, 0) for n in where.SIZES[1:] for t in where.TURNS}
     few = [where.lead(500, turn, MODEL) for turn in where.TURNS]
     page.says(
         "the lead does not grow steadily with the range of the turns. With 500 images the four leads differ by little more than their errors. "
-        "From 2,000 images on, the lead is two to three nats larger at 45 degrees than on upright digits, and about the same at 90. At 180 degrees it is larger by nearly three nats with 2,000 images, by one with 10,000 and by less than half a nat with all of MNIST.",
+        "From 2,000 images on, the lead is two to three nats larger at 45 degrees than on upright digits, and about the same at 90. At 180 degrees it is larger by nearly three nats with 2,000 images, and by less than half a nat with 10,000 and with all of MNIST.",
         *(
             abs(a.mean - b.mean) < 1.2 * math.hypot(a.se, b.se)
             for a, b in itertools.combinations(few, 2)
@@ -72,8 +76,7 @@ def the_map(page: Page) -> None:
         all(1.75 < added[n, 45] < 3.1 for n in where.SIZES[1:]),
         all(abs(added[n, 90]) < 0.7 for n in where.SIZES[1:]),
         2.5 < added[2_000, 180] < 3,
-        round(added[10_000, 180]) == 1,
-        0 < added[59_500, 180] < 0.5,
+        *(0 < added[n, 180] < 0.5 for n in (10_000, 59_500)),
     )
 
     def follows(turn: int, most: int = 59_500) -> list[float]:
@@ -128,19 +131,19 @@ def the_map(page: Page) -> None:
         "With one or two runs of each, these differences are uncertain.",
     )
     page.says(
-        "For 500 and 2,000 images the map has two runs of the plain model and of the one that straightens, and so have the models of full turns. Most other cells, the garments and the models on the larger canvas have one, and AIS has looked at four corners of the map only, at 30 pictures of each.",
+        "Up to 10,000 images the map has two runs of the plain model and of the one that straightens, and so have the models of full turns. The garments have two as well. Most other cells and the models on the larger canvas have one, and AIS has looked at four corners of the map only, at 30 pictures of each.",
         *(
             len(where.mapped(n, turn, m)) == 2
-            for n in (500, 2_000)
+            for n in (500, 2_000, 10_000)
             for turn in where.TURNS
             for m in ("plain", MODEL)
         ),
-        sum(len(where.mapped(10_000, turn, MODEL)) == 1 for turn in where.TURNS) == 3,
+        *(len(where.mapped(59_500, t, m)) == 1 for t in where.TURNS for m in where.MAPPED),
         *(
-            len(where.by_seed(f"{task}-{m}")) == 1
-            for task, models in (
-                ("garments", ("plain", MODEL)),
-                ("published", ("plain", "similarity-straight")),
+            len(where.by_seed(f"{task}-{m}")) == runs
+            for runs, task, models in (
+                (2, "garments", ("plain", MODEL)),
+                (1, "published", ("plain", "similarity-straight")),
             )
             for m in models
         ),
@@ -183,8 +186,8 @@ def the_map(page: Page) -> None:
         [c for c in range(10) if off["garments"][1 + c] > 5] == [5, 8, 9],
     )
     page.says(
-        "By less than one nat, of more than two hundred: next to nothing compared with the lead on digits. (A garment costs more nats than a digit.)",
-        0.5 < (garments[0] - garments[1]).mean() < 1,
+        "By one or two nats, of more than two hundred: little compared with the lead on digits. (A garment costs more nats than a digit.)",
+        [round(lead.item(), 1) for lead in (garments[0] - garments[1]).mean(1)] == [0.9, 2.1],
         garments[1].mean() > 200 > digits[0].mean(),
     )
 
@@ -289,6 +292,7 @@ def corners(page: Page) -> None:
 
 
 def in_images(page: Page) -> None:
+    upright_ones = [worth(n, 0, MODEL) for n in (500, 2_000, 10_000)]
     few, once = worths(MODEL, [500]), worths("affine", [500, 2_000])
     page.says(
         f"The plain model needs {min(few):.0f} to {max(few):.0f} times as many images to reach what the model that straightens reaches with 500."
@@ -298,38 +302,39 @@ def in_images(page: Page) -> None:
     upright = {n: where.worth(n, 0, MODEL) for n in (500, 2_000, 10_000)}
     by_turn = [worth(2_000, turn, MODEL) for turn in (45, 90, 180)]
     turned = min(by_turn), max(by_turn)
-    cells = [where.mapped(n, 180, m) for n, m in ((59_500, "plain"), (10_000, MODEL))]
-    level = where.over_runs(cells[0] - cells[1])
+    behind = [run(10_000, 180, MODEL, k) - nll(59_500, 180, "plain") for k in (0, 1)]
     assert all((*upright.values(), *leads))
     page.says(
         "Counted in images, the warp's worth on upright digits does not fall as the lead in nats does: it is {:.1f}, {:.1f} and {:.1f} times from 500, 2,000 and 10,000 images, ".format(
             *(each.factor for each in upright.values())
         )
-        + f"which is the same within the errors, while the lead shrinks from {gain(500, 0):.1f} to {gain(10_000, 0):.1f} nats: more data bring less and less.",
-        max(each.low for each in upright.values()) < min(each.high for each in upright.values()),
+        + f"which differ by little more than their errors, while the lead shrinks from {gain(500, 0):.1f} to {gain(10_000, 0):.1f} nats: more data bring less and less.",
+        *(
+            abs(a.factor - b.factor) < 1.7 * math.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
+            for a, b in itertools.combinations(upright.values(), 2)
+        ),
     )
     page.says(
         "On turned digits it is {:.0f} to {:.0f} with 2,000 images. ".format(*turned)
         + f"It is {turned[1]:.0f} at 45 degrees: there the straightening model with 2,000 images is about a nat behind the plain one with all of MNIST. "
-        "And with 10,000 digits, turned by up to 180 degrees, it is {:.1f} nats ahead of the plain one with all of MNIST, which is within the errors, so the factor may be a little below 6.".format(
-            level.mean
-        ),
+        f"With 10,000 digits, turned by up to 180 degrees, one run is level with the plain model with all of MNIST and the other a nat behind, so the factor there, {worth(10_000, 180, MODEL):.1f}, is uncertain.",
         turned[1] == worth(2_000, 45, MODEL),
         0.7 < nll(2_000, 45, MODEL) - nll(59_500, 45, "plain") < 1.3,
-        abs(level.mean) < 1.5 * level.se < 0.5,
+        abs(behind[0]) < 0.3,
+        round(behind[1]) == 1,
     )
     again = run(10_000, 90, MODEL, 1)
     apart = run(10_000, 90, MODEL, 0) - again
     page.says(
-        f"The smallest factor, {worth(10_000, 90, MODEL):.1f}, is that of 10,000 images and turns of up to 90 degrees, where the two runs of the straightening model differ by {apart:.1f} nats; the better one ends within 0.2 nats of the plain model with all of MNIST.",
-        min(worths(MODEL)) == worth(10_000, 90, MODEL),
+        f"The smallest factors are those of 10,000 images: {worth(10_000, 0, MODEL):.1f} on upright digits, and {worth(10_000, 90, MODEL):.1f} with turns of up to 90 degrees, where the two runs of the straightening model differ by {apart:.1f} nats; the better one ends within 0.2 nats of the plain model with all of MNIST.",
+        sorted(worths(MODEL))[:2] == [worth(10_000, turn, MODEL) for turn in (0, 90)],
         abs(again - nll(59_500, 90, "plain")) < 0.2,
     )
     page.says(
-        "To reach what the affine model with one look reaches with 500 or 2,000 images, the plain model needs about two to three and a half times as many. "
+        "To reach what the affine model with one look reaches with 500 or 2,000 images, the plain model needs about two to three times as many. "
         f"With 10,000 it needs {many[0]:.1f} times as many on upright digits and {many[1]:.1f} times at 45 degrees, but no more than it has at 90 and at 180: there a warp with one look is worth nothing any more. "
         "The decoder is the same, so a good part of what a warp is worth comes with the encoder, and the larger part of it with 10,000 images.",
-        (round(2 * min(once)), round(2 * max(once))) == (4, 7),
+        (round(min(once)), round(max(once))) == (2, 3),
         *(worth(500, turn, MODEL) > 1.5 * worth(500, turn, "affine") for turn in where.TURNS),
         len(once) == 8,
         len(many) == 4,
@@ -338,9 +343,19 @@ def in_images(page: Page) -> None:
         *(worth(10_000, turn, MODEL) > 2 * worth(10_000, turn, "affine") for turn in (0, 45)),
     )
     page.says(
-        "To be level with an affine model that straightens, the plain model needs about four times as many images or more, on upright digits from 500 to 10,000 alike and in every cell with turns; with one that looks once, about two to three and a half times as many from 500 and 2,000 images, and from 10,000 that are turned by 90 or 180 degrees no more than it has.",
+        "To be level with an affine model that straightens, the plain model needs three to five times as many images on upright digits, from 500 to 10,000 alike, and about four times as many or more in every cell with turns; with one that looks once, about two to three times as many from 500 and 2,000 images, and from 10,000 that are turned by 90 or 180 degrees no more than it has. With all of MNIST the model that straightens is still ahead, by three to five nats, and the one that looks once nowhere.",
         len(worths(MODEL)) == 12,
-        min(worths(MODEL)) > 3.8,
+        (round(min(upright_ones)), round(max(upright_ones))) == (3, 5),
+        min(worth(n, t, MODEL) for n, t in CELLS if t) > 3.8,
+        {round(gain(59_500, turn)) for turn in where.TURNS} == {3, 5},
+        *(
+            all_of.mean < 1.5 * all_of.se
+            for t in where.TURNS
+            for all_of in [where.lead(59_500, t, "affine")]
+        ),
+    )
+    page.says(
+        "(In one run of each model it is 0.9 nats, in the other 2.1. AIS has not looked at them"
     )
     factors = {
         (n, t, m): found.factor

@@ -55,8 +55,8 @@ def load_pretrained(name: str) -> Run:
         ValueError: an unknown name (the known ones are listed).
         OSError: a damaged file.
     """
-    record = record_of(name)
     weights = _verified("pretrained model", name, ".safetensors")
+    record = record_of(name)
     return Run(load_weights(weights, record.config).to(pick_device()), record)
 
 

@@ -193,6 +193,11 @@ def reader_of(model: VAE | Reader) -> Reader:
             "with two functions that read a model from elsewhere"
         )
     placed = isinstance(model.decoder, WarpedDecoder)
+    if model.dim_u and not placed:
+        raise TypeError(
+            f"the poses of a {type(model.decoder).__name__} cannot be read, only those of a "
+            "models.WarpedDecoder: pass a scoring.Reader with a function that reads them"
+        )
     return Reader(functools.partial(_maps, model) if placed else None, _features(model))
 
 

@@ -246,7 +246,7 @@ def _check(model: QuarterTurns, *images: Images | None, **numbers: int) -> None:
     for each in images:
         if each is not None:
             check("images", each, Images)
-            check_images(each.pixels, model.shape)
+            check_images(each.x, model.shape)
     for name, number in numbers.items():
         check(name, number, int)
 

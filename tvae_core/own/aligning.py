@@ -83,8 +83,10 @@ def blocks(images: Images) -> Iterator[Images]:
 
 
 def _clusters(z: Float[Tensor, "N Z"], k: int) -> Int64[Tensor, "N"]:
-    if k == 1 or len(z) <= k:
+    if k == 1:
         return torch.zeros(len(z), dtype=torch.long)
+    if len(z) <= k:
+        return torch.arange(len(z))
     found = kmeans2(z.double().numpy(), k, minit="++", seed=0)[1]
     order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
     return torch.from_numpy(np.argsort(order)[found]).long()

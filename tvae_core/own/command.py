@@ -48,7 +48,7 @@ SHOWN = 12  # pictures in each part of the report
 # The columns that are the same for all images of a warp.
 CONSTANT = {
     "translation": ("degrees", "scale", "shear", "reflected", "bend"),
-    "rotation": ("scale_y", "shear", "reflected", "bend"),
+    "rotation": ("shift", "scale", "shear", "reflected", "bend"),
     "similarity": ("scale_y", "shear", "reflected", "bend"),
     "affine": ("bend",),
     "tps": (),
@@ -137,12 +137,12 @@ def _run(chosen: argparse.Namespace) -> None:
     prepared = _prepared(chosen, kept)
     found = _read(chosen, kept, prepared)
     print(found.summary())
-    if chosen.dry_run:
-        print(_forecast(found, chosen, kept))
-        return
     given = kept.settings if kept else {name: getattr(chosen, name) for name in OF_TRAINING}
     settings = {**given, **prepared, "size": found.images.size, "images": found.images.sha256()}
     _check_folder(out, settings)
+    if chosen.dry_run:
+        print(_forecast(found, chosen, kept))
+        return
     start = time.perf_counter()
     if kept is None:
         kept, record = _trained(found, settings, out)
@@ -279,14 +279,17 @@ def _mean(pixels: Tensor) -> Tensor:
 
 def _aligned_names(files: Sequence[str]) -> list[str]:
     """The file of each aligned image: its own name, as PNG; its ending stays if names clash."""
-    plain = [Path(file).with_suffix(".png").as_posix() for file in files]
-    times, names = Counter(plain), []
-    for file, name in zip(files, plain, strict=True):
-        if "[" in Path(file).suffix:  # a picture of an array
-            name = file.replace("[", "_").replace("]", ".png")
-        elif times[name] > 1:
-            name = f"{file}.png"
-        names.append(name)
+    names = [
+        file.replace("[", "_").replace("]", ".png")  # a picture of an array
+        if "[" in Path(file).suffix
+        else Path(file).with_suffix(".png").as_posix()
+        for file in files
+    ]
+    while clash := {name for name, times in Counter(names).items() if times > 1}:
+        pairs = zip(files, names, strict=True)
+        names = [
+            f"{max(file, name, key=len)}.png" if name in clash else name for file, name in pairs
+        ]
     return names
 
 
@@ -295,7 +298,7 @@ def _columns(findings: Findings, settings: dict[str, Any]) -> dict[str, Tensor]:
     columns, warp = dict(findings.poses.columns), settings["warp"]
     columns[_nll(settings)] = columns.pop("nll")
     columns = {n: values for n, values in columns.items() if not n.startswith(CONSTANT[warp])}
-    if "scale_y" in CONSTANT[warp]:
+    if warp == "similarity":
         columns = {name.replace("scale_x", "scale"): values for name, values in columns.items()}
     return columns
 

@@ -75,7 +75,8 @@ class Folder:
     def summary(self) -> str:
         """What was found, in a few lines."""
         height, width = self.images.size
-        lines = [f"{len(self):,} images of {height} x {width} pixels"]
+        things = "1 image" if len(self) == 1 else f"{len(self):,} images"
+        lines = [f"{things} of {height} x {width} pixels"]
         if self.classes:
             lines[0] += f" in {len(self.classes)} folders: {_some(self.classes)}"
         for what, files in (("left out", self.skipped), ("changed", self.changed)):
@@ -148,11 +149,10 @@ def from_folder(
         except _UnusableError as error:
             skipped[name] = str(error)
     if not kept:
-        raise ValueError(
-            f"{folder} has no picture that can be used; it needs files that end in "
-            f"{', '.join((*PICTURES, *ARRAYS))}"
-            + "".join(f"\n  {name}: {why}" for name, why in [*skipped.items()][:10])
-        )
+        raise _nothing_to_use(folder, skipped)
+    usable = {name: file for name, file in found.items() if name not in skipped}
+    if size is None and (without := _target(usable, None)) != target:
+        return from_folder(path, without, fit, invert, contrast, channels)
     pixels = np.stack(kept)
     inverted = np.full(len(pixels), invert)
     if invert is None:
@@ -164,12 +164,22 @@ def from_folder(
     seen = pixels.reshape(len(pixels), -1).max(1) > 0
     why = "no brighter than its border, unlike most others; invert it, or leave it out"
     skipped |= {name: why for name, is_seen in zip(names, seen, strict=True) if not is_seen}
+    if not seen.any():
+        raise _nothing_to_use(folder, skipped)
     names = [name for name, is_seen in zip(names, seen, strict=True) if is_seen]
     classes, labels = _classes(names)
     kept_pixels = torch.from_numpy(pixels[seen]).movedim(-1, 1).contiguous()
     images = Images(kept_pixels, labels, folder.resolve().name)
     changed = {name: remark for name, remark in changed.items() if name not in skipped}
     return Folder(images, tuple(names), classes, skipped, changed)
+
+
+def _nothing_to_use(folder: Path, skipped: dict[str, str]) -> ValueError:
+    return ValueError(
+        f"{folder} has no picture that can be used; it needs files that end in "
+        f"{', '.join((*PICTURES, *ARRAYS))}"
+        + "".join(f"\n  {name}: {why}" for name, why in [*skipped.items()][:10])
+    )
 
 
 def _files(folder: Path, skipped: dict[str, str]) -> dict[str, Path]:

@@ -99,6 +99,10 @@ class PixelNormal:
     def mean(self) -> Float[Tensor, "*S C H W"]:
         return self.logits.sigmoid()
 
+    def sample(self) -> Float[Tensor, "*S C H W"]:
+        """A random image; its values may leave [0, 1]."""
+        return Normal(self.mean, self.noise, validate_args=False).sample()
+
     def log_prob(self, x: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*S"]:
         """log-density of x in nats, summed over the pixels; x broadcasts over leading axes."""
         normal = Normal(self.mean, self.noise, validate_args=False)

@@ -112,7 +112,10 @@ def _histograms(values: Mapping[str, Float[Tensor, "N"]]) -> str:
     for ax, (name, of) in zip(
         figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True
     ):
-        ax.hist(of.numpy(), bins=30, color="0.3")
+        middle, spread = float(of.mean()), float(of.max() - of.min())
+        # A column that is constant up to rounding has no range for bins.
+        ends = None if spread > 1e-3 * max(1, abs(middle)) else (middle - 0.5, middle + 0.5)
+        ax.hist(of.numpy(), bins=30, range=ends, color="0.3")
         ax.set_xlabel(name)
         ax.set_yticks([])
     canvas.print_png(buffer := io.BytesIO())

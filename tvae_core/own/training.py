@@ -215,7 +215,7 @@ def train(
             )
     except training.NonFiniteLossError as error:
         raise training.NonFiniteLossError(
-            str(Problem("nan", str(error), CHANGES["nan"]))
+            str(Problem("nan", str(error).rstrip("."), CHANGES["nan"]))
         ) from error
     model.load_state_dict(watch.best_weights())
     return Trained(model, history, problems(model, seen, held))

@@ -73,7 +73,7 @@ check: $(READY) ## check format, lint, types, workflows, and the cells derived f
 notebooks: $(READY) ## execute notebooks in place (NB=: which ones; TVAE_PROFILE, by default paper)
 	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)
 
-reproduce: $(READY) ## train and evaluate every run of the book (hours; ARGS=--help lists options)
+reproduce: $(READY) ## train and evaluate the runs of chapters 1 to 11 (hours; ARGS=--help lists options)
 	TVAE_PROFILE=paper $(BIN)/python -m tvae_core.reproduce $(ARGS)
 	$(BIN)/python tools/collect.py
 	$(BIN)/python -m tools.tables

@@ -1,4 +1,4 @@
-"""One command for all of the book's numbers: `python -m tvae_core.reproduce`.
+"""One command for the training runs of chapters 1 to 11: `python -m tvae_core.reproduce`.
 
 Trains and measures every run of a recipe for several seeds. Finished runs are skipped, and killed
 ones resume after their last epoch. Under torchrun each worker takes its share of the runs; all

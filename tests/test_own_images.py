@@ -150,6 +150,7 @@ def test_each_galaxy_gets_a_picture_in_which_all_else_is_dark():
 
 
 def test_long_things_and_their_directions():
+    pytest.importorskip("skimage", reason="tools/galaxies.py needs scikit-image")
     x = torch.zeros(4, 1, 32, 32)
     x[0, :, 15:17, 8:24] = 1  # across
     x[1, :, 8:24, 15:17] = 1  # upright

@@ -260,14 +260,14 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
     """
     from scipy import stats  # imported here because it takes half a second
 
-    n = len(log_w)
+    n, highest = len(log_w), log_w.max(0).values
     if n < 25:
         raise ValueError(f"the tail of the weights needs at least 25 draws, got {n}")
     size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
-    largest = (log_w - log_w.max(0).values).double().exp().sort(0).values[-size - 1 :]
-    excess = (largest[1:] - largest[:1]).cpu().numpy()
-    if not torch.isfinite(log_w.max(0).values).all():
+    if not highest.isfinite().all():
         raise ValueError("the weights of an image are NaN or infinite: look at the model's weights")
+    largest = (log_w - highest).double().exp().sort(0).values[-size - 1 :]
+    excess = (largest[1:] - largest[:1]).cpu().numpy()
     if not (excess.max(0) > 0).all():
         raise ValueError("the largest weights of an image are all equal: their tail has no shape")
     return torch.tensor(

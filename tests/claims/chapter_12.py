@@ -11,9 +11,10 @@ from tvae_core.experiments import where
 from tvae_core.poses import moments
 
 from .chapter_12_map import MODEL, augmented, corners, in_images, the_map
-from .chapter_12_scores import contents, dci, error, half, poses, styles
+from .chapter_12_scores import contents, dci, half, poses, styles
 from .literature import TARGET
 from .page import Page, word
+from .sources import off_by
 
 
 def nats(task: str) -> float:
@@ -91,7 +92,7 @@ def turned(page: Page) -> None:
     page.says(
         "The map's column of 180 degrees hides a failure. Trained on digits turned by up to 180 degrees, not even the model that follows turns best, the similarity map with the straightening encoder, infers a turn (a table below shows it).",
         all(abs(turn) < 0.15 for turn in on_the_map),
-        min(where.MODELS[1:], key=lambda m: error("moves", "digits", m)) == "similarity-straight",
+        min(where.MODELS[1:], key=lambda m: off_by("moves", "digits", m)) == "similarity-straight",
         max(map(abs, where.by_seed(without, "moves", "degrees", "correlation"))) < 0.1,
     )
     task = where.TASKS[where.TURNING_MODEL]
@@ -288,10 +289,10 @@ def exercises(page: Page) -> None:
     affine = ("affine", MODEL)
     page.says(
         "This one follows worse than the chapter's affine models, and agrees about as well as the one that straightens. The one that looks once agrees better. The moments still follow best.",
-        all(follows > error("moves", "glyphs", name) + 1 for name in affine),
-        abs(agrees - error("poses", "glyphs", MODEL)) < 0.5,
-        agrees > error("poses", "glyphs", "affine") + 0.5,
-        still < min(error("moves", "glyphs", name) for name in affine),
+        all(follows > off_by("moves", "glyphs", name) + 1 for name in affine),
+        abs(agrees - off_by("poses", "glyphs", MODEL)) < 0.5,
+        agrees > off_by("poses", "glyphs", "affine") + 0.5,
+        still < min(off_by("moves", "glyphs", name) for name in affine),
     )
 
 

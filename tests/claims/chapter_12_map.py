@@ -110,12 +110,10 @@ def the_map(page: Page) -> None:
         f"the other, from another seed and with other turns, used all {len(later['bounds'])} rounds and is {better:.1f} nats better, although it follows no turns at all.",
         abs(later["moves"]["degrees"]["correlation"]) < 0.05,
     )
-    apart = [
-        abs(run(*cell, "plain", 0) - run(*cell, MODEL, 0) - run(*cell, "plain", 1) + again)
-        for cell in CELLS
-        if len(where.mapped(*cell, MODEL)) == 2
-        for again in [run(*cell, MODEL, 1)]
+    leads = [
+        [run(*cell, "plain", seed) - run(*cell, MODEL, seed) for cell in CELLS] for seed in (0, 1)
     ]
+    apart = [abs(first - second) for first, second in zip(*leads, strict=True)]
     page.says(
         "Luck has a part in this: between two runs the lead differs by up to two nats.",
         2 < max(apart) < 2.3,
@@ -250,8 +248,8 @@ def corners(page: Page) -> None:
         all(high[500, turn, MODEL] > high[500, turn, "plain"] + 2 for turn in (0, 180)),
     )
 
-    def bounds_of(n: int, model: str) -> tuple[float, float]:
-        record = where.records()[f"corner-{n}-0-{model}-0"]
+    def bounds_of(n: int, model: str, turn: int = 0) -> tuple[float, float]:
+        record = where.records()[f"corner-{n}-{turn}-{model}-0"]
         best = record["best_round"] - 1
         return record["train_bounds"][best], record["bounds"][best]
 
@@ -265,11 +263,7 @@ def corners(page: Page) -> None:
         at[500, "plain"][0] > at[500, MODEL][0],
         lost[10_000, "plain"] - lost[10_000, MODEL] > lead / 2,
     )
-    any_way = {
-        m: (by["train_bounds"][by["best_round"] - 1], by["bounds"][by["best_round"] - 1])
-        for m in ("plain", MODEL)
-        for by in [where.records()[f"corner-500-180-{m}-0"]]
-    }
+    any_way = {m: bounds_of(500, m, turn=180) for m in ("plain", MODEL)}
     page.says(
         "the plain model describes its training pictures better, and loses far more on new ones.",
         lost[500, "plain"] > 1.5 * lost[500, MODEL],
@@ -298,6 +292,7 @@ def in_images(page: Page) -> None:
         f"The plain model needs {min(few):.0f} to {max(few):.0f} times as many images to reach what the model that straightens reaches with 500."
     )
     many = worths("affine", [10_000])
+    once_with_all = [where.lead(59_500, turn, "affine") for turn in where.TURNS]
     leads = [where.lead(10_000, turn, "affine") for turn in where.TURNS]
     upright = {n: where.worth(n, 0, MODEL) for n in (500, 2_000, 10_000)}
     by_turn = [worth(2_000, turn, MODEL) for turn in (45, 90, 180)]
@@ -348,11 +343,7 @@ def in_images(page: Page) -> None:
         (round(min(upright_ones)), round(max(upright_ones))) == (3, 5),
         min(worth(n, t, MODEL) for n, t in CELLS if t) > 3.8,
         {round(gain(59_500, turn)) for turn in where.TURNS} == {3, 5},
-        *(
-            all_of.mean < 1.5 * all_of.se
-            for t in where.TURNS
-            for all_of in [where.lead(59_500, t, "affine")]
-        ),
+        *(lead.mean < 1.5 * lead.se for lead in once_with_all),
     )
     page.says(
         "(In one run of each model it is 0.9 nats, in the other 2.1. AIS has not looked at them"

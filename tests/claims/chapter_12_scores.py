@@ -9,6 +9,7 @@ from tvae_core.experiments import where
 from .chapter_12_map import MODEL
 from .literature import VITAE
 from .page import Page, word
+from .sources import off_by
 
 SPLINE = "tps-straight"
 
@@ -16,11 +17,6 @@ SPLINE = "tps-straight"
 def at(pictures: str, model: str, *keys: str) -> float:
     """A number of the records, the mean over seeds."""
     return statistics.fmean(where.scored(pictures, model, *keys))
-
-
-def error(what: str, pictures: str, model: str) -> float:
-    """The median error of the turn, in degrees."""
-    return at(pictures, model, what, "degrees", "error")
 
 
 def probe(pictures: str, model: str, feature: str, what: str) -> float:
@@ -42,7 +38,7 @@ def poses(page: Page) -> None:
         "With the encoder that straightens, the spline scores about as the affine map does, on digits and on letters. "
         f"With one look it does so on digits. On letters one of its three runs follows to {word(bad)} degrees only, the other two to four.",
         *(
-            abs(error(what, kind, a) - error(what, kind, b)) < 1
+            abs(off_by(what, kind, a) - off_by(what, kind, b)) < 1
             for kind, a, b in pairs
             for what in ("moves", "poses")
         ),
@@ -64,29 +60,29 @@ def poses(page: Page) -> None:
     )
     page.says(
         "The moments follow a move to a tenth of a degree, and have learned nothing",
-        all(0.05 < error("moves", kind, "none") < 0.15 for kind in ("digits", "glyphs")),
+        all(0.05 < off_by("moves", kind, "none") < 0.15 for kind in ("digits", "glyphs")),
     )
     page.says(
         "The straightening affine model is off by about eleven degrees on digits, between the second and the third answer, and by four on letters, near the second.",
-        round(error("moves", "digits", MODEL)) == 11,
-        round(error("moves", "glyphs", MODEL)) == 4,
+        round(off_by("moves", "digits", MODEL)) == 11,
+        round(off_by("moves", "glyphs", MODEL)) == 4,
     )
     page.says(
         "They are off by sixteen degrees on digits and by five on letters; the straightening affine model by thirteen and by four.",
-        round(error("poses", "digits", "none")) == 16,
-        round(error("poses", "glyphs", "none")) == 5,
-        round(error("poses", "digits", MODEL)) == 13,
-        round(error("poses", "glyphs", MODEL)) == 4,
+        round(off_by("poses", "digits", "none")) == 16,
+        round(off_by("poses", "glyphs", "none")) == 5,
+        round(off_by("poses", "digits", MODEL)) == 13,
+        round(off_by("poses", "glyphs", MODEL)) == 4,
     )
     page.says(
         "(With one look, the affine map and the spline know neither, on digits: there they agree no better than the moments do, rather worse. On letters the affine map with one look is as good as with the encoder that straightens, or better.)",
         all(
-            error(what, "glyphs", "affine") < error(what, "glyphs", MODEL)
+            off_by(what, "glyphs", "affine") < off_by(what, "glyphs", MODEL)
             for what in ("moves", "poses")
         ),
-        all(error("moves", "digits", m) > 15 for m in ("affine", "tps")),
+        all(off_by("moves", "digits", m) > 15 for m in ("affine", "tps")),
         all(
-            error("poses", "digits", m) > error("poses", "digits", "none") + 1
+            off_by("poses", "digits", m) > off_by("poses", "digits", "none") + 1
             for m in ("affine", "tps")
         ),
     )
@@ -117,7 +113,7 @@ def poses(page: Page) -> None:
     page.says(
         "follows turns better than the affine one: to about six degrees instead of eleven with the encoder that straightens, and to about nine instead of twenty with one look.",
         *(
-            round(error("moves", "digits", m)) == degrees
+            round(off_by("moves", "digits", m)) == degrees
             for m, degrees in {
                 "similarity-straight": 6,
                 MODEL: 11,
@@ -158,9 +154,9 @@ def half(page: Page) -> None:
     )
     page.says(
         "That is why it follows digits better, and why `similarity` is the warp to choose if you want an angle. (On letters both follow to four degrees.)",
-        error("moves", "digits", "similarity-straight") < error("moves", "digits", MODEL) - 3,
-        error("moves", "digits", "similarity") < error("moves", "digits", "affine") - 3,
-        *(round(error("moves", "glyphs", m)) == 4 for m in ("similarity-straight", MODEL)),
+        off_by("moves", "digits", "similarity-straight") < off_by("moves", "digits", MODEL) - 3,
+        off_by("moves", "digits", "similarity") < off_by("moves", "digits", "affine") - 3,
+        *(round(off_by("moves", "glyphs", m)) == 4 for m in ("similarity-straight", MODEL)),
     )
     sure = page.printed(r"turned by up to # degrees, the model is sure to \+- # degrees")
     page.says("Does the model at least know that it is lost?", abs(sure[1] - sure[3]) < 0.5)
@@ -172,8 +168,8 @@ def half(page: Page) -> None:
     models = where.MODELS[1:]
     page.says(
         "The error of the models grows by a factor of two to four, and that of the moments does not change.",
-        *(2 < error("wide", "digits", m) / error("moves", "digits", m) < 4 for m in models),
-        error("wide", "digits", "none") < 1.1 * error("moves", "digits", "none"),
+        *(2 < off_by("wide", "digits", m) / off_by("moves", "digits", m) < 4 for m in models),
+        off_by("wide", "digits", "none") < 1.1 * off_by("moves", "digits", "none"),
     )
 
 

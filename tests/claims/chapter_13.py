@@ -10,6 +10,7 @@ from tvae_core.experiments import where
 from tvae_core.own import command
 
 from .page import Page
+from .sources import off_by
 
 
 def chapter_13(page: Page) -> None:
@@ -95,10 +96,7 @@ def chapter_13(page: Page) -> None:
         7.5 < turns[1] / turns[0] < 8.5,
         elbos[0] < elbos[1],
     )
-    letters = [
-        statistics.fmean(where.scored("glyphs", f"{warp}-straight", "moves", "degrees", "error"))
-        for warp in where.WARPED
-    ]
+    letters = [off_by("moves", "glyphs", f"{warp}-straight") for warp in where.WARPED]
     page.says(
         "(These are errors on the pictures that the model was trained on; on new letters they are {:.1f} and {:.1f} degrees. Chapter 12's models, trained without it on 5,000 letters, find the turns of new letters to four degrees, scored in another way. They straighten by each draw of $u$ and are trained by a bound with five draws.".format(
             *(statistics.fmean(own_tables.over_seeds(s, "new", "degrees")) for s in compared)

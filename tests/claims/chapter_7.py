@@ -26,6 +26,7 @@ from .sources import (
     per_image,
     sd,
     straightened,
+    too_high,
 )
 
 
@@ -215,7 +216,7 @@ def chapter_7(page: Page) -> None:
         "importance sampling overestimates the NLL of a warped model by more.",
         *(nats > 0 for nats in hidden.values()),
         *(
-            mean_off(f"{m}-{o}-long") > mean_off(f"plain-{o}-long") + 0.5
+            too_high(f"{m}-{o}-long") > too_high(f"plain-{o}-long") + 0.5
             for m, o in FIVE
             if m != "plain"
         ),
@@ -308,12 +309,6 @@ def chapter_7(page: Page) -> None:
     )
     unpaired = math.hypot(vaes[0].nll.se, vaes[1].nll.se) / paired("affine-vae", "plain-vae")[1]
     page.says("on the same images the standard error shrinks several times over.", 3 < unpaired < 7)
-
-
-def mean_off(name: str) -> float:
-    """How far importance sampling lies above AIS."""
-    nats = measure.columns(results.measured("ais", name))
-    return (nats["is_nll"] - nats["ais_nll"]).mean().item()
 
 
 def one_model(page: Page) -> None:

@@ -21,10 +21,12 @@ from .sources import (
     by_ais,
     fastest_epoch,
     mean,
+    off_by,
     on_a_gpu,
     sd,
     spans,
     times_faster,
+    warps_are_too_high_by_more,
     worths,
 )
 
@@ -293,24 +295,13 @@ def warp(page: Page) -> None:
         *(lead.mean < 1.5 * lead.se for lead in with_all),
         (round(min(gains)), round(max(gains))) == (2, 6),
     )
-
-    def excess(name: str) -> float:
-        by = measure.columns(results.measured("ais", name))
-        return (by["is_nll"] - by["ais_nll"]).mean().item()
-
-    harder = [
-        excess(f"{m}-{o}{recipe}") > excess(f"plain-{o}{recipe}")
-        for m, o in FIVE
-        for recipe in ("", "-long")
-        if m != "plain"
-    ]
     page.says(
         "and such an estimate lies too high, for a warped model by more than for a plain one",
-        *harder,
+        *warps_are_too_high_by_more(),
     )
     page.says(
         "a diagonal normal fits the posterior over poses worse, so that the NLL of a warped model is harder to measure.",
-        *harder,
+        *warps_are_too_high_by_more(),
     )
 
 
@@ -379,16 +370,14 @@ def looking_again(page: Page) -> None:
         leads == sorted(leads, reverse=True),
         (round(min(w.factor for w in upright)), round(max(w.factor for w in upright))) == (3, 5),
     )
-    agrees = {
-        (kind, m): statistics.fmean(where.scored(kind, m, "poses", "degrees", "error"))
-        for kind in ("digits", "glyphs")
-        for m in (where.ABSENT, *where.MODELS[1:])
-    }
-    follows = {
-        (kind, m): statistics.fmean(where.scored(kind, m, "moves", "degrees", "error"))
-        for kind in ("digits", "glyphs")
-        for m in (where.ABSENT, *where.MODELS[1:])
-    }
+    agrees, follows = (
+        {
+            (kind, m): off_by(what, kind, m)
+            for kind in ("digits", "glyphs")
+            for m in (where.ABSENT, *where.MODELS[1:])
+        }
+        for what in ("poses", "moves")
+    )
     page.says(
         "The ink's moments, which learn nothing, follow best.",
         *(

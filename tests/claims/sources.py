@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from tables import base, speed, training
 
-from tvae_core.experiments import PROFILES, results, where
+from tvae_core.experiments import PROFILES, measure, results, where
 from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.experiments.records import RunRecord
 from tvae_core.experiments.results import record_of
@@ -103,6 +103,27 @@ def in_reader(*names: str) -> float:
     epochs = [RUNS[name].epochs(PROFILES["reader"].epochs) for name in names]
     took = [record_of(name).seconds["train"] / len(record_of(name).curves) for name in names]
     return sum(map(lambda n, seconds: n * seconds / 60, epochs, took))
+
+
+def too_high(name: str) -> float:
+    """By how many nats importance sampling lies above AIS."""
+    by = measure.columns(results.measured("ais", name))
+    return (by["is_nll"] - by["ais_nll"]).mean().item()
+
+
+def warps_are_too_high_by_more() -> list[bool]:
+    """Whether that is more for each warped model with five draws than for the plain one."""
+    return [
+        too_high(f"{m}-{o}{recipe}") > too_high(f"plain-{o}{recipe}")
+        for m, o in FIVE
+        for recipe in ("", "-long")
+        if m != "plain"
+    ]
+
+
+def off_by(what: str, pictures: str, model: str) -> float:
+    """The median error of the turn in degrees, the mean over seeds: of "moves" or of "poses"."""
+    return statistics.fmean(where.scored(pictures, model, what, "degrees", "error"))
 
 
 def per_image(name: str) -> torch.Tensor:

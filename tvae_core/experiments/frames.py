@@ -38,10 +38,14 @@ def _run(record: RunRecord) -> Columns:
     for name in ESTIMATES:
         row[name], row[f"{name}_se"] = getattr(record, name)
     row |= {name: getattr(record, name) for name in ("nll_mc_se", "ess_median", "fingerprint")}
-    groups = {"machine": vars(record.machine)}
-    groups |= {name: getattr(record, name) for name in ("config", "seconds", "versions")}
-    for group in ("config", "machine", "seconds", "versions"):
-        row |= {f"{group}_{name}": value for name, value in groups[group].items()}
+    groups = {
+        "config": record.config,
+        "machine": vars(record.machine),
+        "seconds": record.seconds,
+        "versions": record.versions,
+    }
+    for group, fields in groups.items():
+        row |= {f"{group}_{name}": value for name, value in fields.items()}
     for split in ("train", "test"):
         row[f"{split}_sha256"] = record.data[split]["sha256"]
     return {name: [value] for name, value in row.items()}

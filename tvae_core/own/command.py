@@ -287,6 +287,7 @@ def _aligned_names(files: Sequence[str]) -> list[str]:
     ]
     while clash := {name for name, times in Counter(names).items() if times > 1}:
         pairs = zip(files, names, strict=True)
+        # The file's own ending first; a name that has been extended already is the longer one.
         names = [
             f"{max(file, name, key=len)}.png" if name in clash else name for file, name in pairs
         ]

@@ -151,7 +151,8 @@ def from_folder(
     if not kept:
         raise _nothing_to_use(folder, skipped)
     usable = {name: file for name, file in found.items() if name not in skipped}
-    if size is None and (without := _target(usable, None)) != target:
+    skipping = size is None and len(usable) < len(found)  # what is left out decides on nothing
+    if skipping and (without := _target(usable, None)) != target:
         return from_folder(path, without, fit, invert, contrast, channels)
     pixels = np.stack(kept)
     inverted = np.full(len(pixels), invert)

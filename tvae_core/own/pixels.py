@@ -99,14 +99,17 @@ class PixelNormal:
     def mean(self) -> Float[Tensor, "*S C H W"]:
         return self.logits.sigmoid()
 
+    @property
+    def _normal(self) -> Normal:
+        return Normal(self.mean, self.noise, validate_args=False)
+
     def sample(self) -> Float[Tensor, "*S C H W"]:
         """A random image; its values may leave [0, 1]."""
-        return Normal(self.mean, self.noise, validate_args=False).sample()
+        return self._normal.sample()
 
     def log_prob(self, x: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*S"]:
         """log-density of x in nats, summed over the pixels; x broadcasts over leading axes."""
-        normal = Normal(self.mean, self.noise, validate_args=False)
-        return normal.log_prob(x).flatten(-3).sum(-1)
+        return self._normal.log_prob(x).flatten(-3).sum(-1)
 
 
 def best_constant(pixels: Pixels, x: Float[Tensor, "N C H W"]) -> Any:

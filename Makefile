@@ -70,7 +70,7 @@ check: $(READY) ## check format, lint, types, workflows, and the cells derived f
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/python -m check_jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
-notebooks: $(READY) ## execute notebooks in place (NB=: which ones; TVAE_PROFILE, by default paper)
+notebooks: $(READY) ## execute notebooks in place (NB= names them; TVAE_PROFILE is paper by default)
 	TVAE_PROFILE=$${TVAE_PROFILE:-paper} $(BIN)/python tools/run_notebooks.py $(NB)
 
 reproduce: $(READY) ## train and evaluate the runs of chapters 1 to 11 (hours; ARGS=--help lists options)

@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -303,7 +304,7 @@ def test_what_is_refused(folder, tmp_path, capsys, subtests):
         (str(folder), "--out", str(folder / "out")): "lies in the folder of pictures",
         (str(folder), "--out", str(tmp_path), "--model", "none"): "there is no model none",
         (str(folder), "--out", str(tmp_path), "--model", str(tmp_path / "text.safetensors")): (
-            "is not a model of this command, or damaged"
+            "was not written by this command, or is damaged"
         ),
         (str(folder), "--out", str(tmp_path), "--noise", "0.1"): "only the likelihood 'normal' has",
         (str(folder), "--out", str(tmp_path), "--size", "4x5x6"): "a side or HEIGHTxWIDTH",
@@ -389,6 +390,16 @@ def test_pictures_whose_names_clash_twice_get_files_of_their_own():
     assert len({*names}) == 5
     assert names[3:] == ["a/1.png", "b.npy_0.png"]
     assert all(name.endswith(".png") for name in names)
+    names = command._aligned_names(["a.png", "a.jpg", "a.png.png"])  # clash three times
+    assert len({*names}) == 3
+
+
+def test_pictures_that_the_results_would_overwrite_are_refused(folder, tmp_path, capsys):
+    inside = tmp_path / "project" / "aligned"
+    shutil.copytree(folder, inside)
+    with pytest.raises(SystemExit):
+        command.main([str(inside), "--out", str(inside.parent), "--dry-run"])
+    assert "would overwrite the pictures" in capsys.readouterr().err
 
 
 def test_as_many_clusters_as_pictures_are_one_for_each():

@@ -370,7 +370,7 @@ def test_without_a_network_the_error_says_what_to_do(source, tmp_path, raw, fail
     source.failure = failure
     with pytest.raises(ConnectionError, match=r"could not download 'mnist'.*load\('mini'") as info:
         data.load("mnist", "train")
-    assert f"files into {raw}, where now {data.RAW_FILES[0]} is missing;" in str(info.value)
+    assert f"files into {raw} (now {data.RAW_FILES[0]} is missing);" in str(info.value)
     assert not raw.exists()
     assert leftovers(tmp_path) == []
 
@@ -379,7 +379,7 @@ def place(source: Source, name: str) -> Path:
     """The four files of a data set, where the error of a failed download says that they belong."""
     with pytest.raises(ConnectionError) as info:
         data.load(name, "train")
-    folder = Path(str(info.value).partition("files into ")[2].partition(", where")[0])
+    folder = Path(str(info.value).partition("files into ")[2].partition(" (now")[0])
     folder.mkdir(parents=True)
     for file, content in source.content(data.DATASETS[name]).items():
         (folder / file).write_bytes(content)
@@ -414,7 +414,7 @@ def test_a_bad_file_placed_by_hand_is_named_with_what_is_wrong(subtests, source,
         with subtests.test(file=file, damage=damage):
             right = (folder / file).read_bytes()
             DAMAGE[damage](folder / file)
-            with pytest.raises(ConnectionError, match=f"where now {file}{complaint}"):
+            with pytest.raises(ConnectionError, match=rf"\(now {file}{complaint}"):
                 data.load(name, "test")
             (folder / file).write_bytes(right)
     images, labels = (folder / file for file in data.RAW_FILES[2:])
@@ -423,9 +423,9 @@ def test_a_bad_file_placed_by_hand_is_named_with_what_is_wrong(subtests, source,
     with pytest.raises(ConnectionError, match=r"t10k-images\S+ is missing; unpack \S+gz with gunz"):
         data.load(name, "test")
     images.write_bytes(gzip.decompress((folder / f"{images.name}.gz").read_bytes()))
-    other = "another file, or damaged" if name == "mnist" else "6 labels for 3 images"
+    other = "the wrong file, or damaged" if name == "mnist" else "6 labels for 3 images"
     labels.write_bytes((folder / data.RAW_FILES[1]).read_bytes())
-    with pytest.raises(ConnectionError, match=f"where now {labels.name} .*{other}"):
+    with pytest.raises(ConnectionError, match=rf"\(now {labels.name} .*{other}"):
         data.load(name, "test")
 
 

@@ -193,7 +193,7 @@ WARPED = [
 
 def test_every_kind_of_decoder_agrees_with_pytorch(subtests):
     size = (10, 13)
-    for name, options in [("plain", {}), *WARPED]:
+    for name, options in [("plain", {}), ("affine", {"bounded": False}), *WARPED]:
         with subtests.test(name, **options):
             with seeded(1):
                 model = models.build(name, size, dim_z=5, hidden=(9, 7), **options)

@@ -32,6 +32,7 @@ CHANGES = [
     {"pose_std": 0.2},
     {"look": "straight"},
     {"encoder_width": 100},
+    {"bounded": False},
     {"stretch": 2},
 ]
 

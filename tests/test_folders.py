@@ -197,6 +197,18 @@ def test_arrays(tmp_path, shaped):
     assert found.images.pixels[0, 0].numpy().tolist() == disc(20, 24, 255, 0).tolist()
 
 
+def test_integers_of_any_size_keep_their_shades(tmp_path):
+    wide = np.linspace(-19_999, 20_000, 2 * 12 * 12).reshape(2, 12, 12)
+    found = {}
+    for kind, stack in {"int32": wide, "int16": wide, "int8": wide / 200}.items():
+        (tmp_path / kind).mkdir()
+        np.save(tmp_path / kind / "a.npy", stack.astype(kind))
+        found[kind] = from_folder(tmp_path / kind, contrast="keep").images.pixels.int()
+    assert len(found["int32"].unique()) > 200
+    assert found["int16"].equal(found["int32"])
+    assert (found["int8"] - found["int32"]).abs().max() <= 2
+
+
 def test_the_values_of_arrays(tmp_path):
     on = disc(20, 20) > 99
     np.save(tmp_path / "a.npy", on)

@@ -155,13 +155,14 @@ def test_a_runaway_log_sigma_is_clamped_to_the_nearest_limit(bias, sigma):
     torch.testing.assert_close(stddev, torch.full_like(stddev, sigma))
 
 
-def test_the_mean_of_u_passes_through_a_tanh_and_the_mean_of_z_does_not():
-    model = make("affine")
-    for head in (model.encoder.mu_z, model.encoder.mu_u):
-        nn.init.constant_(head.bias, 9.0)
-    z, u = model.split(model.posterior(images(2)).mean)
-    assert (z > 2).all()
-    assert ((u > 0.9) & (u <= 1)).all()
+def test_the_mean_of_u_passes_through_a_tanh_if_bounded_and_the_mean_of_z_never_does():
+    for bounded in (True, False):
+        model = make("affine", bounded=bounded)
+        for head in (model.encoder.mu_z, model.encoder.mu_u):
+            nn.init.constant_(head.bias, 9.0)
+        z, u = model.split(model.posterior(images(2)).mean)
+        assert (z > 2).all()
+        assert ((u > 0.9) & (u <= 1)).all() if bounded else (u > 2).all()
 
 
 # z says what, u says where.
@@ -289,7 +290,7 @@ def test_an_unknown_model_is_refused_with_a_list_of_the_known_models():
 
 
 def test_u_without_a_warp_is_refused_and_so_is_a_warp_without_u():
-    with pytest.raises(ValueError, match="no warp to use u; got dim_u=6"):
+    with pytest.raises(ValueError, match="a plain VAE has no warp: leave out dim_u=6"):
         models.build("plain", dim_u=6)
     with pytest.raises(ValueError, match="'tps' needs pose latents; got dim_u=0"):
         models.build("tps", dim_u=0)

@@ -411,13 +411,16 @@ def test_every_run_starts_to_train_as_its_name_says():
     for name, config in RUNS.items():
         named, objective, _ = RunName.of(name)
         decoder, _, look = named.partition("-")
-        expected = {"": None, "wide": None}.get(look, look)
-        assert (config.look, config.encoder_width) == (expected, 512 if look == "wide" else None)
+        options = {"wide": (None, 512, None), "unbounded": (None, None, False), "": (None,) * 3}
+        expected = options.get(look, (look, None, None))
+        assert (config.look, config.encoder_width, config.bounded) == expected
         draws = objective.removeprefix(config.objective.partition("-")[0])
         assert (config.model, config.k) == (decoder, int(draws or 1)), name
         assert all(config.k in profile.epochs for profile in PROFILES.values()), name
         model = runner.untrained(config, images, 0)
         assert getattr(model.encoder, "look", None) == config.look
+        bounded = None if config.look else config.bounded is not False
+        assert getattr(model.encoder, "bounded", None) == bounded
         widths = {layer.out_features for layer in model.encoder.body[::2]}
         assert widths == {512 if look == "wide" else 256}
         assert model.dim_z + model.dim_u == 60

@@ -258,7 +258,10 @@ def recipes() -> list[list[str]]:
 
 
 KINDS = ("straight", "straight-mean", "pose")
-AGAIN = [f"{d}-{kind}" for kind in KINDS for d in ("affine", "tps")] + ["plain-wide"]
+AGAIN = [f"{d}-{kind}" for kind in KINDS for d in ("affine", "tps")] + [
+    "plain-wide",
+    "affine-unbounded",
+]
 
 
 def annealed_runs() -> list[str]:
@@ -292,7 +295,7 @@ def looks() -> list[list[str]]:
     rows = [
         ["run", "seeds", "NLL", "minus plain", "minus the same decoder, one look", "too high by"]
     ]
-    longer = ("affine-straight", "tps-straight", "plain-wide")
+    longer = ("affine-straight", "tps-straight", "plain-wide", "affine-unbounded")
     groups = {
         "{}-iwae5-modern": AGAIN,
         "{}-iwae5-long": longer,

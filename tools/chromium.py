@@ -1,4 +1,4 @@
-"""Where the browser is that tests the book and prints it, and how it is started."""
+"""Finds and starts the browser that tests the book and prints it."""
 
 import os
 import shutil

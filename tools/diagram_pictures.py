@@ -54,8 +54,8 @@ def pictures() -> dict[str, list]:
     model = results.load_pretrained("affine-straight-iwae5-modern").model.cpu()
     u = model.split(model.posterior(x).mean)[1]
     made["straightened"] = digits(model.encoder.straightened(x, u)[0])
-    five, warp = mini[FIVE : FIVE + 1].x, warps.make_warp("translation", (28, 28))
-    theta = torch.tensor([[0.5, 0.0]])  # chapter 2's first grid
+    five, warp = mini[FIVE : FIVE + 1].x, warps.make_warp("rotation", (28, 28))
+    theta = torch.tensor([[0.4]])  # not the shift whose effect chapter 2 asks for
     made["five"] = digits(five[0])
     made["five grid"] = lines(warp.grid(theta)[0])
     made["five output"] = digits(warp(five, theta)[0])

@@ -3,8 +3,8 @@
 `make pdf` renders the book and calls this. The articles of all pages, in the order of the contents,
 become one page, which Chromium prints twice: the second time its contents have page numbers.
 
-What is folded on a page is open in the PDF, answers and solutions too. Left out are plotting code,
-training logs, and what needs a browser to work.
+What is folded on a page is open in the PDF, answers and solutions too. Plotting code, training logs
+and whatever needs a browser to work are left out.
 """
 
 import html

@@ -80,7 +80,7 @@ def main() -> None:
     chosen = [each for each in mutants if each.room in given.only and each.key not in known]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(given.workers) as pool:
         original = shutil.copytree(ROOT, Path(scratch, "original"), ignore=NOT_COPIED)
-        # These runs leave the bytecode behind that all later ones read, in half the time.
+        # These runs leave bytecode behind, which lets all later ones run in half the time.
         tests = {(name,) for mutant in chosen for name in mutant.tests}
         for failed in pool.map(partial(first_failure, original, bytecode=True), tests):
             if failed != NOTHING:

@@ -6,10 +6,10 @@ Usage: python -m tools.own_images [--sets glyphs digits] [--seeds 2 3 4] [--fold
                                   [--settings default normal conv]
 
 For each set and seed, `tvae_core.own.train` trains with its defaults on the moved images, without
-their labels. Poses are then compared with the true ones in three ways of finding them: the model,
+their labels. Poses found in three ways are then compared with the true ones: by the model, by
 the moments of the ink, and scikit-image's registration, which gets more than the others: for each
 image, the mean of its class before it was moved, as a template. What is upright is a convention of
-each class, so that the median difference within a class is taken off before errors are measured.
+each class, so the median difference within a class is subtracted before errors are measured.
 The model is also asked for the poses of pictures that it was not trained on.
 A seed decides which letters are drawn, all poses, and training. The recipe was chosen on letters of
 seed 1, so that seed is not measured. FOLDER holds checkpoints, from which a stopped run resumes.

@@ -37,7 +37,7 @@ if importlib.util.find_spec("tvae_core") is None:
         raise RuntimeError(f"no connection to {{url}}: check the network, then run this cell again")
     if done.returncode:
         why = re.findall("(?:fatal|error|ERROR): (?!subprocess)(.*)|$", done.stderr)[0]
-        raise RuntimeError(f"cannot install {{url}} ({{why}}): TVAE_CORE_URL can name another copy")
+        raise RuntimeError(f"cannot install {{url}} ({{why}}): TVAE_CORE_URL can name another")
 
 import torch
 

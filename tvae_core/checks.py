@@ -38,7 +38,7 @@ def check_known(kind: str, name: str, known: Collection[str]) -> None:
 
 
 def hold(module: ModuleType) -> None:
-    """Check what a module's public functions and constructors are given from now on.
+    """From now on, check the arguments of a module's public functions and constructors.
 
     A call raises a TypeError, or a ValueError for a number, list or tensor that does not fit,
     unless each argument is what its annotation says. Whole numbers are at least 1, or as `LEAST`

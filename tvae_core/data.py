@@ -146,8 +146,8 @@ MADE: dict[str, Callable[[str, str | None], Images]] = {}  # by split and fallba
 def load(name: str, split: str, fallback: str | None = None) -> Images:
     """Load "mnist", "fashion-mnist" (downloaded on first use), "mini" or "mini-fashion" (bundled).
 
-    "moved-mini", and "turned-", "scattered-" and "bent-" before any of the names, are those images
-    in known poses, from the ranges in `moved.FAMILIES`. "letters" are 5,000 moved glyphs.
+    "moved-mini", or any name with "turned-", "scattered-" or "bent-" in front, gives those images
+    in known poses, drawn from the ranges in `moved.FAMILIES`. "letters" are 5,000 moved glyphs.
 
     Files are stored in the folder named by the environment variable `TVAE_DATA`. Every load checks
     them, and downloads them again if any is damaged or missing; that needs torchvision. With
@@ -215,7 +215,7 @@ def _complaint(raw: Path, name: str) -> str:
         for file in RAW_FILES:
             counts.append(len(_read_idx(raw / file)))
             if sums is not None and _sha256(raw / file) != sums[file]:
-                return f"{file} is another file, or damaged (its SHA-256 differs)"
+                return f"{file} is the wrong file, or damaged (its SHA-256 differs)"
             if "labels" in file and counts[-1] != counts[-2]:
                 return f"{file} has {counts[-1]:,} labels for {counts[-2]:,} images"
     except (FileNotFoundError, NotADirectoryError):
@@ -277,7 +277,7 @@ def _fetch(raw: Path, name: str) -> None:
             cure = "Run: pip install torchvision" if lacking else "Check the network"
             raise ConnectionError(
                 f"could not download {name!r} ({str(error).strip() or type(error).__name__}). "
-                f"{cure}; or put its four extracted files into {raw}, where now {complaint}; "
+                f"{cure}; or put its four extracted files into {raw} (now {complaint}); "
                 "or use load('mini', ...), which needs no network."
             ) from error
         fetched = temporary / raw.relative_to(root)

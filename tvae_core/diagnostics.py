@@ -75,7 +75,7 @@ def curve_of(log_w: Float[Tensor, "n N"], ks: Sequence[int] = KS) -> NLLCurve:
 
 def _check(ks: Sequence[int]) -> None:
     if not ks or any(a >= b for a, b in zip([0, *ks], ks, strict=False)):
-        raise ValueError(f"the numbers of draws must increase from >= 1, got {ks=}")
+        raise ValueError(f"the numbers of draws must be at least 1 and increase, got {ks=}")
 
 
 @torch.no_grad()
@@ -167,7 +167,7 @@ class Mixture:
 
     def __init__(self, model: VAE, encoders: Sequence[Callable[[Tensor], Any]]) -> None:
         if type(model).particles is not VAE.particles:
-            raise TypeError(f"a mixture cannot draw as a {type(model).__name__} does")
+            raise TypeError(f"a Mixture draws from a models.VAE, not from a {type(model).__name__}")
         self.model, self.encoders = model, encoders
 
     def posterior(self, x: Float[Tensor, "*B C H W"]) -> list[Normal | Ordered]:
@@ -265,7 +265,7 @@ def pareto_k(log_w: Float[Tensor, "n N"]) -> Float[Tensor, "N"]:
         raise ValueError(f"the tail of the weights needs at least 25 draws, got {n}")
     size = math.ceil(min(n / 5, 3 * math.sqrt(n)))
     if not highest.isfinite().all():
-        raise ValueError("the weights of an image are NaN or infinite: look at the model's weights")
+        raise ValueError("an image's weights are NaN or infinite: check the model's parameters")
     largest = (log_w - highest).double().exp().sort(0).values[-size - 1 :]
     excess = (largest[1:] - largest[:1]).cpu().numpy()
     if not (excess.max(0) > 0).all():

@@ -55,8 +55,8 @@ def analytic_kl(particles: Particles, kl_weight: Weight = 1.0) -> Float[Tensor, 
 
     Where q is drawn in order, u then z, the KL of z is a mean over the draws of u.
 
-    It has the expectation of `reparameterized(bounds.elbo)`, without the noise of an estimated KL.
-    `bounds.iwae` has no such closed form.
+    The estimate has the expectation of `reparameterized(bounds.elbo)`, without the noise of an
+    estimated KL. `bounds.iwae` has no such closed form.
     """
     return bounds.elbo(particles.log_lik) - kl_weight * particles.kl.sum(-1)
 

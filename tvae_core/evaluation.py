@@ -127,7 +127,7 @@ def nll(
     """
     stops = [*ks, *([n_samples] if not ks or ks[-1] != n_samples else [])]
     if any(a >= b for a, b in zip([0, *stops], stops, strict=False)):
-        raise ValueError(f"need 1 <= ks, increasing, <= n_samples; got {ks=}, {n_samples=}")
+        raise ValueError(f"ks must increase, from 1 or more to n_samples; got {ks=}, {n_samples=}")
     per_chunk = min(n_samples, max(1, rows // 4))
     per_batch = max(1, rows // per_chunk)
 

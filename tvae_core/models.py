@@ -34,10 +34,18 @@ NO_WARP = (
 
 
 class Encoder(nn.Module):
-    """q(z, u | x), a diagonal normal. The mean of u passes through tanh, as in the study's code."""
+    """q(z, u | x), a diagonal normal. A tanh may bound u's mean, as in the study's code."""
 
-    def __init__(self, size: Shape, dim_z: int, dim_u: int, hidden: Sequence[int] = HIDDEN) -> None:
+    def __init__(
+        self,
+        size: Shape,
+        dim_z: int,
+        dim_u: int,
+        hidden: Sequence[int] = HIDDEN,
+        bounded: bool = True,
+    ) -> None:
         super().__init__()
+        self.bounded = bounded
         self.body = mlp([math.prod(size), *hidden])
         self.mu_z = nn.Linear(hidden[-1], dim_z)
         self.mu_u = nn.Linear(hidden[-1], dim_u) if dim_u else None
@@ -48,7 +56,8 @@ class Encoder(nn.Module):
         h = self.body(x.flatten(-3))
         mu = self.mu_z(h)
         if self.mu_u is not None:
-            mu = torch.cat([mu, self.mu_u(h).tanh()], -1)
+            mu_u = self.mu_u(h)
+            mu = torch.cat([mu, mu_u.tanh() if self.bounded else mu_u], -1)
         # The clamp keeps exp from overflowing when training diverges; healthy runs never reach it.
         sigma = self.log_sigma(h).clamp(*LOG_SIGMA_RANGE).exp()
         return self.from_parts(mu, sigma)
@@ -319,6 +328,7 @@ def build(
     hidden: Sequence[int] = HIDDEN,
     encoder_hidden: Sequence[int] | None = None,
     look: str = "once",
+    bounded: bool = True,
     pixels: Pixels = PixelBernoulli,
     **warped: Any,
 ) -> VAE:
@@ -327,8 +337,8 @@ def build(
     By default plain, affine and tps have the study's `dim_z` and `dim_u`: (60, 0), (54, 6) and
     (42, 18). The other models have 60 latents, one of them in u for each parameter of the warp.
     `encoder_hidden` are the encoder's hidden layers, by default `hidden`. With a `look` other than
-    "once" the encoder is a `SecondLook`. `pixels` is that of `Decoder`; `warped` are options of
-    `WarpedDecoder`. The defaults are the study's.
+    "once" the encoder is a `SecondLook`; otherwise `bounded` is that of `Encoder`. `pixels` is that
+    of `Decoder`; `warped` are options of `WarpedDecoder`. The defaults are the study's.
 
     Raises:
         ValueError: an unknown model or look; a plain model with options of a warp; dim_u below 1.
@@ -339,7 +349,7 @@ def build(
     if name == "plain":
         if dim_u or warped or look != "once":
             raise ValueError(
-                f"a plain VAE has no warp to use u; got {dim_u=}, {look=}, {warped=}, expected none"
+                f"a plain VAE has no warp: leave out {dim_u=}, {look=} and its options {warped}"
             )
         dim_z = STUDY_LATENTS[name][0] if dim_z is None else dim_z
         encoder = Encoder(size, dim_z, 0, encoder_hidden)
@@ -352,7 +362,8 @@ def build(
         raise ValueError(f"the warp {name!r} needs pose latents; got dim_u={dim_u}, expected >= 1")
     decoder = WarpedDecoder(Decoder(size, dim_z, hidden, pixels), warp, dim_u, **warped)
     if look == "once":
-        return VAE(Encoder(size, dim_z, dim_u, encoder_hidden), decoder, size, dim_z, dim_u)
+        encoder = Encoder(size, dim_z, dim_u, encoder_hidden, bounded)
+        return VAE(encoder, decoder, size, dim_z, dim_u)
     second = SecondLook(decoder, size, dim_z, dim_u, encoder_hidden, look)
     return VAE(second, decoder, size, dim_z, dim_u)
 

@@ -89,7 +89,7 @@ def moved(
         ValueError: a canvas that is smaller than the images, or images that are bent already.
     """
     if images.bends is not None:
-        raise ValueError("bent images cannot be moved: their bends are from the last move")
+        raise ValueError("bent images cannot be moved again: move those from before the bend")
     canvas = images.size if canvas is None else canvas
     low, left = ((c - s) // 2 for c, s in zip(canvas, images.size, strict=True))
     if min(low, left) < 0:

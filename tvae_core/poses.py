@@ -38,7 +38,7 @@ DRAWS = 50  # of u from q, for the mean and the standard deviation of a pose
 ROWS = 20_000  # (image, draw) pairs whose poses are computed at once
 UNITS = ("degrees", "shift_x", "shift_y", "scale_x", "scale_y", "shear")
 NO_NORMAL = "the poses of a {} are not normal under q(u | x): see tvae_core.experiments.turns"
-ONE_IMAGE = "one image would be its own zero: pass several images as `reference`"
+ONE_IMAGE = "one image has no mean pose to measure from: pass several images as `reference`"
 NO_MEAN = "the reference images point in all directions and so have no mean pose: pass others"
 FLAT = 0.05  # a mean pose with less than this share of its poses' area is no pose
 
@@ -276,7 +276,7 @@ def _pose_posterior(model: VAE, x: Float[Tensor, "B C H W"]) -> Normal:
 
 
 def _mean(maps: Float[Tensor, "N 2 3"]) -> Float[Tensor, "2 3"]:
-    """Warns of maps in all directions, which cancel: a mean of them is no zero."""
+    """Warns if the maps point in all directions: they cancel, and their mean is no zero."""
     mean = maps.mean(0)
     if not mean.isfinite().all():
         raise ValueError("the inferred poses are not finite: the weights are probably NaN")

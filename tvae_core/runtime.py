@@ -104,7 +104,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes to a temporary file and move it to `path`.
 
     A reader of `path` sees the old file or the new one, never a partial one, even after a crash.
-    What killed processes left of earlier writes is deleted by the first write to a folder.
+    The first write to a folder deletes the temporary files that killed processes left there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(
             error.errno,
             f"cannot write {path} ({error.strerror}); free some space or choose another folder "
-            "(for images TVAE_DATA names it, for runs of the book TVAE_RUNS)",
+            "(set TVAE_DATA for images, TVAE_RUNS for the book's runs)",
         ) from error
 
 

@@ -159,7 +159,7 @@ def _check_rows(features: Tensor, targets: Tensor) -> None:
 def _check_varies(targets: Float[Tensor, "N T"]) -> None:
     constant = (targets == targets[0]).all(0).nonzero().flatten().tolist()
     if constant:
-        raise ValueError(f"nothing can explain a target that is constant: column {constant[0]}")
+        raise ValueError(f"nothing explains a constant target: leave out column {constant[0]}")
 
 
 def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:

@@ -119,8 +119,8 @@ def fit(
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
         ValueError: a checkpoint that is damaged, or of a call with other settings. (Functions are
-            compared by name, with what they were made from: two lambdas look the same. Of batches,
-            the number and the size count.)
+            compared by name, with what they were made from: two lambdas look the same. Only the
+            number and the size of batches are compared.)
     """
     opt, schedule = optimizer(model, epochs, len(batches))
     kl_weight = torch.ones((), device=next(model.parameters()).device)

@@ -173,7 +173,7 @@ def trust() -> Result:
         rows[label] = [read(gap, "other"), read(annealed, "best")]
     said = ", ".join(f"{label} {a.value:+.1f} and {b.value:+.1f}" for label, (a, b) in rows.items())
     return Result(
-        "The usual estimate hides most of what a warp gains",
+        "The usual estimate hides half or more of what a warp gains",
         "difference from the plain model in nats: left is better",
         rows,
         {"other": "importance sampling", "best": "by annealing (AIS)"},

@@ -8,7 +8,7 @@
   const ANSWER = /^(Your guess|Answer|The answer|Show the (output|code and its)|Solution)/;
   // An answer far below its prediction, to one that stands in the opening question.
   const LATER = /^Your guess|prediction/;
-  const DATA = /(line2d|patch|text|image|(Path|Line|Poly)\w*Collection|QuadMesh)_\d+$/;
+  const DATA = /(line2d|patch|text|(Path|Line|Poly)\w*Collection|QuadMesh)_\d+$/;
 
   const { make, choices } = globalThis.pageElements; // of elements.js
   const summaryOf = (fold) => fold.querySelector("summary").textContent.trim();
@@ -35,6 +35,7 @@
         if (DATA.test(part.id) && !isSpine && !(title && Number(title[1]) < Number(top))) part.remove();
       }
     }
+    for (const picture of axes.querySelectorAll("image")) picture.remove(); // their ids are hashes
     const strokes = [];
     let points = null;
     const at = (event) => {

@@ -109,6 +109,17 @@ def test_a_sketch_is_drawn_on_empty_axes_and_lies_on_the_plot_of_the_answer(open
     assert status(form) == "Your guess: as you have drawn it"
 
 
+def test_a_sheet_to_sketch_on_shows_no_picture_of_the_answer(open_page, http_root):
+    page = open_page(http_root, CHAPTER["03"])
+    buttons = page.get_by_role("button", name="Sketch it").all()
+    for button in buttons:
+        button.click()
+    sheets = page.locator("form.guess svg.sheet")
+    assert sheets.count() == len(buttons) > 0
+    assert page.locator("svg.plot image").count() > 0
+    assert sheets.locator("image").count() == 0
+
+
 def test_a_sketch_can_be_started_again(open_page, http_root):
     page = open_page(http_root, CHAPTER["06"])
     form, sheet = sketch(page)

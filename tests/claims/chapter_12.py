@@ -117,7 +117,7 @@ def turned(page: Page) -> None:
         shares[3][3] > 0.3,
     )
     page.says(
-        "Without $r$ the straightening model does not follow at all: its error, 87 degrees, is little better than the 90 of guessing. With $r$ its median error is three degrees.",
+        r"Without $r$ the straightening model does not follow at all: its error, 87 $\pm$ 3 degrees, is no better than the 90 of guessing. With $r$ its median error is three degrees.",
         round(of(without, "moves", "degrees", "error")) == 87,
         abs(of(without, "moves", "degrees", "correlation")) < 0.1,
         round(of(with_r, "moves", "degrees", "error")) == 3,

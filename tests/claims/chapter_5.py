@@ -167,8 +167,9 @@ def chapter_5(page: Page) -> None:
         log_w = 3 * torch.randn(300, 5_000, dtype=torch.float64)
     share, high = log_w.softmax(1), log_w > 9  # three deviations above the mean
     between = (log_w > 6) & ~high
+    page.leaves("It need not look odd at all: a spread of a few nats is enough.")
     page.says(
-        "About one draw in 700 gets that far, and so only about seven of 5,000 do. By the formula half of the weight lies beyond 3 standard deviations; in a sample these seven hold about two fifths of it, since the rarest draws are missing. "
+        "About one draw in 700 gets that far, and so only about seven of 5,000 do. By the formula half of the weight lies beyond 3 standard deviations; in a sample, as simulations show, these seven hold about two fifths of it, since the rarest draws are missing. "
         "About as much comes from the hundred or so draws between two and three standard deviations, and the other 4,900 share less than a fifth. "
         "The effective sample size says the same in one number: typically about twenty-five.",
         650 < 1 / high.double().mean() < 800,

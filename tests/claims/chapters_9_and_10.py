@@ -204,7 +204,7 @@ def chapter_9(page: Page) -> None:
         *(nats > 2 * error for nats, error in by_ais.values()),
     )
     page.says(
-        "The last column is at least how much of the gap importance sampling hides: on these images, most of what a warp gains.",
+        "The last column is how much of the gap importance sampling hides, as far as AIS can tell, which gives an upper estimate too: on these images, most of what a warp gains.",
         *(by_is[m][0] < by_ais[m][0] / 2 for m in by_ais),
     )
     page.says(
@@ -266,6 +266,7 @@ def chapter_9(page: Page) -> None:
         f"on {len(own['plain']['is_nll'])} images that each of them has made itself",
         *(len(c["is_nll"]) == len(own["plain"]["is_nll"]) for c in own.values()),
     )
+    page.leaves("The image whose NLL falls most.")
     page.leaves("*IS-5,000* is importance sampling from 5,000 draws")
     page.leaves("If it falls by many nats", "to compare two numbers that measure different things")
     (fall,), (within,) = (

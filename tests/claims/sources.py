@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from scipy import stats
-from tables import base, speed, training
+from tables import base, own, speed, training
 
+from tvae_core.evaluation import Estimate, mean_se
 from tvae_core.experiments import PROFILES, measure, results, where
 from tvae_core.experiments.configs import DECODERS, RUNS
 from tvae_core.experiments.records import RunRecord
@@ -124,6 +125,20 @@ def warps_are_too_high_by_more() -> list[bool]:
 def off_by(what: str, pictures: str, model: str) -> float:
     """The median error of the turn in degrees, the mean over seeds: of "moves" or of "poses"."""
     return statistics.fmean(where.scored(pictures, model, what, "degrees", "error"))
+
+
+def mixed_gap() -> Estimate:
+    """How far the modern affine IWAE is behind the plain one, with a mixture of encoders for each."""
+    affine, plain = (
+        measure.columns(results.measured("mixture", f"{m}-iwae5-modern"))["mixed_nll"]
+        for m in ("affine", "plain")
+    )
+    return mean_se(affine - plain)
+
+
+def new_turn(settings: str) -> float:
+    """The median error of the turn of new letters in `own_settings`, the mean over seeds."""
+    return statistics.fmean(own.over_seeds(settings, "new", "degrees"))
 
 
 def per_image(name: str) -> torch.Tensor:

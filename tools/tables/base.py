@@ -102,8 +102,8 @@ def mean_sd(values: Sequence[float], digits: int = 2) -> str:
 def paired_gap(a: str, b: str, profile: str = "paper") -> Estimate | None:
     """The NLL of run `a` minus that of run `b` on the same test images, and its standard error.
 
-    That is over seeds and images: how far others of both would move the gap. The error of
-    `results.gap_over_seeds` is over seeds only.
+    The error covers seeds and images: how far other seeds and other images would move the gap. The
+    error of `results.gap_over_seeds` is over seeds only.
     """
     first, second = seeds_of(a, profile), seeds_of(b, profile)
     if first is None or second is None:

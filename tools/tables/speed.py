@@ -45,9 +45,9 @@ def speed_table() -> Table:
                     row.append(_cell(together, times["tutorial"], unit) if together else "")
             rows.append(row)
     return Table(
-        "What tvae_core takes for an epoch of 60,000 images or for the NLL of one image, and how "
-        "many times as fast as tutorial style it is. A run has all cores of the CPU, or the GPU; "
-        f"compiling is not counted. {' '.join(map(_measured_on, benches))}",
+        "How long tvae_core takes for an epoch of 60,000 images or for the NLL of one image, and "
+        "how many times as fast as tutorial style it is. A run has all cores of the CPU, or the "
+        f"GPU; compiling is not counted. {' '.join(map(_measured_on, benches))}",
         rows,
         [],
     )

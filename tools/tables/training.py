@@ -211,7 +211,7 @@ def annealed_table() -> Table:
         "What a warp gains in training with k = 5. The NLL by 5,000 importance samples is an "
         "upper estimate; AIS measures how much too high it is, on "
         f"{' or '.join(map(str, sorted(images)))} images, for seed 0. ± is the standard error over "
-        "seeds and images, and with the NLL the standard deviation over seeds.",
+        "seeds and images, and beside the NLL the standard deviation over seeds.",
         rows,
         runs,
         over="{}.",
@@ -242,8 +242,8 @@ def looks_table() -> Table:
         "Encoders that look again, on the modern recipe: the NLL by 5,000 importance samples; the "
         "NLL minus that of the plain model, and minus that of the same decoder with one look, with "
         "the same objective and on the same images (± is the standard error over seeds and images, "
-        "for a single run over images alone); and how much too high it is by AIS, on 100 images "
-        "for seed 0.",
+        "for a single run over images alone); and by how much the NLL is too high, according to "
+        "AIS, on 100 images for seed 0.",
         rows,
         runs,
         over="± beside the NLL is the standard deviation over seeds.",

@@ -36,12 +36,12 @@ def where_table() -> Table:
         if seeds := where.scored(pictures, model):
             rows.append([pictures, WORDS[model], *_cells(seeds, COLUMNS)])
     return Table(
-        "What and where, on 2,000 test pictures in known poses: median errors in degrees and, for "
-        "the shift to the right, in pixels, when an inferred pose should follow a known move, and "
-        "when it should agree with the true pose, from one zero for all pictures; the share of "
-        "classes that a linear probe gets right; the share of the variance of the turns (their "
-        "sine) that a random forest explains; and the NLL of 500 pictures. With several seeds, ± "
-        "is the standard deviation.",
+        "What and where, on 2,000 test pictures in known poses. Follows: the median error of an "
+        "inferred pose that should follow a known move; agrees: that of one that should agree with "
+        "the true pose, measured from one zero for all pictures (turns in degrees, the shift to "
+        "the right in pixels). Then the share of pictures whose class a linear probe gets right; "
+        "the share of the variance of the turns (their sine) that a random forest explains; and "
+        "the NLL of 500 pictures. With several seeds, ± is the standard deviation.",
         rows,
         [],
     )
@@ -56,10 +56,10 @@ def turns_table() -> Table:
     return Table(
         "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
         "inferred turn that should follow a known one, and its circular correlation with it; the "
-        "shares of classes that a linear probe and Ward's clusters get right; and the NLL of 500 "
-        "pictures. ± is the standard deviation over seeds. The ending -turns stands for a latent "
-        "for the quarter turns. The axis of the ink moments is known up to half a turn, and is "
-        "scored so.",
+        "shares of pictures whose class a linear probe and Ward's clusters get right; and the NLL "
+        "of 500 pictures. ± is the standard deviation over seeds. The ending -turns stands for a "
+        "latent for the quarter turns. The axis of the ink moments is known only up to half a "
+        "turn, and is scored accordingly.",
         rows,
         [],
     )

@@ -38,7 +38,10 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{decoder}-{look}": (decoder, {"look": look})
     for look in ("straight", "straight-mean", "pose")
     for decoder in ("affine", "tps")
-} | {"plain-wide": ("plain", {"encoder_width": 512})}
+} | {
+    "plain-wide": ("plain", {"encoder_width": 512}),
+    "affine-unbounded": ("affine", {"bounded": False}),
+}
 # A less noisy estimator of the same gradient, which may be used instead of the objective's own.
 GRADIENTS = {"vae": "stl", "multi": "stl", "iwae": "dreg"}
 
@@ -95,6 +98,7 @@ class Config:
     pose_std: float | None = None
     look: str | None = None  # what z is read from: an option of the encoder, as the next
     encoder_width: int | None = None  # of both hidden layers
+    bounded: bool | None = None  # whether the mean of u passes through a tanh
     stretch: int | None = None  # multiplies the profile's number of epochs
 
     def __post_init__(self) -> None:
@@ -181,7 +185,7 @@ def _looks() -> dict[str, Config]:
             name = f"{objective}{k if k > 1 else ''}"
             config = _modern_run(decoder, objective, k, **options)
             runs[str(RunName(model, name, "modern"))] = config
-        if model in (*straight, "plain-wide"):
+        if model in (*straight, "plain-wide", "affine-unbounded"):
             long = _modern_run(decoder, *five, **options, stretch=LONG)
             runs[str(RunName(model, "iwae5", "long"))] = long
     return runs

@@ -160,7 +160,9 @@ def mutual_information(
     """
     joint = torch.cat([z, u], -1).double().movedim(0, -1)
     if joint.shape[-1] <= joint.shape[-2]:
-        raise ValueError(f"{joint.shape[-2]} latents need more draws, got {joint.shape[-1]}")
+        raise ValueError(
+            f"need more draws than latents; got {joint.shape[-1]} of {joint.shape[-2]} latents"
+        )
     joint = joint - joint.mean(-1, keepdim=True)
     joint = joint / joint.square().mean(-1, keepdim=True).sqrt()
     correlation, split = joint @ joint.mT / joint.shape[-1], z.shape[-1]

@@ -163,8 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train, test = runner.load_data(profile)
     if train.name != profile.dataset:  # load_data has said why
         raise SystemExit(
-            f"nothing was trained: the profile {profile.name!r} is for {profile.dataset!r}, and "
-            "its runs on other images would have the same name"
+            f"nothing was trained: the profile {profile.name!r} needs {profile.dataset!r}, and "
+            "runs on other images would get the same name; get these images first, as said above"
         )
     side_by_side = train.pixels.is_cuda
     trained_on = runner.describe(train)

@@ -23,7 +23,7 @@ from tvae_core.experiments.records import RunRecord, load_record
 from tvae_core.models import VAE
 from tvae_core.runtime import NAMES, pick_device
 
-MODEL_OPTIONS = ("pose_std", "resample", "padding", "look")
+MODEL_OPTIONS = ("pose_std", "resample", "padding", "look", "bounded")
 
 
 SHIPPED = Path(str(resources.files("tvae_core"))) / "shipped"

@@ -296,7 +296,7 @@ class Job:
         return runs_folder() / f"{self.name}-{self.profile.name}-seed{seed}-{key}"
 
     def record_name(self, tested_on: dict[str, Any]) -> str:
-        """The file of the record of this run on test images, as it sees them, in its folder."""
+        """The name of the record's file in its folder, for test images as the run sees them."""
         return f"record-{_hash(tested_on, self.profile.nll_samples)}.json"
 
     def train(self, seeds: Sequence[int]) -> None:

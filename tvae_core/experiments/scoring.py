@@ -54,8 +54,8 @@ def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
     """All scores of a model: `score_poses`, and "contents" as `score_contents` finds them.
 
     "explained" are the shares of the variance of true poses (`scores.explained_poses`). For a VAE,
-    "covered" in each of the moves is the share that lies within two standard deviations of the true
-    one, by the model's own q; a q that knows its errors has 0.954.
+    "covered" in each of the moves is the share of inferred moves that lie within two standard
+    deviations (of the model's own q) of the true ones; it is 0.954 if q knows its errors.
 
     Without poses, as in a plain VAE, only the contents are scored; without features, only poses.
 
@@ -271,7 +271,9 @@ def _targets(pictures: Images) -> tuple[dict[str, Tensor], Tensor]:
     check("pictures", pictures, Images)
     units, labels = poses.decompose(known(pictures)), pictures.labels
     if labels is None:
-        raise ValueError("probes need the class of each picture, and these have no labels")
+        raise ValueError(
+            "probes need the class of each picture, and these have no labels: pass some with labels"
+        )
     counts = labels.unique(return_counts=True)[1]
     if len(counts) < 2 or counts.min() < scores.FOLDS:
         raise ValueError(

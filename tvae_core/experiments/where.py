@@ -89,7 +89,7 @@ WARPED = ("affine", "similarity", "tps")
 MODELS = ("plain", *(name + look for name in WARPED for look in ("", "-straight")))
 SIZES = (500, 2_000, 10_000, 59_500)  # the last with those held out: all of MNIST
 TURNS = (0, 45, 90, 180)
-CORNERS = (500, 10_000)  # the fewest and the most images that the straightening model has seen
+CORNERS = (500, 10_000)  # images of the map
 SEEDS = (0, 1, 2)
 COPIES = 20  # poses of each training picture, for a model that is trained on augmented pictures
 AUGMENTED = "plain-augmented"
@@ -194,7 +194,7 @@ TASKS = {name: task for tasks in GROUPS.values() for name, task in tasks.items()
 
 @dataclass(frozen=True)
 class Passes:
-    """Batches of several passes over the images, so that few images make as long an epoch."""
+    """Batches of several passes over the images, so epochs are equally long with few images."""
 
     batches: Batches
     times: int
@@ -248,10 +248,7 @@ def pictures(task: Task, split: str, seed: int) -> Images:
     if task.pictures == "glyphs":
         letters = 1 if split == "train" else 2
         return glyphs(n, task.moves, task.canvas, seed=letters, pose_seed=seed)
-    if task.pictures == "garments":
-        images = data.load("fashion-mnist", split)
-    else:
-        images = data.load("mnist", split, fallback="mini")
+    images = data.load("fashion-mnist" if task.pictures == "garments" else "mnist", split)
     if n > len(images):
         raise ValueError(f"this task needs {n:,} pictures; {images.name!r} has {len(images):,}")
     if split == "train":  # as for glyphs, the same for every seed, which decides on the poses
@@ -446,7 +443,7 @@ def scored(pictures: str, model: str, *keys: str) -> list[Any]:
 
 
 def by_seed(task: str, *keys: str) -> list[Any]:
-    """A field of the records of a task, one value per seed: its keys, in order."""
+    """A field of a task's records, found by following `keys` in order; one value per seed."""
     names = [f"{task}-{seed}" for seed in SEEDS]
     found = [record for name, record in records().items() if name in names]
     return [functools.reduce(lambda part, key: part[key], keys, record) for record in found]

@@ -93,6 +93,7 @@ def describe(model: VAE, images: Images, binarized: bool = False) -> tuple[dict[
         "dim_u": model.dim_u,
         "warp": None,
         "look": None,
+        "bounded": isinstance(encoder, Encoder) and encoder.bounded,
         "binarized": binarized,
         "log_sigma_range": list(models.LOG_SIGMA_RANGE),
         "mean_kl": [round(nats, 4) for nats in mean_kl],

@@ -11,8 +11,9 @@ import { displace, inverseGrid, pixelCentres, sample, WARPS } from "./warps.mjs"
  *
  * @param config size [H, W], dim_z, dim_u, warp (a key of WARPS, or null), points (control points
  *   per side of a spline), resample, padding, floor, look (null, or what a SecondLook reads z
- *   from), refine, least_det, log_sigma_range, binarized, mean_kl and informative (of each latent), and
- *   layers: [part, d_out, d_in] of each linear layer
+ *   from), bounded (whether the mean of u passes through a tanh), refine, least_det,
+ *   log_sigma_range, binarized, mean_kl and informative (of each latent), and layers: [part, d_out,
+ *   d_in] of each linear layer
  * @param weights Float32Array: each layer's matrix, row by row, then its bias, in order of layers
  */
 export function buildModel(config, weights) {
@@ -101,11 +102,12 @@ function sigmaOf(model, layer, h) {
   return linear(layer, h).map((s) => Math.exp(Math.min(Math.max(s, low), high)));
 }
 
-/** `models.Encoder`. The mean of u passes through a tanh. */
+/** `models.Encoder`. The mean of u passes through a tanh, if it is bounded. */
 function lookOnce(model, x) {
   const h = mlp(model.encoderBody, x);
   const muZ = linear(model.muZ, h);
-  const muU = model.dim_u ? linear(model.muU, h).map(Math.tanh) : [];
+  const free = model.dim_u ? linear(model.muU, h) : [];
+  const muU = model.bounded ? free.map(Math.tanh) : free;
   const q = { mean: concatenate(muZ, muU), sigma: sigmaOf(model, model.logSigma, h) };
   return { ...q, given: () => q };
 }

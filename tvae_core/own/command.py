@@ -11,7 +11,7 @@ Trains a model on the pictures, or takes one with --model, and writes into OUT:
     model.safetensors   the model, to align more pictures of the same kind with --model
     record.json         what was done with which settings, and how training went
 
-A command that was stopped resumes where it was when the same command is given again.
+If the command was stopped, give the same command again, and it resumes where it was.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _design(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class Kept(NamedTuple):
-    """A model from a file: with the images whose mean pose is 0, and the settings of its making."""
+    """A model from a file, the images whose mean pose is its zero, and its training settings."""
 
     model: VAE
     reference: Images
@@ -108,7 +108,9 @@ def load_model(path: Path) -> Kept:
         )
         model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
     except (safetensors.SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a model of this command, or damaged ({error})") from error
+        raise ValueError(
+            f"{path} was not written by this command, or is damaged ({error}): choose another"
+        ) from error
     return Kept(model, reference.to(pick_device()), settings)
 
 
@@ -131,6 +133,8 @@ def _run(chosen: argparse.Namespace) -> None:
     out: Path = chosen.out
     if out.resolve().is_relative_to(chosen.folder.resolve()):
         raise ValueError(f"--out {out} lies in the folder of pictures; choose one beside it")
+    if chosen.folder.resolve().is_relative_to((out / "aligned").resolve()):
+        raise ValueError(f"--out {out} would overwrite the pictures in {chosen.folder}")
     kept = load_model(chosen.model) if chosen.model else None
     if kept is not None:
         _check_options(chosen, kept)
@@ -212,7 +216,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, dict[str, Any]]:
-    """The model of this folder, trained as far as it is not, and what the record says of that."""
+    """The model of this folder, trained to the end if need be, and the record of its training."""
     path = out / "training" / "settings.json"
     text = json.dumps(settings, indent=1)
     if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -264,6 +268,8 @@ def _write(
     for cluster in range(n_clusters if n_clusters > 1 else 0):
         of = after[findings.cluster == cluster]
         means[f"mean of cluster {cluster} ({len(of)} images)"] = _mean(of)
+    for old in out.glob("mean_of_cluster_*.png"):  # of an earlier run with more clusters
+        old.unlink()
     for name, x in means.items():
         file = "_".join(name.partition(" (")[0].split()) + ".png"
         write_atomically(out / file, report.png(x))
@@ -287,10 +293,7 @@ def _aligned_names(files: Sequence[str]) -> list[str]:
     ]
     while clash := {name for name, times in Counter(names).items() if times > 1}:
         pairs = zip(files, names, strict=True)
-        # The file's own ending first; a name that has been extended already is the longer one.
-        names = [
-            f"{max(file, name, key=len)}.png" if name in clash else name for file, name in pairs
-        ]
+        names = [f"{file}.png" if name in clash else name for file, name in pairs]
     return names
 
 
@@ -352,7 +355,7 @@ def _report(
         summary=[
             *found.summary().split("\n"),
             f"likelihood of a pixel: {_design(kept.settings)['likelihood']}; compare the NLL only "
-            "with those of the same one",
+            "with NLLs of the same likelihood",
         ],
         problems=[
             ": ".join([p["name"], f"{p['seen']}. {p['change']}"]) for p in record["problems"]
@@ -420,7 +423,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--colour", action="store_true", help="keep colours (default: gray)")
     add("--clusters", type=count, help="default: one for each class, or 1")
     add("--epochs", type=count, help="default: more for fewer pictures")
-    add("--latents", type=count, default=training.DIM_Z, help="in z (default: %(default)s)")
+    add(
+        "--latents",
+        type=count,
+        default=training.DIM_Z,
+        help="number of latents in z (default: %(default)s)",
+    )
     add(
         "--hidden",
         type=count,
@@ -435,13 +443,19 @@ def _parser() -> argparse.ArgumentParser:
         default=DESIGN["likelihood"],
         help="of a pixel (default: %(default)s)",
     )
-    add("--noise", type=float, help="of normal pixels, from 1/255 (default: learned)")
+    add(
+        "--noise",
+        type=float,
+        help="standard deviation of normal pixels, at least 1/255 (default: learned)",
+    )
     add("--body", choices=convolutions.BODIES, default=DESIGN["body"], help="default: %(default)s")
     poses = parser.add_argument_group("what you expect of the poses, as standard deviations")
     poses.add_argument("--turn", type=float, help="in degrees")
     poses.add_argument("--shift", type=float, help="in pixels")
     poses.add_argument("--scale", type=float, help="in per cent")
-    poses.add_argument("--fixed", action="store_true", help="training does not change these")
+    poses.add_argument(
+        "--fixed", action="store_true", help="keep the three above fixed in training"
+    )
     return parser
 
 

@@ -60,7 +60,7 @@ class Folder:
 
     `files[i]` is the path of image i within the folder; a picture of an array ends in its index,
     as in "cells.npy[12]". If there are subfolders, label i stands for the folder `classes[i]`.
-    `skipped` says of each file that was left out why, and `changed` what had to be done to others.
+    `skipped` says why each file was left out, and `changed` what had to be done to other files.
     """
 
     images: Images
@@ -250,7 +250,8 @@ def _pictures(name: str, file: Path, channels: int) -> Iterator[_Picture]:
         scale = 0.0, 1.0
     elif stack.dtype != np.uint8:
         finite = stack[np.isfinite(stack)]
-        scale = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+        # As floats: the difference of small integers may overflow.
+        scale = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         if scale[0] >= 0 and scale[1] <= 1 and stack.dtype.kind == "f":
             scale = 0.0, 1.0
         else:
@@ -258,7 +259,7 @@ def _pictures(name: str, file: Path, channels: int) -> Iterator[_Picture]:
     if stack.ndim == 4 and stack.shape[3] == 4:
         remark = "; ".join(filter(None, [FILLED, remark]))
     for index, picture in enumerate(stack):
-        shades = (picture - np.float32(scale[0])) / max(float(scale[1] - scale[0]), 1e-12)
+        shades = (picture - np.float32(scale[0])) / max(scale[1] - scale[0], 1e-12)
         if shades.ndim == 3 and np.isfinite(shades).all():
             rgb = np.rint(255 * shades).astype(np.uint8)
             shades = _shades(Image.fromarray(rgb), channels)
@@ -279,7 +280,7 @@ def _array(file: Path) -> Array:
 def _as_stack(array: Array) -> Array:
     """(N, H, W), or (N, H, W, 3 or 4)."""
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"it holds {array.dtype}")
+        raise ValueError(f"it holds {array.dtype} values, not real numbers")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)):  # one picture
         array = array[None]
     if array.ndim == 4 and array.shape[1] == 1:
@@ -405,7 +406,7 @@ def _from_black(pixels: Array) -> None:
 
 
 def _classes(names: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    """The subfolders in their order, and the number of that of each image; none if there are none.
+    """The subfolders in order, and the number of each image's subfolder; empty if there are none.
 
     The pictures of an array have the class of its folder.
     """

@@ -2,7 +2,7 @@
 
 Their NLLs are in different currencies: minus a cross-entropy for the Bernoulli, minus the log of
 two different densities for the others. Compare an NLL only with those of the same likelihood, and
-for the normal one only of the same noise if you gave it.
+for normal pixels with a given noise only with those of the same noise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def make_pixels(likelihood: str = "bernoulli", noise: float | None = None) -> Pi
     level from black or white, and no noise falls below 1 / 255, one gray level.
 
     Raises:
-        ValueError: an unknown likelihood, a noise below 1 / 255, or for pixels that have none.
+        ValueError: an unknown likelihood, noise below 1 / 255, or for a likelihood without noise.
     """
     check_known("likelihood", likelihood, LIKELIHOODS)
     if likelihood == "normal":

@@ -49,9 +49,9 @@ SEEDS = 1_000_003  # from one process's seed to the next one's
 STRICT = 10.0  # by how much more z costs at first
 PATIENCE = 0.25  # of the epochs without a better held-out bound, and training ends
 WHOLE_ROWS = 500  # trained images that are looked at
-# How much of what the model gains over the mean image, on the images that it was trained on, may be
-# missing on new ones. New letters lack more, after training on 2,000, and their poses are visibly
-# less exact (results/own_images.json).
+# The share of the gain over the mean image, as measured on training images, that new images may
+# lack. After training on 2,000 letters, new letters lack more than that, and their poses are
+# visibly less exact (results/own_images.json).
 MEMORISED = 0.25
 
 
@@ -73,7 +73,7 @@ CHANGES = {
     "collapse": "If the pictures differ in more than their pose, raise --epochs or lower --rate.",
     "shrinking": "Crop the pictures so that the thing fills about half of their side.",
     "folding": "Choose a warp that cannot fold: --warp similarity.",
-    "blurry": "Raise --epochs and --latents, or give it more pictures of fewer kinds of things.",
+    "blurry": "Raise --epochs and --latents, or train on more pictures of fewer kinds of things.",
     "memorising": "Collect more pictures, or lower --latents and --hidden.",
 }
 
@@ -224,13 +224,13 @@ def train(
 def _enough(images: Images) -> None:
     if len(images) < LEAST:
         raise ValueError(
-            f"a model needs at least {LEAST} images to learn from, and better hundreds; "
+            f"a model needs at least {LEAST} images to learn from, and preferably hundreds; "
             f"got {len(images)}"
         )
 
 
 def _same_run(path: Path, run: dict[str, Any]) -> None:
-    """Raise a ValueError if the run of this folder is another one, and keep its options if new.
+    """Raise a ValueError if this folder holds another run; store the options if there is none.
 
     Its weights may fit into this one's model, where they mean something else.
     """
@@ -311,7 +311,7 @@ def problems(model: VAE, seen: Images, held: Images) -> tuple[Problem, ...]:
         known = _elbo(model, spread(seen, WHOLE_ROWS))
         if known - held_out > MEMORISED * (known - base):
             found["memorising"] = (
-                f"trained pictures are described better ({known:.1f} nats) than new ones "
+                f"known pictures are described better ({known:.1f} nats) than new ones "
                 f"({held_out:.1f}), whose poses will be less exact"
             )
     x = seen[:: max(1, len(seen) // WHOLE_ROWS)].x

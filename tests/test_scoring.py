@@ -80,14 +80,15 @@ def test_poses_are_measured_from_the_first_pictures_for_both():
 
 def test_the_baseline_follows_every_move_of_a_letter():
     found = scoring.score_poses(MOMENTS, *pair())
-    assert found["moves"]["degrees"]["error"] < 1
-    assert found["moves"]["degrees"]["correlation"] > 0.95
+    assert found["moves"]["degrees"]["error"] < 6  # less than one on gray pixels
+    assert found["moves"]["degrees"]["correlation"] > 0.8
     # Its axis leans with the letter, so that it does not know which way is up.
     assert found["poses"]["degrees"]["error"] > 3
 
 
 def test_the_baselines_zero_is_the_mean_axis():
-    first, _ = pair()
+    gray, _ = pair()
+    first = data.binarize_fixed(gray)  # pixels that stay what they are when a picture is turned
     plain = poses.decompose(scoring.axes(first, first))
     twice = torch.deg2rad(2 * plain["degrees"])
     assert torch.atan2(twice.sin().mean(), twice.cos().mean()).abs() < 1e-3
@@ -102,6 +103,12 @@ def test_the_baselines_zero_is_the_mean_axis():
     crossed = poses.decompose(scoring.axes(turned, first))
     off = (crossed["degrees"] - plain["degrees"]) % 180
     assert (off - 90).abs().max() < 0.1
+
+
+def test_the_baseline_sees_the_binary_pixels_that_the_models_see():
+    gray, _ = pair()
+    seen = data.binarize_fixed(gray)
+    torch.testing.assert_close(scoring.axes(gray, gray), scoring.axes(seen, seen), rtol=0, atol=0)
 
 
 def test_the_pose_scores_of_shuffled_pictures_are_chance():

@@ -88,7 +88,7 @@ def score(model: VAE | Reader, before: Images, after: Images) -> dict[str, Any]:
 def _covered(model: VAE, before: Images, after: Images) -> dict[str, float]:
     """By unit, the share of inferred differences within two deviations of the true ones."""
     read: Any = turns.table if isinstance(model, QuarterTurns) else poses.table
-    seen = [binary(before), binary(after)]
+    seen = [data.binarize_fixed(before), data.binarize_fixed(after)]
     true = [poses.decompose(known(images)) for images in (before, after)]
     with seeded(0):
         tables = [read(model, images, seen[0]) for images in seen]
@@ -204,17 +204,18 @@ def reader_of(model: VAE | Reader) -> Reader:
 def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
     """P of each image as `poses.moments` finds it, the mean axis of the reference being upright.
 
-    A mean axis says nothing where the reference images lie in all directions.
+    It sees binary pixels, as the models do. A mean axis says nothing where the reference images lie in all directions.
     """
-    twice = torch.deg2rad(2 * poses.moments(reference)["degrees"])  # an axis has no direction
+    seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)  # as a model does
+    twice = torch.deg2rad(2 * poses.moments(others)["degrees"])  # an axis has no direction
     zero = torch.atan2(twice.sin().mean(), twice.cos().mean()) / 2
     back = torch.tensor([[zero.cos(), -zero.sin()], [zero.sin(), zero.cos()]])
-    maps = poses.moments_maps(images)
+    maps = poses.moments_maps(seen)
     return torch.cat([back @ maps[..., :2], maps[..., 2:]], -1)
 
 
 def _pixels(images: Images) -> dict[str, Tensor]:
-    return {"pixels": binary(images).x.flatten(1).cpu()}
+    return {"pixels": data.binarize_fixed(images).x.flatten(1).cpu()}
 
 
 MOMENTS = Reader(axes, _pixels, period=180)  # the baseline without learning
@@ -222,7 +223,7 @@ MOMENTS = Reader(axes, _pixels, period=180)  # the baseline without learning
 
 def _maps(model: VAE, images: Images, reference: Images) -> Tensor:
     """`poses.maps`, of a model with or without quarter turns."""
-    seen, others = binary(images), binary(reference)
+    seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)
     if isinstance(model, QuarterTurns):
         return turns.maps(model, seen, others)
     return poses.maps(model, seen, others)
@@ -232,7 +233,7 @@ def _features(model: VAE) -> Callable[[Images], dict[str, Tensor]]:
     """`scores.features` and straightened images; of pictures that quarter turns turned back."""
 
     def features(images: Images) -> dict[str, Tensor]:
-        seen, base = binary(images), model
+        seen, base = data.binarize_fixed(images), model
         if isinstance(model, QuarterTurns):
             seen, base = turns.turn_back(model, seen).back, model.base
         found = scores.features(base, seen)
@@ -300,11 +301,6 @@ def _read(what: str, values: Any, shape: Any, n: int) -> Tensor:
     if bad:
         raise ValueError(f"{what}: NaN or infinite for {bad} of {n} pictures; leave these out")
     return values.detach().cpu()
-
-
-def binary(images: Images) -> Images:
-    """Binary pixels, which the models were trained on."""
-    return data.binarize_fixed(images)
 
 
 def _plain(found: dict[str, scores.MoveScore]) -> dict[str, Any]:

@@ -37,7 +37,6 @@ from tvae_core.experiments.fingerprint import digest, in_double_precision, round
 from tvae_core.experiments.records import Machine, versions
 from tvae_core.experiments.results import SHIPPED
 from tvae_core.experiments.runner import describe
-from tvae_core.experiments.scoring import binary
 from tvae_core.experiments.turns import QuarterTurns, modes
 from tvae_core.models import VAE
 from tvae_core.moved import CANVAS, FAMILIES, FAMILY, Moves, glyphs, moved
@@ -334,7 +333,7 @@ def run(task: Task, weights: Path | None = None) -> dict[str, Any]:
         record["train_bounds"] = [row["bound"] for row in history]
         record["best_round"] = stop.best_round
         record["train_seconds"] = sum(row["seconds"] for row in history)
-        seen = binary(first)
+        seen = data.binarize_fixed(first)
         with seeded(task.seed):
             nll = evaluation.nll(model, seen[:N_NLL], task.nll_samples)
         record["nll"], record["ess"] = nll.nll.tolist(), nll.ess.median().item()
@@ -358,7 +357,7 @@ def _annealed(model: VAE, images: Images, seed: int) -> list[float]:
 
 def upright_digits() -> tuple[Images, Tensor]:
     """The bundled test digits, binary, and the rows of the first of each class."""
-    digits = binary(data.load("mini", "test").to(pick_device()))
+    digits = data.binarize_fixed(data.load("mini", "test").to(pick_device()))
     assert digits.labels is not None
     return digits, torch.stack([(digits.labels == c).nonzero()[0, 0] for c in range(10)])
 

@@ -1,5 +1,6 @@
 """Mend what the theme and its extensions put on the pages."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -87,15 +88,39 @@ class NameFolds(SphinxTransform):
         return "the plotting code" if picture else "the imports" if imports else "the code"
 
 
-class MarkSymbols(SphinxTransform):
-    """Give tables of symbols a class, since a phone shows their rows as paragraphs."""
+class MarkTables(SphinxTransform):
+    """Give tables and their cells the classes that the style sheet needs on a phone.
+
+    A table of symbols is shown there row by row as paragraphs, so the cells right of the meaning
+    say what they are: `unit`, `shape` or `chapter`. A table of numbers scrolls: words may wrap, and
+    the column with the name of the row stays in sight.
+    """
 
     default_priority = 700
 
     def apply(self) -> None:
         for table in self.document.findall(nodes.table):
-            if next(table.findall(nodes.entry)).astext() == "symbol":
+            rows = [[*row.findall(nodes.entry)] for row in table.findall(nodes.row)]
+            heads = [entry.astext() for entry in rows[0]]
+            if heads[0] == "symbol":
                 table["classes"].append("symbols")
+                for row in rows[1:]:
+                    for head, entry in zip(heads, row, strict=True):
+                        if head not in ("symbol", "in the code", "meaning") and entry.astext():
+                            entry["classes"].append(head)
+                continue
+            in_words = [
+                all(re.fullmatch(r"\D+", row[column].astext()) for row in rows[1:])
+                for column in range(len(heads))
+            ]
+            # Where the second column has names too, it is what tells the rows apart.
+            name = int("numbers" in table["classes"] and in_words[0] and in_words[1])
+            for row in rows:
+                row[name]["classes"].append("row-name")
+            for row in rows[1:]:
+                for entry in row:
+                    if re.fullmatch(r"\D+", entry.astext()):
+                        entry["classes"].append("words")
 
 
 class JoinPunctuation(SphinxTransform):
@@ -130,7 +155,7 @@ class JoinPunctuation(SphinxTransform):
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_js_file(None, body=SEARCH_WITHOUT_FETCH)
     app.add_transform(NameFolds)
-    app.add_transform(MarkSymbols)
+    app.add_transform(MarkTables)
     app.add_transform(JoinPunctuation)
     app.connect("html-page-context", name_the_items_of_the_bibliography)
     app.connect("html-page-context", store_without_storage)

@@ -32,6 +32,9 @@ ICONS = (
     *("sun", "moon", "circle-half-stroke", "github", "download", "expand", "file", "file-pdf"),
     *("lightbulb", "rocket", "xmark", "chevron-down"),
 )
+# A second title, without its number, and a list of sections, which the theme shows on paper. The
+# search would quote them.
+PRINTED_CONTENTS = re.compile(r'(?s)<div id="jb-print-docs-body".*?(?=<div id="searchbox">)')
 SVG = "http://www.w3.org/2000/svg"
 ROOT_PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -139,7 +142,7 @@ def icons(script: str) -> str:
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """Write sitemap, front door, page for lost readers and icons; drop the script of all icons."""
+    """Write sitemap, front door, page for lost readers and icons; drop what pages need not."""
     if exception or app.builder.format != "html":
         return
     out, base = Path(app.outdir), app.config.html_baseurl
@@ -173,6 +176,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         if path.exists():
             text = path.read_text(encoding="utf-8")
             slim = re.sub(r"<script[^>]*/scripts/fontawesome\.js[^>]*></script>", "", text)
+            slim = PRINTED_CONTENTS.sub("", slim)
             if slim != text:
                 path.write_text(slim, encoding="utf-8")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
+from pypdf import PdfReader
 from test_pages import BLOCKED
 from test_questions import levels_of, read_by
 from test_theme import contrast
@@ -458,6 +459,15 @@ def test_search_finds_what_readers_look_for(open_page, http_root, query):
     assert any(title in text for text in found for title in QUERIES[query]), found
 
 
+def test_a_search_quotes_what_the_page_says(open_page, http_root):
+    """And not the title and the sections again, which the theme keeps for the paper."""
+    page = open_page(http_root, "search")
+    page.goto(f"{http_root}search.html?q=notation")
+    quoted = page.locator("#search-results li", has_text="Notation").first.locator(".context")
+    quoted.wait_for()
+    assert quoted.inner_text().count("Notation") == 1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
     """The ground is that of the nearest element around a question that has one."""
@@ -479,8 +489,9 @@ def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
     context.close()
 
 
-def test_a_page_printed_from_dark_mode_is_dark_on_white_and_code_is_whole(browser, http_root):
-    context = browser.new_context(**DESKTOP, color_scheme="dark")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_printed_page_is_dark_on_white_and_code_is_whole(browser, http_root, theme):
+    context = browser.new_context(**DESKTOP, color_scheme=theme)
     page, trouble = new_page(context, http_root)
     page.goto(f"{http_root}{CHAPTER['05']}.html")
     page.evaluate(SETTLE)
@@ -490,14 +501,50 @@ def test_a_page_printed_from_dark_mode_is_dark_on_white_and_code_is_whole(browse
         return 0.3 * r + 0.6 * g + 0.1 * b;
     }).filter(light => light > 130).length"""
     assert page.locator(".bd-article :is(p, li, h2, pre, pre span, td)").evaluate_all(bright) == 0
-    assert page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor") in (
-        "rgb(255, 255, 255)",
-        "rgba(0, 0, 0, 0)",
-    )
+    dark = """all => all.map(e => getComputedStyle(e).backgroundColor).filter(colour => {
+        const [r, g, b, opacity = 1] = colour.match(/[\\d.]+/g).map(Number);
+        return opacity > 0.2 && Math.min(r, g, b) < 200;
+    })"""
+    under = "body, main, .bd-article, .bd-article :is(pre, .highlight, .cell_input, code, tr, td)"
+    assert page.locator(under).evaluate_all(dark) == []
     cut = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
     assert page.locator(".bd-article pre").evaluate_all(cut) == 0
     assert trouble == Trouble()
     context.close()
+
+
+def printed(page: Page) -> list[str]:
+    """What the paper says, page by page, with its margins as a reader's browser sets them."""
+    margin = {side: "10mm" for side in ("top", "bottom", "left", "right")}
+    pdf = PdfReader(io.BytesIO(page.pdf(format="A4", margin=margin)))
+    return [each.extract_text() for each in pdf.pages]
+
+
+def test_a_printed_chapter_has_its_number_and_open_answers_and_no_guesses(open_page, http_root):
+    page = open_page(http_root, CHAPTER["05"])
+    answer = page.locator("details:not(.hide) p").first
+    assert not answer.is_visible()
+    words = answer.text_content().split()[:3]
+    said = printed(page)
+    assert said[0].lstrip().startswith("5. ")
+    text = " ".join(" ".join(said).split())
+    assert " ".join(words) in text
+    assert "Commit" not in text
+    title = page.locator("h1").inner_text().removesuffix("#").split(". ")[1]
+    assert " ".join(said[0].split()).count(title) == 1
+
+
+def test_a_printed_table_is_no_wider_than_the_paper(open_page, http_root):
+    page = open_page(http_root, "book/results")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of 10 mm
+    page.emulate_media(media="print")
+    over = """all => all.filter(e => {
+        const text = e.closest("article").getBoundingClientRect();
+        return e.getBoundingClientRect().right > text.right + 1;
+    }).map(e => e.id)"""
+    tables = page.locator(".bd-article table")
+    assert tables.count() > 10
+    assert tables.evaluate_all(over) == []
 
 
 # Tables on a phone.

@@ -51,6 +51,7 @@ LOST = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Page not found — {title}</title><meta name="robots" content="noindex">
+<link rel="icon" href="{base}_static/favicon.svg">
 <style>:root {{ color-scheme: light dark; background: Canvas; color: CanvasText; }}
 body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; }}
 main {{ padding: 0 1rem; }}</style>

@@ -345,6 +345,8 @@ def test_lost_readers_find_the_book(open_page, http_root):
     page = open_page(http_root, "404")
     assert page.locator("h1").inner_text() == "This page is not here"
     links = page.locator("a").evaluate_all("all => all.map(a => a.href)")
+    links += page.locator("link[rel=icon]").evaluate_all("all => all.map(a => a.href)")
+    assert links[-1].endswith("favicon.svg")
     for link in links:
         assert (BOOK / link.split("/what-and-where/")[1]).is_file()
 
@@ -457,6 +459,17 @@ def test_search_finds_what_readers_look_for(open_page, http_root, query):
     page.wait_for_timeout(300)
     found = page.locator("#search-results li > a").all_inner_texts()[:5]
     assert any(title in text for text in found for title in QUERIES[query]), found
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_icon_of_the_search_stands_left_of_the_words(open_page, http_root, phone):
+    page = open_page(http_root, "search", phone=phone)
+    form = page.locator(".bd-search-container form.bd-search")
+    icon = form.locator("i").bounding_box()
+    field = form.locator("input")
+    padding = field.evaluate("e => parseFloat(getComputedStyle(e).paddingLeft)")
+    words = field.bounding_box()["x"] + padding
+    assert icon["x"] + icon["width"] < words < icon["x"] + 3 * icon["width"]
 
 
 def test_a_search_quotes_what_the_page_says(open_page, http_root):

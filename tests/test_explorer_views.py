@@ -337,6 +337,23 @@ def test_a_line_says_what_the_last_moves_have_done(view):
             assert f"z: {redrawn} of 784 pixels of the canonical image changed" in said
 
 
+def test_a_plain_model_has_no_u_to_speak_of():
+    model, _, binary = shipped("plain-vae")
+    act = """
+      const seen = [];
+      for (const change of [() => {}, () => scene.setZ(scene.z.map((z) => -z))]) {
+        change();
+        await settle();
+        seen.push(marks("p", "said", "textContent")[0][0]);
+      }
+      return seen;
+    """
+    first, then = on_page(model, "encode", act, digit=5, binarized=binary)
+    assert first.startswith("z is what the encoder found.")
+    assert then.startswith("You changed z: ")
+    assert not re.search(r"\bu\b|grid", first + then)
+
+
 def test_the_plot_of_lengths_is_that_of_the_priors_draws():
     """The curve is the density of |u|, and the mark stands where this u is."""
     model, _, binary = shipped("affine-iwae5")
@@ -550,11 +567,11 @@ def test_the_pose_of_a_moved_digit_is_pythons():
       }
       return seen;
     """
-    model = model.cpu()
-    moves = [(0, 0, 0), (25, 2, -1.5), (-40, 0, 3)]
-    seen = on_page(model, "move", act, 5, True, images=digits, given=moves)
-    size, digit = model.size, digits[5:6].x
-    upright = None
+    model, into_z = model.cpu(), []
+    moves = [(0, 0, 0), (25, 2, -1.5), (-40, 0, 3), (30, 0, 0)]
+    seen = on_page(model, "move", act, 4, True, images=digits, given=moves)
+    size, digit = model.size, digits[4:5].x
+    upright = first = None
     for (degrees, right, down), (gray, x, cells, canonical, said) in zip(moves, seen, strict=True):
         turn = math.radians(degrees)
         cos, sin = math.cos(turn), math.sin(turn)
@@ -567,6 +584,15 @@ def test_the_pose_of_a_moved_digit_is_pythons():
         assert set(x.unique().tolist()) == {0, 1}
         q = model.posterior(x)
         close(canonical, model.canonical(q.mean), GRAY)
+        first = (x, model.canonical(q.mean)) if first is None else first
+        moving, changed = (
+            int(((one - other).abs() > 0.5).sum())
+            for one, other in zip((x, model.canonical(q.mean)), first, strict=True)
+        )
+        assert f"{moving} of {x.numel()} pixels of the picture changed" in said
+        assert f"and {changed} of the canonical image" in said
+        into_z.append(3 * changed > moving)
+        assert ("part of this move went into z" in said) == into_z[-1]
         after = poses.maps_of(model, x, q.u.mean)[0]
         upright = after[0] if upright is None else upright
         with seeded(0):
@@ -582,3 +608,4 @@ def test_the_pose_of_a_moved_digit_is_pythons():
             assert value == pytest.approx(now[key].item(), abs=0.051)
             sd = (of_draws[key] - now[key]).square().mean().sqrt().item()
             assert error == pytest.approx(sd, rel=0.4, abs=0.051)
+    assert {*into_z} == {True, False}

@@ -4,7 +4,8 @@ import { decode } from "./model.mjs";
 import { apart } from "./warps.mjs";
 
 /** How many pixels of two images differ by more than `most`. */
-const differing = (a, b, most) => a.filter((value, i) => Math.abs(value - b[i]) > most).length;
+export const differing = (a, b, most) =>
+  a.filter((value, i) => Math.abs(value - b[i]) > most).length;
 
 const same = (a, b) => a.every((value, i) => value === b[i]);
 
@@ -25,7 +26,7 @@ export function happened(scene) {
     const ofU = `u: the grid moved by ${moved} pixels on average`;
     line.textContent =
       zStands && uStands
-        ? "z and u are what the encoder found. The output misses " +
+        ? `${model.warp ? "z and u are" : "z is"} what the encoder found. The output misses ` +
           `${differing(x, output.image, 0.5)} of the image's ${n} pixels by more than a half.`
         : zStands
           ? `You changed ${ofU}. The ${image} stands still, as z does.`

@@ -1,6 +1,7 @@
 // The move view: turn and shift a digit, and see the pose that the encoder infers follow.
 import { digitStrip } from "./digit_strip.mjs";
 import { button, fixed, h, panel, picture, said, slider, table } from "./elements.mjs";
+import { differing } from "./happened.mjs";
 import { canonical, encode, gridOf, split, thetaOf } from "./model.mjs";
 import { inverseOf, poseBetween } from "./poses.mjs";
 import { normals, uniforms } from "./random.mjs";
@@ -14,9 +15,8 @@ export function moveView(scene) {
   if (!model.warp || model.warp === "tps") return [h("p", { class: "note" }, NO_TURN)];
   const [height, width] = model.size;
   const move = { degrees: 0, right: 0, down: 0 };
-  let upright = null; // what the encoder finds for the digit as it was
+  let [xBefore, upright] = [null, null]; // the digit as it was, and what the encoder finds for it
   const mapOf = (u) => affineOf(gridOf(model, thetaOf(model, u)), model.size);
-  const found = (gray) => encode(model, scene.asTrained(gray, null));
 
   /** The digit as the reader has moved it: each pixel looks where the inverse of the move says. */
   const moved = (gray) => {
@@ -32,7 +32,8 @@ export function moveView(scene) {
   const show = () => scene.take(moved(digits.images[scene.chosen]));
   const choose = (i) => {
     scene.choose(i);
-    upright = found(digits.images[i]);
+    xBefore = scene.asTrained(digits.images[i], null);
+    upright = encode(model, xBefore);
     show();
   };
   const set = (name) => (value) => {
@@ -78,13 +79,14 @@ export function moveView(scene) {
     const drawn = canonical(model, split(model, scene.q.mean)[0]);
     image.show(drawn);
     const first = canonical(model, split(model, upright.mean)[0]);
-    const changed = drawn.filter((value, i) => Math.abs(value - first[i]) > 0.5).length;
+    const [moving, changed] = [differing(scene.x, xBefore, 0.5), differing(drawn, first, 0.5)];
     const off = (key) => fixed(Math.abs(now[key] - move[key]), 1);
     line.textContent =
       `You turned the digit by ${fixed(move.degrees, 0)}° and shifted it by ${fixed(move.right, 1)} ` +
       `and ${fixed(move.down, 1)} pixels. The model is off by ${off("degrees")}°, ${off("right")} and ` +
-      `${off("down")} pixels. ${changed} of ${drawn.length} pixels of its canonical image changed by ` +
-      "more than a half.";
+      `${off("down")} pixels. ${moving} of ${drawn.length} pixels of the picture changed by more than ` +
+      `a half, and ${changed} of the canonical image` +
+      (3 * changed > moving ? ": part of this move went into z." : ".");
   });
   return [
     digitStrip(scene, choose, (i) => i === scene.chosen, ["x"]),

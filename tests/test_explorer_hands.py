@@ -1,5 +1,7 @@
 """What a reader's hands do in the explorer: dragging, drawing, pausing."""
 
+import re
+
 import pytest
 import torch
 from explorer_page import informative, on_page, shipped
@@ -248,3 +250,81 @@ def test_pausing_keeps_the_draws_and_shows_them(motion):
     assert 20 < first < second < 5_000
     assert all(paused)
     assert again == ["0", "", "", "", ""]
+
+
+def test_a_single_draw_is_shown_as_what_it_is():
+    act = """
+      const slider = page.the("input", "number of draws");
+      slider.value = 0;
+      slider.fire("input");
+      page.the("button", "draw").click();
+      await until(() => cells()[0] === "1");
+      await settle();
+      return [cells(), marks("p", "said", "textContent")[0][0]];
+    """
+    model, _, binary = shipped("affine-iwae5")
+    cells, said = on_page(model, "bounds", act, 1, binary)
+    assert cells == ["1", "", "", "", ""]
+    assert re.search(r"One draw: log w = .\d+\.\d\d nats", said)
+    assert "need at least two draws" in said
+
+
+# ---------------------------------------------------------------- choices
+
+
+def test_a_latent_is_on_one_axis_of_the_map_only():
+    act = """
+      const menus = ["latent across", "latent up"].map((name) => page.the("select", name));
+      const point = page.the("slider", "appearance, two latents");
+      const before = menus[0].children.slice(0, 2).map((e) => Number(e.attributes.value));
+      menus[1].value = before[0];  // which is on the other axis
+      menus[1].fire("change");
+      await settle();
+      return [before, menus.map((e) => Number(e.value)), point.attributes["aria-valuetext"]];
+    """
+    model, _, binary = shipped("affine-iwae5")
+    (a, b), chosen, text = on_page(model, "appearance", act, 5, binary)
+    assert chosen == [b, a]
+    assert re.findall(r"z (\d+) ", text) == [str(b + 1), str(a + 1)]
+
+
+def test_a_strip_is_one_stop_and_arrow_keys_go_through_it():
+    act = """
+      const strip = page.all((e) => e.classes.includes("strip"))[0].children;
+      const stops = () => strip.flatMap((e, i) => (e.attributes.tabindex === "0" ? [i] : []));
+      const focused = [];
+      strip.forEach((each, i) => (each.focus = () => (focused.push(i), each.fire("focus"))));
+      const seen = [stops()];
+      for (const [from, key] of [[5, "ArrowRight"], [6, "ArrowDown"], [16, "ArrowLeft"],
+        [15, "ArrowUp"], [0, "ArrowUp"]]) strip[from].fire("keydown", { key });
+      return [...seen, focused, stops()];
+    """
+    model, _, binary = shipped("affine-iwae5")
+    first, focused, last = on_page(model, "encode", act, 5, binary)
+    assert (first, focused, last) == ([5], [6, 16, 15, 5], [5])
+
+
+# ---------------------------------------------------------------- what stays
+
+
+def test_the_stage_keeps_its_scale_when_a_grid_that_fits_is_let_go():
+    act = """
+      const box = () => marks("svg", null, "viewBox").filter(([box]) => box)[0][0];
+      const knob = page.the("slider", "centre of the sampling grid, moves it");
+      page.all((e) => e.attributes.type === "checkbox")[0].checked = false;
+      const seen = [box()];
+      knob.fire("pointerdown", { clientX: 50, clientY: 50, pointerId: 1 });
+      for (const far of given) {
+        knob.fire("pointermove", { clientX: 50 + far, clientY: 50, pointerId: 1 });
+        await settle();
+      }
+      knob.fire("lostpointercapture");
+      await settle();
+      return [...seen, box()];
+    """
+    model, _, binary = shipped("affine-iwae5")
+    extent = "-1.5 -1.5 3 3"
+    for far, kept in ((15, True), (40, False)):  # close to the edge, and beyond it
+        before, after = on_page(model, "pose", act, 5, binary, given=[far])
+        assert before == extent
+        assert (after == extent) == kept

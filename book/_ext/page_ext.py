@@ -51,7 +51,7 @@ LOST = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Page not found — {title}</title><meta name="robots" content="noindex">
-<link rel="icon" href="{base}_static/favicon.svg">
+<link rel="icon" href="data:image/svg+xml,{icon}">
 <style>:root {{ color-scheme: light dark; background: Canvas; color: CanvasText; }}
 body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; }}
 main {{ padding: 0 1rem; }}</style>
@@ -167,7 +167,8 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         ),
         encoding="utf-8",
     )
-    lost = LOST.format(title=html.escape(app.config.html_title), base=base)
+    icon = quote((out / "_static" / "favicon.svg").read_text(encoding="utf-8"), safe="")
+    lost = LOST.format(title=html.escape(app.config.html_title), base=base, icon=icon)
     (out / "404.html").write_text(lost, encoding="utf-8")
     theme = out / "_static" / "styles" / "pydata-sphinx-theme.css"
     rules = re.sub(r"@font-face\{[^}]*fontawesome[^}]*\}", "", theme.read_text(encoding="utf-8"))

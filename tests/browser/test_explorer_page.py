@@ -510,7 +510,45 @@ def test_a_page_whose_first_model_does_not_load_can_try_again(visit, folder):
     assert page.get_by_role("alert").count() == 0
 
 
-# Renders the widget from the module at `url`, with a stub of anywidget's model.
+def test_a_drawing_stays_when_another_model_is_chosen(visit):
+    page = visit('view="encode" model="affine-iwae5" group="g" choose')
+    sheet = page.get_by_role("img", name="sheet for drawing")
+    box = sheet.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=8)
+    page.mouse.up()
+    settle(page)
+    drawn, x = sheet.evaluate("c => c.toDataURL()"), gray(page, "the image")
+    page.get_by_role("combobox", name="decoder").select_option("tps")
+    page.wait_for_function(
+        "document.querySelector('tvae-explorer').group.scene.model.warp === 'tps'"
+    )
+    settle(page)
+    assert sheet.evaluate("c => c.toDataURL()") == drawn
+    assert same(gray(page, "the image"), x)
+    page.get_by_role("button", name="a 3, number 2").click()
+    settle(page)
+    assert sheet.evaluate("c => c.toDataURL()") != drawn
+
+
+def test_the_line_of_the_figure_in_use_is_announced_and_no_other(visit):
+    page = visit(
+        'view="pose" model="affine-iwae5" group="g"',
+        'view="encode" model="affine-iwae5" group="g"',
+    )
+    lines = page.locator(".said[role=status]")
+
+    def live():
+        return lines.evaluate_all("all => all.map(e => e.getAttribute('aria-live'))")
+
+    assert live() == ["off", "off"]
+    page.get_by_role("button", name="random u").click()
+    assert live() == ["polite", "off"]
+    page.get_by_role("button", name="back to the reconstruction").focus()
+    assert live() == ["off", "polite"]
+
+
 def test_on_a_phone_what_is_drawn_and_what_comes_out_stand_side_by_side(visit):
     for view, left in (("encode", ".sheetbox"), ("pose", ".stage")):
         page = visit(f'view="{view}" model="affine-iwae5"', width=360)

@@ -82,10 +82,16 @@ export function appearanceView(scene) {
   const { model } = scene;
   const axes = scene.zByKl.slice(0, 2);
   let sliderLatent = scene.zByKl[2] ?? 0;
+  // A latent is on one axis only: choosing that of the other axis exchanges the two.
   const setAxis = (i) => (latent) => {
+    if (latent === axes[1 - i]) axes[1 - i] = axes[i];
     axes[i] = latent;
+    menus.forEach((each, j) => (each.value = axes[j]));
     scene.change("axes");
   };
+  const menus = ["latent across", "latent up"].map((label, i) =>
+    latentMenu(scene, label, axes[i], setAxis(i)),
+  );
   const row = slider("", "value of the latent", (value) => scene.setLatent(sliderLatent, value));
   row.classList.add("wide");
   const menu = latentMenu(scene, "latent of the slider", sliderLatent, (latent) => {
@@ -105,8 +111,8 @@ export function appearanceView(scene) {
     h(
       "div",
       { class: "tools" },
-      h("label", {}, "across ", latentMenu(scene, "latent across", axes[0], setAxis(0))),
-      h("label", {}, "up ", latentMenu(scene, "latent up", axes[1], setAxis(1))),
+      h("label", {}, "across ", menus[0]),
+      h("label", {}, "up ", menus[1]),
       button("random z", () => scene.setZ(scene.random(model.dim_z))),
       ...(model.dim_u ? [button("random u", () => scene.setU(scene.random(model.dim_u)))] : []),
       button("all z = 0", () => scene.setZ(scene.z.map(() => 0))),

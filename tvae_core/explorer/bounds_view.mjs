@@ -1,7 +1,7 @@
 // The bounds view: draw importance samples, and watch the bounds and the estimate of log p(x).
 import { inBackground } from "./background.mjs";
 import { digitStrip } from "./digit_strip.mjs";
-import { button, fixed, h, panel, picture, said, table } from "./elements.mjs";
+import { button, fixed, h, panel, picture, table } from "./elements.mjs";
 import { boundPlot, weightPlot } from "./plots.mjs";
 import { bound, estimate, logSumExp, particle } from "./probability.mjs";
 import { normals } from "./random.mjs";
@@ -36,7 +36,7 @@ export function boundsView(scene) {
     ["largest weight's share", "max w / sum w"],
   ]);
   const warning = h("p", { class: "warning" });
-  const line = said();
+  const line = h("p", { class: "said" }); // changes with each draw: `status` is what is announced
   const status = h("p", { class: "hidden", role: "status" });
   const limit = h("input", {
     type: "range",
@@ -60,7 +60,15 @@ export function boundsView(scene) {
     for (const plot of [curvePlot, histogram]) plot.classList.toggle("empty", used.length < 2);
     warning.textContent = "";
     line.textContent = "No weights yet: press draw.";
-    if (used.length < 2) return shown.show(["0", "", "", "", ""]);
+    if (used.length < 2) {
+      if (used.length) {
+        line.textContent =
+          `One draw: log w = ${fixed(used[0])} nats. It is an estimate of the ELBO and of log p(x) ` +
+          "alike. The plots and the errors need at least two draws.";
+        if (!running) status.textContent = line.textContent;
+      }
+      return shown.show([String(used.length), ...Array(4).fill("")]);
+    }
     const { logP, se, ess } = estimate(used);
     const ks = [...KS.filter((k) => k < used.length), used.length];
     const curve = ks.map((k) => bound(used, k));

@@ -21,12 +21,11 @@ export function drawingSheet(scene, act) {
   const [visible, ink] = [paper, hidden].map((each) =>
     each.getContext("2d", { willReadFrequently: true }),
   );
-  let strokes = [];
   const draw = (context, width) => {
     context.fillStyle = "#fff";
     context.fillRect(0, 0, SHEET, SHEET);
     Object.assign(context, { lineWidth: width, lineCap: "round", lineJoin: "round" });
-    for (const stroke of strokes) {
+    for (const stroke of scene.strokes) {
       context.beginPath();
       context.moveTo(...stroke[0]);
       // The canvas draws nothing for a line of length 0, so a dot needs a little length.
@@ -35,12 +34,15 @@ export function drawingSheet(scene, act) {
     }
   };
   const hint = h("span", { class: "hint", "aria-hidden": "true" }, "draw here");
-  const show = () => {
-    hint.hidden = strokes.length > 0;
+  const paint = () => {
+    hint.hidden = scene.strokes.length > 0;
     draw(visible, PEN);
-    if (!strokes.length) return;
+  };
+  const show = () => {
+    paint();
+    if (!scene.strokes.length) return;
     // Draw again with a pen as wide as MNIST's in proportion to this digit, however small it is.
-    const points = strokes.flat();
+    const points = scene.strokes.flat();
     const spread = [0, 1].map((axis) => {
       const values = points.map((point) => point[axis]);
       return Math.max(...values) - Math.min(...values);
@@ -67,7 +69,7 @@ export function drawingSheet(scene, act) {
         if (!isPrimary(event)) return;
         event.preventDefault();
         paper.setPointerCapture(event.pointerId);
-        strokes.push((stroke = [where(event)]));
+        scene.strokes.push((stroke = [where(event)]));
         showSoon();
       },
       onpointermove: (event) => {
@@ -80,12 +82,12 @@ export function drawingSheet(scene, act) {
     },
     [],
   );
-  show();
+  paint();
   scene.on(["x"], () => {
     const bundledDigit = scene.index !== null;
-    if (!bundledDigit || !strokes.length) return;
-    strokes = [];
-    show();
+    if (!bundledDigit || !scene.strokes.length) return;
+    scene.strokes = [];
+    paint();
   });
   return h(
     "div",

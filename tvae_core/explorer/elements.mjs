@@ -49,8 +49,11 @@ export function picture([height, width], label) {
 export const panel = (caption, ...children) =>
   h("figure", {}, ...children, h("figcaption", {}, caption));
 
-/** The line under a figure that says what has just happened. */
-export const said = () => h("p", { class: "said" });
+/**
+ * The line under a figure that says what has just happened. It is announced while the reader is in
+ * its figure (views.mjs), since figures that share a scene all change at once.
+ */
+export const said = () => h("p", { class: "said", role: "status", "aria-live": "off" });
 
 /** A table with one row for each [name, hint], and one value in each row. */
 export function table(rows) {

@@ -21,6 +21,7 @@ export class Scene {
     const byKl = [...model.mean_kl.keys()].sort((a, b) => model.mean_kl[b] - model.mean_kl[a]);
     this.zByKl = byKl.filter((i) => i < model.dim_z);
     this.uByKl = byKl.filter((i) => i >= model.dim_z);
+    this.strokes = start.strokes ?? []; // of the drawing, which stays when the model changes
     this.choose(start.chosen ?? start.index ?? 0);
     if (start.gray) this.take(start.gray, start.index);
   }

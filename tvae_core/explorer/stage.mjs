@@ -54,11 +54,13 @@ function stage(scene, likelyOnly) {
   frame.append(svg);
 
   let extent = 1.5; // half the side of the stage, in units of half the image's
+  let released = false; // whether the next drawing is the one after a drag
   let held = null; // u when the drag began: where it leads depends on its ends, not on its way
   const drag = (handle) => (target) => {
     if (!target) {
       held = null;
-      return scene.change("latents"); // redraw: the extent may change now
+      released = true;
+      return scene.change("latents"); // redraw: the extent changes if the grid is out of sight
     }
     held ??= scene.u.slice();
     const theta = dragged(model, thetaOf(model, held), handle, target);
@@ -80,7 +82,9 @@ function stage(scene, likelyOnly) {
     const drawn = displace(lines, lineFields, coefficients);
     if (!held) {
       const reach = drawn.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-      extent = [1.5, 2, 3].find((size) => reach < size * 0.96) ?? 4;
+      const seen = released && reach <= extent; // then nothing jumps under the reader's hand
+      if (!seen) extent = [1.5, 2, 3].find((size) => reach < size * 0.96) ?? 4;
+      released = false;
       svg.setAttribute("viewBox", [-extent, -extent, 2 * extent, 2 * extent].join(" "));
       image.style.inset = `${50 * (1 - 1 / extent)}%`;
       image.style.width = image.style.height = `${100 / extent}%`;

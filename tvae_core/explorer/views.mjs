@@ -23,9 +23,16 @@ export function viewsOf(scene, view) {
   const names = view === "all" ? Object.keys(VIEWS).filter((name) => name !== "move") : [view];
   return names.map((name) => {
     const [title, build] = VIEWS[name];
+    const announce = (live) => (event) =>
+      event.currentTarget.querySelector(".said[role=status]")?.setAttribute("aria-live", live);
     return h(
       "section",
-      { "aria-label": title, class: name },
+      {
+        "aria-label": title,
+        class: name,
+        onfocusin: announce("polite"),
+        onfocusout: announce("off"),
+      },
       view === "all" ? h("div", { class: "title" }, title) : null,
       ...build(scene),
     );

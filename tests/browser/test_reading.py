@@ -328,6 +328,14 @@ def test_chapters_are_numbered_on_across_the_parts(open_page, http_root):
     assert [int(text.split(".")[0]) for text in links] == [*range(1, len(CHAPTER) + 1)]
 
 
+def test_no_two_pages_have_one_title(open_page, http_root):
+    page = open_page(http_root, LANDING)
+    titles = page.locator(".bd-links li > a").all_text_contents()
+    names = [re.sub(r"^\s*\d+\.", "", title).strip() for title in titles]
+    assert len(names) > 20
+    assert len({*names}) == len(names)
+
+
 def test_the_front_door_says_what_is_behind_it_where_nothing_redirects(browser, http_root):
     text = (BOOK / "index.html").read_text(encoding="utf-8")
     context = browser.new_context(java_script_enabled=False)

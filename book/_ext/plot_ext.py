@@ -43,10 +43,17 @@ def recolour(element: ET.Element) -> None:
 
 
 def rename(root: ET.Element, prefix: str) -> None:
-    """Give the ids of a drawing a prefix, since a page holds several drawings."""
+    """Give the ids of a drawing a prefix, since a page holds several drawings.
+
+    matplotlib names an image by its pixels, so equal images share an id: only the first keeps it.
+    """
+    seen: set[str] = set()
     for element in root.iter():
         for name, value in list(element.attrib.items()):
-            if name == "id":
+            if name == "id" and value in seen:
+                del element.attrib[name]
+            elif name == "id":
+                seen.add(value)
                 element.set(name, prefix + value)
             elif name == f"{{{LINK}}}href" and value.startswith("#"):
                 element.set("href", f"#{prefix}{value[1:]}")

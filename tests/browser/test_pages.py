@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
@@ -84,6 +85,11 @@ def test_no_serious_accessibility_violations(look, http_root, name, theme):
         for node in violation["nodes"]
     ]
     assert not found, "\n".join(found)
+
+
+def test_no_id_is_given_twice(look, http_root, name):
+    ids = look(http_root, name).facts["ids"]
+    assert [each for each, n in Counter(ids).items() if n > 1] == []
 
 
 def test_a_phones_page_does_not_scroll_sideways(look, http_root, name):

@@ -46,6 +46,16 @@ def test_what_needs_one_posterior_refuses_a_model_with_quarter_turns():
         turns.table(model, images, draws=1)
 
 
+def test_a_model_that_shares_networks_has_its_prior_where_they_are_and_in_their_precision():
+    """As after a move to a GPU, which moves the networks in place."""
+    model = tiny().double()
+    assert model.base.sample_latents(2).dtype == torch.float64
+    gray = diagnostics.with_gray_density(model.base)
+    model.to("meta")
+    assert model.base.sample_latents(2).is_meta
+    assert gray.sample_latents(2).is_meta
+
+
 def test_the_error_of_an_nll_counts_the_draws_of_all_four_turns():
     images = data.from_tensor(torch.rand(5, 1, 3, 3).round())
     with seeded(0):

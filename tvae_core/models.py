@@ -250,7 +250,6 @@ class VAE(nn.Module):
 
     encoder: Any  # images to q(z, u | x), a Normal or an Ordered
     decoder: Any  # latents to p(x | latents); it knows whether there is a warp
-    _zero: Tensor
 
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, size: Shape, dim_z: int, dim_u: int = 0
@@ -258,12 +257,12 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.size, self.shape, self.dim_z, self.dim_u = size[-2:], (1, *size)[-3:], dim_z, dim_u
-        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     @property
     def prior(self) -> Normal:
         """N(0, 1), for each latent dimension."""
-        return Normal(self._zero, self._zero + 1, validate_args=False)
+        zero = next(self.parameters()).new_zeros(())  # where and as precise as the weights
+        return Normal(zero, zero + 1, validate_args=False)
 
     def posterior(self, x: Float[Tensor, "*B C H W"]) -> Normal | Ordered:
         """q(z, u | x), batch shape (*B, D). Raises ValueError for images of the wrong shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -109,7 +110,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
-        maker = f".{path.name}+{platform.node()}+{os.getpid()}+"
+        maker = f".+{platform.node()}+{os.getpid()}+"  # without path.name, which may be long
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=maker, delete=False) as file:
             temporary = Path(file.name)
             try:
@@ -124,11 +125,12 @@ def write_atomically(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write {path} ({error.strerror}); free some space or choose another folder "
-            "(set TVAE_DATA for images, TVAE_RUNS for the book's runs)",
-        ) from error
+        advice = "; choose another folder (set TVAE_DATA for images, TVAE_RUNS for the book's runs)"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice += " or free some space"
+        elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = ""
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror}){advice}") from error
 
 
 @functools.cache  # once in a process: listing a folder for each of many files takes hours

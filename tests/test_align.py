@@ -4,6 +4,7 @@ import csv
 import html.parser
 import io
 import json
+import os
 import re
 import shutil
 
@@ -160,6 +161,17 @@ def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):
         float(same["shift_x"]), abs=float(same["shift_x_sd"])
     )
     assert not (tmp_path / "out" / "training").exists()
+
+
+def test_pictures_are_written_without_waiting_for_the_disk_for_each(
+    folder, out, tmp_path, monkeypatch
+):
+    waits, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (waits.append(file), fsync(file)))
+    model = ["--model", str(out / "model.safetensors")]
+    command.main([str(folder), "--out", str(tmp_path), *model])
+    assert len([*tmp_path.glob("aligned/**/*.png")]) == 26
+    assert 3 <= len(waits) < 10  # the table, the report, the record and a few means
 
 
 def test_options_that_a_trained_model_cannot_have_are_refused(folder, out, tmp_path, capsys):

@@ -259,7 +259,10 @@ def _write(
     straight: list[Tensor] = []
     for block in aligning.aligned(kept.model, images, kept.reference):
         for x in block.straightened:
-            write_atomically(out / "aligned" / names[len(straight)], report.png(x))
+            picture = out / "aligned" / names[len(straight)]
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            # Not write_atomically, which waits for the disk: this command makes them again.
+            picture.write_bytes(report.png(x))
             straight.append((x * 255).round().byte())
     after = torch.stack(straight)
     write_atomically(out / "poses.csv", _table(found, findings, kept.settings).encode())

@@ -63,6 +63,19 @@ def test_the_error_of_an_nll_counts_the_draws_of_all_four_turns():
     torch.testing.assert_close(found.se, (1 / found.ess - 1 / 200).sqrt())
 
 
+def test_an_nll_curve_sums_over_the_turns_of_each_draw():
+    images, model = data.from_tensor(torch.rand(5, 1, 3, 3).round()), tiny()
+    with seeded(0):
+        curve = diagnostics.nll_curve(model, images, (1, 40))
+    with seeded(0):
+        found = evaluation.nll(model, images, 40)  # from the same draws
+    torch.testing.assert_close(curve.nll[-1].float(), found.nll)
+    with seeded(0):
+        log_w = model.particles(images.x, 40).log_w.view(40, turns.QUARTERS, 5)
+    each = math.log(turns.QUARTERS) - log_w.logsumexp(1)
+    torch.testing.assert_close(curve.nll[0].float(), each.mean(0))
+
+
 def all_images(size: int) -> Tensor:
     pixels = itertools.product((0.0, 1.0), repeat=size * size)
     return torch.tensor(list(pixels)).view(-1, 1, size, size)

@@ -8,6 +8,7 @@ import torch
 
 from tvae_core import data, models, moved, poses, scores
 from tvae_core.data import Images
+from tvae_core.diagnostics import Mixture
 from tvae_core.experiments import scoring, turns
 from tvae_core.experiments.scoring import MOMENTS, Reader
 from tvae_core.experiments.turns import QuarterTurns
@@ -233,8 +234,14 @@ def few(n: int = 60) -> list[Images]:
     return [dataclasses.replace(each, labels=each.labels % 3) for each in pair(n)]
 
 
+def mixture() -> Mixture:
+    """It has posteriors, but is no model: `evaluation.nll` takes it."""
+    model = models.build("affine", (32, 32), hidden=(4,))
+    return Mixture(model, [model.encoder])
+
+
 @pytest.mark.parametrize("of", [scoring.score, scoring.score_poses, scoring.score_contents])
-@pytest.mark.parametrize("model", ["affine", torch.nn.Linear(2, 2), None])
+@pytest.mark.parametrize("model", ["affine", torch.nn.Linear(2, 2), None, mixture()])
 def test_a_model_from_elsewhere_needs_a_reader(of, model):
     kind = type(model).__name__
     pictures = few()[:1] if of is scoring.score_contents else few()

@@ -187,7 +187,7 @@ def reader_of(model: VAE | Reader) -> Reader:
     """How a model of this book is scored: at the mean of q, on binary pixels."""
     if isinstance(model, Reader):
         return model
-    if not hasattr(model, "posterior"):
+    if not isinstance(model, VAE):
         raise TypeError(
             f"cannot score a {type(model).__name__}: pass a VAE of this book, or a scoring.Reader "
             "with two functions that read a model from elsewhere"

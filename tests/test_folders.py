@@ -62,6 +62,21 @@ def test_transparent(tmp_path, shade):
     assert found.images.pixels[0, 0].numpy().tolist() == alpha.tolist()
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_one_colour_may_be_transparent_without_an_alpha_channel(tmp_path, mode):
+    """A black disc on white paper that is transparent, and one on paper that is not."""
+    paper = disc(20, 20, 0, 255)
+    picture = Image.fromarray(paper).convert(mode)
+    clear = picture.getpixel((0, 0))
+    picture.save(tmp_path / "clear.png", transparency=clear)
+    picture.save(tmp_path / "paper.png")
+    with Image.open(tmp_path / "clear.png") as image:
+        assert image.mode == mode
+    found = from_folder(tmp_path)
+    assert found.changed == {"clear.png": "transparent parts filled"}
+    assert found.images.pixels[0].equal(found.images.pixels[1])
+
+
 def test_transparent_pictures_are_looked_at_one_by_one(tmp_path):
     """A dark thing on transparent ground, beside bright ones, as a file of each kind."""
     for i in range(5):

@@ -329,10 +329,10 @@ def _shades_and_remark(image: Image.Image, channels: int) -> tuple[Array, str]:
         values = np.asarray(image).astype(np.float32)
         remark = f"{image.mode} values, scaled from {values.min():g} to {values.max():g}"
         return _of_gray(_stretched(values), channels), remark
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if "transparency" in image.info:  # one colour of a picture without an alpha channel
+        image = image.convert("RGBA")
+    elif image.mode in ("1", "P"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
     remark = FILLED if image.mode[-1] in "Aa" else ""
     return _shades(image, channels), remark
 

@@ -162,8 +162,11 @@ def test_bad_ranges_and_canvases_are_refused():
             Moves(**bad)
     with pytest.raises(ValueError, match="the scale at least 1"):
         Moves(scale=0.5)
-    with pytest.raises(ValueError, match="smaller than the images"):
-        moved.moved(ellipses(1), Moves(), canvas=(28, 28))
+    height, width = ellipses(1).size
+    for off in (-2, 1, 3):  # by an odd number, the picture's centre is half a pixel off
+        for canvas in ((height + off, width), (height, width + off)):
+            with pytest.raises(ValueError, match=r"as large as the images, \(\d+, \d+\), or larger"):
+                moved.moved(ellipses(1), Moves(), canvas=canvas)
     for height in (0, -3.0, math.nan):
         with pytest.raises(
             ValueError, match="height of a capital must be positive, in pixels; got"

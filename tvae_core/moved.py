@@ -86,27 +86,28 @@ def moved(
     pictures get a little softer. The same images, ranges and seed give the same ones.
 
     Raises:
-        ValueError: a canvas that is smaller than the images, or images that are bent already.
+        ValueError: a canvas in whose centre the images cannot lie, or images that are bent already.
     """
     if images.bends is not None:
         raise ValueError("bent images cannot be moved again: move those from before the bend")
     canvas = images.size if canvas is None else canvas
     low, left = ((c - s) // 2 for c, s in zip(canvas, images.size, strict=True))
-    if min(low, left) < 0:
-        raise ValueError(f"the canvas {canvas} is smaller than the images, {images.size}")
+    if min(low, left) < 0 or (2 * low + images.size[0], 2 * left + images.size[1]) != canvas:
+        raise ValueError(
+            f"the canvas {canvas} must be as large as the images, {images.size}, or larger by an "
+            "even number of pixels, so that both have the same centre"
+        )
     generator = torch.Generator().manual_seed(seed)
     maps = moves.draw(len(images), generator)
     bends = moves.bend * (2 * torch.rand(len(images), 18, generator=generator) - 1)
     affine, spline = make_warp("affine", canvas), make_warp("tps", canvas)
     half = torch.tensor([canvas[1] / 2, canvas[0] / 2])
-    pad = (left, canvas[1] - images.size[1] - left, low, canvas[0] - images.size[0] - low)
     parts = []
     for start in range(0, len(images), CHUNK):
         some = slice(start, start + CHUNK)
-        x = torch.nn.functional.pad(images[some].x.cpu(), pad)
-        theta = torch.cat(
-            [maps[some, :, :2] / half[:, None] * half, maps[some, :, 2:] / half[:, None]], -1
-        )
+        x = torch.nn.functional.pad(images[some].x.cpu(), (left, left, low, low))
+        theta = maps[some] / half[:, None]
+        theta = torch.cat([theta[..., :2] * half, theta[..., 2:]], -1)
         grid = affine.inverse_grid((theta - torch.eye(2, 3)).flatten(1))
         if moves.bend:
             grid = grid + spline.grid(bends[some] / half.repeat_interleave(9)) - spline.identity

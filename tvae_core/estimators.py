@@ -186,9 +186,8 @@ def paired(encoder: Estimator, decoder: Estimator) -> Estimator:
         slopes = torch.autograd.grad(encoder(particles, kl_weight).sum(), ends, retain_graph=True)
         # log_lik still depends on the latents: stop the decoder's gradient from going through them.
         particles.latents.register_hook(torch.zeros_like)
-        surrogate = torch.zeros_like(value)
-        for slope, end in zip(slopes, ends, strict=True):
-            surrogate = surrogate + (slope * end).sum(-1)
+        pairs = zip(slopes, ends, strict=True)
+        surrogate = sum(((slope * end).sum(-1) for slope, end in pairs), torch.zeros_like(value))
         return value + surrogate - surrogate.detach()
 
     return estimate

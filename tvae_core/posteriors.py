@@ -1,7 +1,7 @@
 """Approximate posteriors that are drawn in order: first u, then z with that u in view.
 
 The book's first encoder returns a diagonal normal, torch's `Normal`. `Ordered` offers the same
-methods, so bounds, estimators and evaluation take either.
+methods, so bounds, evaluation and all estimators but `estimators.paired` take either.
 """
 
 from __future__ import annotations

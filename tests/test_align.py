@@ -176,10 +176,17 @@ def test_pictures_are_written_without_waiting_for_the_disk_for_each(
 
 def test_options_that_a_trained_model_cannot_have_are_refused(folder, out, tmp_path, capsys):
     model = ["--model", str(out / "model.safetensors")]
-    for name, value, has in (("warp", "affine", "similarity"), ("epochs", "7", "3")):
+    of_width = f"--hidden cannot be {training.HIDDEN}: the model was trained with 8"
+    for options, wanted in (
+        (["--warp", "affine"], "--warp cannot be affine: the model was trained with similarity"),
+        (["--epochs", "7"], "--epochs cannot be 7: the model was trained with 3"),
+        (["--seed", "7"], "--seed cannot be 7: the model was trained with 0"),
+        (["--hidden", str(training.HIDDEN)], of_width),  # given, though it is the default
+        (["--noise", "0.1"], "--noise cannot be given: the model was trained without it"),
+        (["--colour"], "--colour cannot be given: the model was trained without it"),
+    ):
         with pytest.raises(SystemExit):
-            command.main([str(folder), "--out", str(tmp_path / "x"), *model, f"--{name}", value])
-        wanted = f"--{name} cannot be {value}: the model was trained with {has}"
+            command.main([str(folder), "--out", str(tmp_path / "x"), *model, *options])
         assert wanted in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 

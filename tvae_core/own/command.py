@@ -118,7 +118,8 @@ def load_model(path: Path) -> Kept:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Align a folder of pictures."""
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    # None for an option that is not given; argparse leaves what is there.
+    chosen = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(OF_TRAINING)))
     try:
         with (
             shards.together() as rank,
@@ -138,6 +139,9 @@ def _run(chosen: argparse.Namespace) -> None:
     kept = load_model(chosen.model) if chosen.model else None
     if kept is not None:
         _check_options(chosen, kept)
+    for name in OF_TRAINING:
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, _parser().get_default(name))
     prepared = _prepared(chosen, kept)
     found = _read(chosen, kept, prepared)
     print(found.summary())
@@ -164,12 +168,14 @@ def _run(chosen: argparse.Namespace) -> None:
 
 def _check_options(chosen: argparse.Namespace, kept: Kept) -> None:
     """Raise a ValueError for an option that would have to change a model that is trained."""
-    parser = _parser()
     for name in ("size", *OF_TRAINING):
-        given, usual = getattr(chosen, name), parser.get_default(name)
-        has = kept.model.size if name == "size" else kept.settings.get(name, usual)
-        if given not in (usual, has):
-            raise ValueError(f"--{name} cannot be {given}: the model was trained with {has}")
+        given = getattr(chosen, name)
+        has = kept.model.size if name == "size" else kept.settings.get(name, DESIGN.get(name))
+        if given not in (None, has):
+            why = f"be {given}: the model was trained with {has}"
+            if has is None or has is False:
+                why = "be given: the model was trained without it"
+            raise ValueError(f"--{name} cannot {why}")
 
 
 def _prepared(chosen: argparse.Namespace, kept: Kept | None) -> dict[str, str]:

@@ -140,10 +140,15 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
         patch.setattr(data.Batches, "__iter__", refuse)
         command.main([str(folder), "--out", str(out), *SMALL])
     assert rows(out) == before
-    with pytest.raises(SystemExit) as info:
-        command.main([str(folder), "--out", str(out), *SMALL, "--seed", "1"])
-    assert info.value.code == 1
-    assert "holds a run with other pictures or options" in capsys.readouterr().err
+    for options, wanted in (
+        (["--seed", "1"], "belongs to another run: seed was 0, and is 1 now"),
+        (["--epochs", "4"], "belongs to another run (epochs was 3, and is 4 now)"),
+        (["--rate", "0.1"], "belongs to another run (optimizer was "),
+    ):
+        with pytest.raises(SystemExit) as info:
+            command.main([str(folder), "--out", str(out), *SMALL, *options])
+        assert info.value.code == 1
+        assert wanted in capsys.readouterr().err
 
 
 def test_a_model_aligns_other_pictures_of_the_same_kind(folder, out, tmp_path):

@@ -223,14 +223,6 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 
 def _trained(found: Folder, settings: dict[str, Any], out: Path) -> tuple[Kept, dict[str, Any]]:
     """The model of this folder, trained to the end if need be, and the record of its training."""
-    path = out / "training" / "settings.json"
-    text = json.dumps(settings, indent=1)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(
-            f"{out} holds a run with other pictures or options (see {path}); choose another --out, "
-            "or delete it"
-        )
-    write_atomically(path, text.encode())
     trained = training.train(
         found.images,
         settings["warp"],

@@ -2,6 +2,7 @@
 mixes different measurements."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -217,7 +218,7 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
     monkeypatch.setattr(measure, "summary", str)
     loaded = []
 
-    def load(name, split, fallback):
+    def load(name, split):
         loaded.append((name, split))
         return data._load_bundled("mini", "test")
 
@@ -235,6 +236,36 @@ def test_each_kind_has_defaults_that_arguments_override(monkeypatch, tmp_path):
     assert [name for _, name, _, _ in asked[len(KINDS) :]] == KINDS["nll"].models
     assert asked[-1][2:] == (7, Options(images=7, draws=9))
     assert asked[0][3].start == "prior"
+
+
+def test_a_command_without_its_images_or_for_another_record_ends_in_a_sentence(
+    monkeypatch, tmp_path, capsys
+):
+    def no_network(name, split):
+        raise ConnectionError(f"could not download {name!r}")
+
+    command = ["units", "--models", MODEL, "--folder", str(tmp_path)]
+    monkeypatch.setattr(measure.data, "load", no_network)
+    with pytest.raises(SystemExit, match="error: could not download 'mnist'"):
+        measure.main(command)
+    assert not [*tmp_path.iterdir()]  # nothing of other images
+    monkeypatch.setattr(measure.data, "load", lambda *_: data._load_bundled("mini", "test"))
+    measure.main([*command, "--images", "5"])
+    with pytest.raises(SystemExit, match="was measured with other data"):
+        measure.main([*command, "--images", "6"])
+
+
+def test_the_examples_in_the_help_can_be_given_as_they_are(monkeypatch, tmp_path, capsys):
+    """In a folder without records, so that the book's are not in the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure.data, "load", lambda *_: data._load_bundled("mini", "test"))
+    few = ["--images", "1", "--draws", "2", "--distributions", "2"]
+    examples = re.findall(r"python -m tvae_core\.measure (.*)", measure.__doc__)
+    for example in examples:
+        measure.main([*example.split(), *few])
+    assert len(examples) == 2
+    assert {path.parent.resolve() for path in tmp_path.rglob("*.json")} == {tmp_path / "mine"}
+    assert len([*tmp_path.rglob("*.json")]) == 3
 
 
 def test_the_command_measures_and_prints_a_summary(tmp_path, capsys, monkeypatch):

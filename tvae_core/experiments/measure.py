@@ -2,12 +2,12 @@
 
 Each kind of measurement of each model has one record, FOLDER/KIND-MODEL.json, which grows part by
 part; a command that was stopped resumes after the last complete part. A record made with other
-options is never extended or overwritten. If the package does not contain a run's weights, they are
-taken from `TVAE_RUNS`, or trained with the profile in `TVAE_PROFILE`; the book's records used the
-profile "paper".
+options is never extended or overwritten: the book's are in the default folder, so give one of your
+own. The images are MNIST's. If the package does not contain a run's weights, they are taken from
+`TVAE_RUNS`, or trained with the profile in `TVAE_PROFILE`; the book's records used "paper".
 
-    python -m tvae_core.measure nll --models plain-iwae5 affine-iwae5 tps-iwae5 --images 1000
-    python -m tvae_core.measure ais --models affine-iwae5 --images 100 --distributions 1000
+    python -m tvae_core.measure nll --models plain-iwae5 tps-iwae5 --images 1000 --folder mine
+    python -m tvae_core.measure ais --models affine-iwae5 --distributions 500 --folder mine
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,11 +200,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parse(arguments)
     given = {name: value for name, value in vars(chosen).items() if name in (*NUMBERS, "start")}
     options = Options(**{**KINDS[chosen.kind].defaults, **given})
-    split = data.load("mnist", KINDS[chosen.kind].split, fallback="mini").to(pick_device())
-    images = runner.spread(split, options.images)
-    for name in chosen.models or KINDS[chosen.kind].models:
-        record = measure(chosen.kind, name, images, options, chosen.folder)
-        print(summary(record))
+    try:
+        split = data.load("mnist", KINDS[chosen.kind].split).to(pick_device())
+        images = runner.spread(split, options.images)
+        for name in chosen.models or KINDS[chosen.kind].models:
+            record = measure(chosen.kind, name, images, options, chosen.folder)
+            print(summary(record))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 def summary(record: dict[str, Any]) -> str:

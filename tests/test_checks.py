@@ -165,6 +165,7 @@ def calls() -> dict[str, dict]:
             "true": torch.cat([maps, maps]),
         },
         "scores.short_way": {"degrees": torch.rand(3), "period": 180},
+        "scores.mean_angle": {"angles": torch.rand(3)},
         "scores.features": images,
         "scores.probes": labelled,
         "scores.explained": {

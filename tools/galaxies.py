@@ -26,7 +26,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from tvae_core import data, plots, poses
+from tvae_core import data, plots, poses, scores
 from tvae_core.own import command, from_folder
 from tvae_core.runtime import write_atomically
 
@@ -75,8 +75,7 @@ def write(folder: Path) -> str:
 def off_axis(images: data.Images, chosen: Tensor) -> Tensor:
     """By how many degrees each chosen image's long axis is off their most common direction."""
     doubled = torch.deg2rad(2 * poses.moments(images)["degrees"][chosen].double())
-    common = torch.atan2(doubled.sin().mean(), doubled.cos().mean())
-    off = doubled - common
+    off = doubled - scores.mean_angle(doubled)
     return torch.rad2deg(torch.atan2(off.sin(), off.cos())).abs() / 2
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tvae_core import data, models, moved, own, plots, poses
+from tvae_core import data, models, moved, own, plots, poses, scores
 from tvae_core.data import Images
 from tvae_core.experiments.acceleration import fast_arithmetic
 from tvae_core.experiments.records import versions
@@ -99,7 +99,7 @@ def errors(
         rows = labels == of
         for name, values in off.items():
             if name == "degrees":
-                around = values[rows] - _direction(values[rows])
+                around = values[rows] - scores.mean_angle(values[rows])
                 around = torch.atan2(around.sin(), around.cos())
                 values[rows] = around - around.median()
             else:
@@ -110,11 +110,6 @@ def errors(
         "shift": torch.hypot(off["x"], off["y"]),
         "scale": off["scale"].abs(),
     }
-
-
-def _direction(angles: Tensor) -> Tensor:
-    """The mean direction of angles in radians."""
-    return torch.atan2(angles.sin().mean(), angles.cos().mean())
 
 
 def registered(images: data.Images, upright: data.Images) -> dict[str, Tensor]:

@@ -94,9 +94,8 @@ def moves(
         off = found - expected
         if unit == "degrees":
             off = short_way(off, period)
-            found, expected = (
-                _off_mean(torch.deg2rad(a * 360 / period)).sin() for a in (found, expected)
-            )
+            angles = (torch.deg2rad(a * 360 / period) for a in (found, expected))
+            found, expected = ((a - mean_angle(a)).sin() for a in angles)
         scores[unit] = MoveScore(_correlation(found, expected), off.abs().median().item())
     return scores
 
@@ -128,8 +127,8 @@ def explained_poses(
     for unit in poses.UNITS:
         off, spread = a[unit] - b[unit], b[unit] - b[unit].mean()
         if unit == "degrees":
-            off = short_way(off)
-            spread = short_way(torch.rad2deg(_off_mean(torch.deg2rad(b[unit]))))
+            angles = torch.deg2rad(b[unit])
+            off, spread = short_way(off), short_way(torch.rad2deg(angles - mean_angle(angles)))
         varies = spread.square().mean() > 1e-9
         shares[unit] = (1 - (off @ off) / (spread @ spread)).item() if varies else math.nan
     return shares
@@ -162,8 +161,9 @@ def _check_varies(targets: Float[Tensor, "N T"]) -> None:
         raise ValueError(f"nothing explains a constant target: leave out column {constant[0]}")
 
 
-def _off_mean(angles: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    return angles - torch.atan2(angles.sin().mean(), angles.cos().mean())
+def mean_angle(angles: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+    """The mean direction of angles in radians."""
+    return torch.atan2(angles.sin().mean(), angles.cos().mean())
 
 
 def _correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> float:

@@ -208,7 +208,7 @@ def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
     """
     seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)  # as a model does
     twice = torch.deg2rad(2 * poses.moments(others)["degrees"])  # an axis has no direction
-    zero = torch.atan2(twice.sin().mean(), twice.cos().mean()) / 2
+    zero = scores.mean_angle(twice) / 2
     back = torch.tensor([[zero.cos(), -zero.sin()], [zero.sin(), zero.cos()]])
     maps = poses.moments_maps(seen)
     return torch.cat([back @ maps[..., :2], maps[..., 2:]], -1)

@@ -352,17 +352,9 @@ def address(chapter: str) -> str:
 
 
 def with_diagram(text: str, chapter: str, entry: dict[str, Any]) -> str:
-    """The notebook `text` with the cell `diagram` below the title and what the chapter is about.
-
-    A section that begins in the title's cell goes into a cell of its own, `question`, so that the
-    diagram comes before it.
-    """
+    """The notebook `text` with the cell `diagram` below the title and what the chapter is about."""
     notebook = nbformat.reads(text, as_version=4)
     cells = [cell for cell in notebook.cells if cell.id != "diagram"]
-    title, found, section = cells[1].source.partition("\n\n## ")
-    if found:
-        cells[1].source = title
-        cells.insert(2, nbformat.v4.new_markdown_cell(f"## {section}", id="question"))
     source = f"![{entry['alt']}]({address(chapter)})\n\n*{entry['caption']}*"
     cells.insert(2, nbformat.v4.new_markdown_cell(source, id="diagram"))
     notebook.cells = cells

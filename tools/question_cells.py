@@ -45,12 +45,7 @@ def what_they_ask(chapter: str) -> str:
 def with_questions(notebook: NotebookNode, chapter: str) -> NotebookNode:
     """The notebook with the section in its place, and nothing else changed but the counts."""
     cells = [cell for cell in notebook.cells if cell.id not in ("check-yourself", "questions")]
-    place = next(i for i, cell in enumerate(cells) if f"\n{HEADING}\n" in f"\n{cell.source}\n")
-    before, _, after = f"\n{cells[place].source}".partition(f"\n{HEADING}\n")
-    if before.strip():  # the heading shares its cell with what comes before
-        cells[place].source = before.strip("\n")
-        place += 1
-        cells.insert(place, nbformat.v4.new_markdown_cell(f"{HEADING}\n{after}", id="exercises"))
+    place = next(i for i, cell in enumerate(cells) if cell.source.startswith(f"{HEADING}\n"))
     first = QUESTIONS[chapter][0].id
     text = TEXT.format(about=what_they_ask(chapter), first=first)
     text += "".join(MATCH.format(id=q.id) for q in QUESTIONS[chapter] if q.kind == "match")

@@ -256,7 +256,7 @@ class _Watch:
     def __call__(self, history: History) -> None:
         row = history[-1]
         row["held_out"] = shards.of_first(_elbo(self.model, self.held))
-        row["eligible"] = row["epoch"] > self.warm_up or row["epoch"] == self.epochs
+        row["eligible"] = row["epoch"] > self.warm_up
         values = [row["held_out"] if row["eligible"] else -math.inf for row in history]
         best = max(range(len(values)), key=values.__getitem__)
         if row["eligible"] and best == len(values) - 1:
@@ -293,6 +293,7 @@ def problems(model: VAE, seen: Images, held: Images) -> tuple[Problem, ...]:
     `seen` are the images that the model was trained on, and `held` those held out.
     """
     found: dict[str, str] = {}
+    some = spread(seen, WHOLE_ROWS)
     with seeded(0):
         terms = evaluation.elbo_terms(model, held, draws=2)
     held_out, base = -terms.negative_elbo.mean().item(), _mean_image_bound(model, seen, held)
@@ -308,13 +309,13 @@ def problems(model: VAE, seen: Images, held: Images) -> tuple[Problem, ...]:
             found["collapse"] = (
                 f"the KL of z is {terms.kl_z.mean():.2f} nats: all canonical images are the same"
             )
-        known = _elbo(model, spread(seen, WHOLE_ROWS))
+        known = _elbo(model, some)
         if known - held_out > MEMORISED * (known - base):
             found["memorising"] = (
                 f"known pictures are described better ({known:.1f} nats) than new ones "
                 f"({held_out:.1f}), whose poses will be less exact"
             )
-    x = seen[:: max(1, len(seen) // WHOLE_ROWS)].x
+    x = some.x
     latents = model.posterior(x).mean
     folds, side = _grids(model, latents)
     if folds > 0.01:

@@ -185,7 +185,6 @@ def calls() -> dict[str, dict]:
             **images,
             "reference": s.images,
             "clusters": 2,
-            "nll_samples": 2,
         },
         "own.aligning.aligned": {**images, "reference": s.images},
         "own.aligning.rebuilt": images,

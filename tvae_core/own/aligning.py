@@ -45,9 +45,7 @@ def reference_of(images: Images) -> Images:
 
 
 @torch.no_grad()
-def examine(
-    model: VAE, images: Images, reference: Images, clusters: int = 1, nll_samples: int = NLL_SAMPLES
-) -> Findings:
+def examine(model: VAE, images: Images, reference: Images, clusters: int = 1) -> Findings:
     """The pose, the NLL and the cluster of every image.
 
     Clusters are those of k-means on z, which holds what is drawn and not where, numbered by their
@@ -56,7 +54,7 @@ def examine(
     tables, z = [], []
     for index, part in enumerate(blocks(images)):
         with seeded(index):
-            tables.append(poses.table(model, part, reference, nll_samples=nll_samples).columns)
+            tables.append(poses.table(model, part, reference, nll_samples=NLL_SAMPLES).columns)
         z.append(model.split(model.posterior(part.x).mean)[0].cpu())
     columns = {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
     joined = torch.cat(z)

@@ -165,7 +165,9 @@ def test_bad_ranges_and_canvases_are_refused():
     height, width = ellipses(1).size
     for off in (-2, 1, 3):  # by an odd number, the picture's centre is half a pixel off
         for canvas in ((height + off, width), (height, width + off)):
-            with pytest.raises(ValueError, match=r"as large as the images, \(\d+, \d+\), or larger"):
+            with pytest.raises(
+                ValueError, match=r"as large as the images, \(\d+, \d+\), or larger"
+            ):
                 moved.moved(ellipses(1), Moves(), canvas=canvas)
     for height in (0, -3.0, math.nan):
         with pytest.raises(

@@ -204,7 +204,8 @@ def reader_of(model: VAE | Reader) -> Reader:
 def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
     """P of each image as `poses.moments` finds it, the mean axis of the reference being upright.
 
-    It sees binary pixels, as the models do. A mean axis says nothing where the reference images lie in all directions.
+    It sees binary pixels, as the models do. A mean axis says nothing where the reference images lie
+    in all directions.
     """
     seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)  # as a model does
     twice = torch.deg2rad(2 * poses.moments(others)["degrees"])  # an axis has no direction

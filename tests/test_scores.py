@@ -75,6 +75,20 @@ def test_angles_are_compared_on_the_circle():
     assert scores.moves(identity(n), after, true)["degrees"].error == pytest.approx(2, abs=1e-2)
 
 
+def test_the_correlation_of_full_turns_does_not_depend_on_chance():
+    """Angles all around the circle have no mean direction, and that of a sample is chance."""
+    n, wrong = 2_000, 200
+    half = torch.tensor([[-1.0, 0, 0], [0, -1, 0]]).expand(wrong, 2, 3)
+    for seed in range(10):
+        true = drawn(n, seed, Moves(degrees=180))
+        after = true.clone()
+        after[:wrong] = poses.compose(half, true[:wrong])
+        found = scores.moves(identity(n), after, true)["degrees"].correlation
+        assert found == pytest.approx(1 - 2 * wrong / n, abs=0.06)
+    never = scores.moves(identity(n), identity(n), true)["degrees"]
+    assert math.isnan(never.correlation)
+
+
 def test_turns_of_an_axis_are_compared_up_to_half_a_turn():
     true = drawn(300, 1, Moves(degrees=80))
     half = torch.tensor([[-1.0, 0, 0], [0, -1, 0]])

@@ -86,7 +86,6 @@ def test_digits_that_lie_in_any_direction_have_a_row_for_each_model(numbered, su
     head, *rows = tables.turns_table().rows
     places = {
         "turn: follows": lambda r: r["moves"]["degrees"]["error"],
-        "its correlation": lambda r: r["moves"]["degrees"]["correlation"],
         "class from z": lambda r: r["contents"]["z"]["linear"],
         "clusters of z": lambda r: r["contents"]["z"]["clusters"],
         "NLL": lambda r: statistics.fmean(r["nll"]),

@@ -91,12 +91,11 @@ def moves(
     scores = {}
     for unit in poses.UNITS:
         found, expected = inferred[unit], truth[unit]
-        off = found - expected
+        off, correlation = found - expected, _correlation
         if unit == "degrees":
-            off = short_way(off, period)
-            angles = (torch.deg2rad(a * 360 / period) for a in (found, expected))
-            found, expected = ((a - mean_angle(a)).sin() for a in angles)
-        scores[unit] = MoveScore(_correlation(found, expected), off.abs().median().item())
+            off, correlation = short_way(off, period), _circular_correlation
+            found, expected = (torch.deg2rad(a * 360 / period) for a in (found, expected))
+        scores[unit] = MoveScore(correlation(found, expected), off.abs().median().item())
     return scores
 
 
@@ -170,6 +169,18 @@ def _correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> float:
     a, b = a - a.mean(), b - b.mean()
     norm = (a.square().sum() * b.square().sum()).sqrt()
     return (a @ b / norm).item() if norm > 1e-9 * len(a) else float("nan")
+
+
+def _circular_correlation(found: Float[Tensor, "N"], true: Float[Tensor, "N"]) -> float:
+    """Of angles in radians, Jammalamadaka & SenGupta 2001, equation 8.2.2.
+
+    If the true ones lie all around the circle (Rayleigh's test, at a level of 0.001), the direction
+    of their mean is chance. Then it is taken off both, because a move of 0 is the same for both.
+    """
+    uniform = len(true) * torch.polar(torch.ones_like(true), true).mean().abs() ** 2 < 6.9
+    zero = mean_angle(true)
+    own = zero if uniform else mean_angle(found)
+    return _correlation((found - own).sin(), (true - zero).sin())
 
 
 @torch.no_grad()

@@ -83,14 +83,14 @@ def the_map(page: Page) -> None:
         *(0 < added[n, 180] < 0.5 for n in (10_000, 59_500)),
     )
 
-    def follows(turn: int, most: int = 59_500) -> list[float]:
-        """The correlation of inferred and true moves, for all runs of models with a warp."""
+    def follows(turn: int, most: int = 59_500, key: str = "correlation") -> list[float]:
+        """How well inferred moves follow true ones, for all runs of models with a warp."""
         return [
             value
             for n in where.SIZES
             if n <= most
             for model in where.MAPPED[1:]
-            for value in where.by_seed(f"map-{n}-{turn}-{model}", "moves", "degrees", "correlation")
+            for value in where.by_seed(f"map-{n}-{turn}-{model}", "moves", "degrees", key)
         ]
 
     page.says(
@@ -104,7 +104,7 @@ def the_map(page: Page) -> None:
         min(follows(45)) > 0.85,
         max(follows(90, most=10_000)) < 0.5,
         max(where.by_seed("map-59500-90-affine", "moves", "degrees", "correlation")) < 0.1,
-        max(map(abs, follows(180))) < 0.06,
+        min(follows(180, key="error")) > 80,  # guessing has 90
         min(len(follows(turn)) for turn in (45, 90, 180)) >= 5,
     )
     early, later = (where.records()[f"map-10000-90-{MODEL}-{seed}"] for seed in (0, 1))
@@ -113,6 +113,16 @@ def the_map(page: Page) -> None:
         f"With 10,000 images one run of the straightening model stopped after {len(early['bounds'])} rounds, because the bound on the held-out pictures had been best in round {early['best_round']}; "
         f"the other, from another seed and with other turns, used all {len(later['bounds'])} rounds and is {better:.1f} nats better, although it follows no turns at all.",
         abs(later["moves"]["degrees"]["correlation"]) < 0.05,
+    )
+    rounds = [
+        len(bounds)
+        for turn in where.TURNS
+        for model in where.MAPPED
+        for bounds in where.by_seed(f"map-10000-{turn}-{model}", "bounds")
+    ]
+    page.says(
+        "(With 10,000 images ten of the twenty runs used all 60 rounds, so longer training might bring them further.)",
+        (rounds.count(where.ROUNDS), len(rounds), where.ROUNDS) == (10, 20, 60),
     )
     leads = [
         [run(*cell, "plain", seed) - run(*cell, MODEL, seed) for cell in CELLS] for seed in (0, 1)
@@ -182,8 +192,8 @@ def the_map(page: Page) -> None:
         for name in ("digits", "garments")
     }
     page.says(
-        "A garment typically lies within two degrees of the axis of its class, a digit within sixteen. (Bags, which are nearly as wide as they are tall, sandals and ankle boots are the exceptions.)",
-        off["garments"][0] < 2,
+        "A garment typically lies within three degrees of the axis of its class, a digit within sixteen. (Bags, which are nearly as wide as they are tall, sandals and ankle boots are the exceptions.)",
+        2.5 < off["garments"][0] < 3,
         15 < off["digits"][0] < 16,
         [c for c in range(10) if off["garments"][1 + c] > 5] == [5, 8, 9],
     )

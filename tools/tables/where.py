@@ -23,7 +23,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 TURNED: dict[str, tuple[str, ...]] = {
     "turn: follows": ("moves", "degrees", "error"),
-    "its correlation": ("moves", "degrees", "correlation"),
     "class from z": ("contents", "z", "linear"),
     "clusters of z": ("contents", "z", "clusters"),
 }
@@ -41,7 +40,7 @@ def where_table() -> Table:
         "the true pose, measured from one zero for all pictures (turns in degrees, the shift to "
         "the right in pixels). Then the share of pictures whose class a linear probe gets right; "
         "the share of the variance of the turns (their sine) that a random forest explains; and "
-        "the NLL of 500 pictures. With several seeds, ± is the standard deviation.",
+        "the NLL of the first 500 pictures. With several seeds, ± is the standard deviation.",
         rows,
         [],
     )
@@ -55,9 +54,9 @@ def turns_table() -> Table:
             rows.append([WORDS.get(model, model), *_cells(seeds, TURNED)])
     return Table(
         "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
-        "inferred turn that should follow a known one, and its circular correlation with it; the "
-        "shares of pictures whose class a linear probe and Ward's clusters get right; and the NLL "
-        "of 500 pictures. ± is the standard deviation over seeds. The ending -turns stands for a "
+        "inferred turn that should follow a known one, where guessing has 90; the shares of "
+        "pictures whose class a linear probe and Ward's clusters get right; and the NLL of the first "
+        "500 pictures. ± is the standard deviation over seeds. The ending -turns stands for a "
         "latent for the quarter turns. The axis of the ink moments is known only up to half a "
         "turn, and is scored accordingly.",
         rows,

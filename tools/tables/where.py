@@ -55,9 +55,9 @@ def turns_table() -> Table:
     return Table(
         "Digits turned by up to 180 degrees, either way: the median error in degrees of an "
         "inferred turn that should follow a known one, where guessing has 90; the shares of "
-        "pictures whose class a linear probe and Ward's clusters get right; and the NLL of the first "
-        "500 pictures. ± is the standard deviation over seeds. The ending -turns stands for a "
-        "latent for the quarter turns. The axis of the ink moments is known only up to half a "
+        "pictures whose class a linear probe and Ward's clusters get right; and the NLL of the "
+        "first 500 pictures. ± is the standard deviation over seeds. The ending -turns stands for "
+        "a latent for the quarter turns. The axis of the ink moments is known only up to half a "
         "turn, and is scored accordingly.",
         rows,
         [],

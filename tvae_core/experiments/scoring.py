@@ -207,7 +207,7 @@ def axes(images: Images, reference: Images) -> Float[Tensor, "N 2 3"]:
     It sees binary pixels, as the models do. A mean axis says nothing where the reference images lie
     in all directions.
     """
-    seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)  # as a model does
+    seen, others = data.binarize_fixed(images), data.binarize_fixed(reference)
     twice = torch.deg2rad(2 * poses.moments(others)["degrees"])  # an axis has no direction
     zero = scores.mean_angle(twice) / 2
     back = torch.tensor([[zero.cos(), -zero.sin()], [zero.sin(), zero.cos()]])

@@ -192,8 +192,8 @@ def test_an_unknown_task_is_an_error_that_names_a_known_one(capsys):
 
 @pytest.mark.parametrize("name", ["x", "scores-digits-plain-0", None])
 def test_a_model_whose_weights_do_not_ship_is_an_error_that_names_those_that_do(name):
-    ships = f"{where.SHIPPED_MODEL!r} or {where.TURNING_MODEL!r}"
-    with pytest.raises(ValueError, match=f"{name!r} ships no weights; load {ships}"):
+    ships = ", ".join(where.WITH_WEIGHTS)
+    with pytest.raises(ValueError, match=f"{name!r} ships no weights; load one of {ships}"):
         where.load(name)
 
 

@@ -177,7 +177,9 @@ def _modes() -> dict[str, Task]:
 
 
 SHIPPED_MODEL = "scores-digits-affine-straight-0"
+ANGLE_MODEL = "scores-digits-similarity-straight-0"
 TURNING_MODEL = "turns-similarity-straight-turns-0"
+WITH_WEIGHTS = (SHIPPED_MODEL, ANGLE_MODEL, TURNING_MODEL)  # the models that chapter 12 looks at
 MODES = "modes-0"
 GROUPS: dict[str, dict[str, Task]] = {
     "scores": _scores(),
@@ -279,8 +281,8 @@ def build(task: Task) -> VAE:
 
 def load(name: str = SHIPPED_MODEL) -> VAE:
     """The trained model of a task whose weights ship."""
-    if name not in (SHIPPED_MODEL, TURNING_MODEL):
-        raise ValueError(f"{name!r} ships no weights; load {SHIPPED_MODEL!r} or {TURNING_MODEL!r}")
+    if name not in WITH_WEIGHTS:
+        raise ValueError(f"{name!r} ships no weights; load one of {', '.join(WITH_WEIGHTS)}")
     model, weights = build(TASKS[name]), load_file(FOLDER / f"{name}.safetensors")
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     return model.to(pick_device()).eval()
@@ -395,8 +397,7 @@ def complete(name: str, folder: Path) -> dict[str, Any]:
         if kept != settings:
             raise ValueError(f"{path} was made with other settings; delete it")
         return record
-    ships = name in (SHIPPED_MODEL, TURNING_MODEL)  # the models that chapter 12 looks at
-    weights = folder / f"{name}.safetensors" if ships else None
+    weights = folder / f"{name}.safetensors" if name in WITH_WEIGHTS else None
     measured = run(task, weights)
     record = {
         "name": name,

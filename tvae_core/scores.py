@@ -91,11 +91,11 @@ def moves(
     scores = {}
     for unit in poses.UNITS:
         found, expected = inferred[unit], truth[unit]
-        off, correlation = found - expected, _correlation
+        off = found - expected
         if unit == "degrees":
-            off, correlation = short_way(off, period), _circular_correlation
-            found, expected = (torch.deg2rad(a * 360 / period) for a in (found, expected))
-        scores[unit] = MoveScore(correlation(found, expected), off.abs().median().item())
+            off = short_way(off, period)
+            found, expected = _sines(*(torch.deg2rad(a * 360 / period) for a in (found, expected)))
+        scores[unit] = MoveScore(_correlation(found, expected), off.abs().median().item())
     return scores
 
 
@@ -171,16 +171,15 @@ def _correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> float:
     return (a @ b / norm).item() if norm > 1e-9 * len(a) else float("nan")
 
 
-def _circular_correlation(found: Float[Tensor, "N"], true: Float[Tensor, "N"]) -> float:
-    """Of angles in radians, Jammalamadaka & SenGupta 2001, equation 8.2.2.
+def _sines(found: Float[Tensor, "N"], true: Float[Tensor, "N"]) -> tuple[Tensor, Tensor]:
+    """Of angles in radians, off their mean direction.
 
-    If the true ones lie all around the circle (Rayleigh's test, at a level of 0.001), the direction
-    of their mean is chance. Then it is taken off both, because a move of 0 is the same for both.
+    If the true ones lie all around the circle (Rayleigh's test, at a level of 0.001), their mean
+    direction is chance. Then it is taken off both, because a move of 0 is the same for both.
     """
-    uniform = len(true) * torch.polar(torch.ones_like(true), true).mean().abs() ** 2 < 6.9
     zero = mean_angle(true)
-    own = zero if uniform else mean_angle(found)
-    return _correlation((found - own).sin(), (true - zero).sin())
+    uniform = len(true) * (true - zero).cos().mean() ** 2 < 6.9
+    return (found - (zero if uniform else mean_angle(found))).sin(), (true - zero).sin()
 
 
 @torch.no_grad()

@@ -328,3 +328,20 @@ def test_the_stage_keeps_its_scale_when_a_grid_that_fits_is_let_go():
         before, after = on_page(model, "pose", act, 5, binary, given=[far])
         assert before == extent
         assert (after == extent) == kept
+
+
+def test_a_plain_model_has_no_u_to_speak_of():
+    model, _, binary = shipped("plain-vae")
+    act = """
+      const seen = [];
+      for (const change of [() => {}, () => scene.setZ(scene.z.map((z) => -z))]) {
+        change();
+        await settle();
+        seen.push(marks("p", "said", "textContent")[0][0]);
+      }
+      return seen;
+    """
+    first, then = on_page(model, "encode", act, digit=5, binarized=binary)
+    assert first.startswith("z is what the encoder found.")
+    assert then.startswith("You changed z: ")
+    assert not re.search(r"\bu\b|grid", first + then)

@@ -337,23 +337,6 @@ def test_a_line_says_what_the_last_moves_have_done(view):
             assert f"z: {redrawn} of 784 pixels of the canonical image changed" in said
 
 
-def test_a_plain_model_has_no_u_to_speak_of():
-    model, _, binary = shipped("plain-vae")
-    act = """
-      const seen = [];
-      for (const change of [() => {}, () => scene.setZ(scene.z.map((z) => -z))]) {
-        change();
-        await settle();
-        seen.push(marks("p", "said", "textContent")[0][0]);
-      }
-      return seen;
-    """
-    first, then = on_page(model, "encode", act, digit=5, binarized=binary)
-    assert first.startswith("z is what the encoder found.")
-    assert then.startswith("You changed z: ")
-    assert not re.search(r"\bu\b|grid", first + then)
-
-
 def test_the_plot_of_lengths_is_that_of_the_priors_draws():
     """The curve is the density of |u|, and the mark stands where this u is."""
     model, _, binary = shipped("affine-iwae5")

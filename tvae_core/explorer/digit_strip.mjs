@@ -5,8 +5,10 @@ const COLUMNS = 10; // as in style.mjs
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS };
 
 /**
- * One button per digit. The strip is one stop for the Tab key; arrow keys go from digit to digit. `act` receives the index of the chosen one; `isChosen(index)` says which
- * buttons are pressed, and is asked again after a change of one of the scene's `topics`.
+ * One button per digit. The strip is one stop for the Tab key; arrow keys go from digit to digit.
+ *
+ * `act` receives the index of the chosen one; `isChosen(index)` says which buttons are pressed, and
+ * is asked again after a change of one of the scene's `topics`.
  */
 export function digitStrip(scene, act, isChosen, topics) {
   const { images, labels } = scene.digits;

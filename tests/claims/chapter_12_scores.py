@@ -178,6 +178,30 @@ def half(page: Page) -> None:
         off_by("moves", "digits", "similarity") < off_by("moves", "digits", "affine") - 3,
         *(round(off_by("moves", "glyphs", m)) == 4 for m in ("similarity-straight", MODEL)),
     )
+    rows = page.printed(
+        r"\n +(?=\d +[-\d.]+ \+- [\d.]+ +[-\d.]+ \+- [\d.]+ +[-\d.]+\n)# # \+- # # \+- # #"
+    )
+    pictures = [rows[i : i + 6] for i in range(0, len(rows), 6)]
+    (of_similarity,) = page.printed("of each degree of a move the similarity map reports #")
+    page.says(
+        "Seven of the eight turns are now right to within three degrees. (Picture 7 is turned the wrong way by both models.) "
+        "Of each degree of a move the similarity map reports three quarters, the affine map about half.",
+        len(pictures) == 8,
+        [abs(found - true) < 3.05 for *_, found, _, true in pictures] == [True] * 7 + [False],
+        max(pictures[7][1], pictures[7][3]) * pictures[7][5] < 0,
+        abs(of_similarity - 0.75) < 0.02,
+        abs(share - 0.5) < 0.05,
+    )
+    (six, of_affine, _), (two, of_other, typical) = (
+        page.printed(rf"{words} +multiply by #; # of the other half lie within. Typically: \+- #")
+        for words in ("affine", "similarity")
+    )
+    page.says(
+        "The deviation of the affine model has to be multiplied by six, that of the similarity map by two. Then two thirds of the other half lie within one of it, about as they should. "
+        r"So one call to `poses.table` with the similarity map says how far such a digit is turned, and, multiplied by two, typically to $\pm 7$ degrees.",
+        (round(six), round(two), typical) == (6, 2, 7),
+        all(abs(inside - 0.66) < 0.03 for inside in (of_affine, of_other)),
+    )
     sure = page.printed(r"turned by up to # degrees, the model is sure to \+- # degrees")
     page.says("Does the model at least know that it is lost?", abs(sure[1] - sure[3]) < 0.5)
     (within,) = page.printed("finds to within two standard deviations: #")

@@ -132,9 +132,9 @@ def turned(page: Page) -> None:
         "k=2 if isinstance(model, QuarterTurns) else 5" in inspect.getsource(where.train),
     )
     page.says(
-        f"It is not always right: of the moves above {100 * right:.0f} percent are within 20 degrees, {100 * half:.0f} percent are off by about half a turn, and none by a quarter turn. "
+        "It is not always right: of the moves above about nine in ten are within 20 degrees, nearly one in ten is off by about half a turn, and none by a quarter turn. "
         + "So it can tell a digit that lies from one that stands, and not always which way up it stands.",
-        quarter < 0.005,
+        (right, half, quarter) == (0.9, 0.1, 0),
     )
     page.says(
         "Without $r$ we have {:.0f} percent, with it {:.0f}.".format(

@@ -88,12 +88,13 @@ def look(browser: Browser) -> Callable[..., Look]:
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """`open_page(root, name, phone=False)` opens a live page.
 
-    After the test, no page may have had any trouble.
+    Other options, such as `color_scheme`, are those of Playwright's `new_context`. After the test,
+    no page may have had any trouble.
     """
     opened: list[tuple[BrowserContext, Trouble]] = []
 
-    def open_page(root: str, name: str, phone: bool = False) -> Page:
-        context = browser.new_context(**(PHONE if phone else DESKTOP))
+    def open_page(root: str, name: str, phone: bool = False, **options: Any) -> Page:
+        context = browser.new_context(**(PHONE if phone else DESKTOP), **options)
         page, trouble = new_page(context, root)
         opened.append((context, trouble))
         page.goto(f"{root}{name}.html")

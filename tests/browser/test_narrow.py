@@ -9,17 +9,14 @@ from PIL import Image
 from playwright.sync_api import Locator, Page
 from pypdf import PdfReader
 from test_reading import CHAPTER
-from visits import DESKTOP, PHONE, SETTLE, Trouble, new_page
+from visits import PHONE
 
 # On paper.
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_printed_page_is_dark_on_white_and_code_is_whole(browser, http_root, theme):
-    context = browser.new_context(**DESKTOP, color_scheme=theme)
-    page, trouble = new_page(context, http_root)
-    page.goto(f"{http_root}{CHAPTER['05']}.html")
-    page.evaluate(SETTLE)
+def test_a_printed_page_is_dark_on_white_and_code_is_whole(open_page, http_root, theme):
+    page = open_page(http_root, CHAPTER["05"], color_scheme=theme)
     page.emulate_media(media="print")
     bright = """all => all.filter(e => e.checkVisibility()).map(e => {
         const [r, g, b] = getComputedStyle(e).color.match(/[\\d.]+/g).map(Number);
@@ -34,8 +31,6 @@ def test_a_printed_page_is_dark_on_white_and_code_is_whole(browser, http_root, t
     assert page.locator(under).evaluate_all(dark) == []
     cut = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
     assert page.locator(".bd-article pre").evaluate_all(cut) == 0
-    assert trouble == Trouble()
-    context.close()
 
 
 def printed(page: Page) -> list[str]:
@@ -89,11 +84,8 @@ def shade_at_the_right(page: Page, table: Locator, scrolled: bool) -> float:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_table_that_goes_on_beyond_the_edge_of_a_phone_shows_it(browser, http_root, theme):
-    context = browser.new_context(**PHONE, color_scheme=theme)
-    page, trouble = new_page(context, http_root)
-    page.goto(f"{http_root}book/results.html")
-    page.evaluate(SETTLE)
+def test_a_table_that_goes_on_beyond_the_edge_of_a_phone_shows_it(open_page, http_root, theme):
+    page = open_page(http_root, "book/results", phone=True, color_scheme=theme)
     wide = page.locator("#tab-where")
     assert shade_at_the_right(page, wide, scrolled=False) > 20
     assert shade_at_the_right(page, wide, scrolled=True) < 5
@@ -101,8 +93,6 @@ def test_a_table_that_goes_on_beyond_the_edge_of_a_phone_shows_it(browser, http_
     fits = page.locator("table")
     assert fits.locator("xpath=..").evaluate("e => e.scrollWidth === e.clientWidth")
     assert shade_at_the_right(page, fits, scrolled=False) < 5
-    assert trouble == Trouble()
-    context.close()
 
 
 @pytest.mark.parametrize("phone", [False, True])

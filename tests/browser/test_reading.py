@@ -489,12 +489,9 @@ def test_a_search_quotes_what_the_page_says(open_page, http_root):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
+def test_questions_can_be_read_in_either_theme(open_page, http_root, theme):
     """The ground is that of the nearest element around a question that has one."""
-    context = browser.new_context(**DESKTOP, color_scheme=theme)
-    page, trouble = new_page(context, http_root)
-    page.goto(f"{http_root}{CHAPTER['05']}.html")
-    page.evaluate(SETTLE)
+    page = open_page(http_root, CHAPTER["05"], color_scheme=theme)
     colours = """e => {
         const parts = colour => colour.match(/[\\d.]+/g).map(Number);
         const ground = element => parts(getComputedStyle(element).backgroundColor);
@@ -505,5 +502,3 @@ def test_questions_can_be_read_in_either_theme(browser, http_root, theme):
     }"""
     text, ground = page.locator(".tvae-question p").first.evaluate(colours)
     assert contrast(*("#" + "".join(f"{v:02x}" for v in c) for c in (text, ground))) > 7
-    assert trouble == Trouble()
-    context.close()

@@ -139,9 +139,10 @@ def _run(chosen: argparse.Namespace) -> None:
     kept = load_model(chosen.model) if chosen.model else None
     if kept is not None:
         _check_options(chosen, kept)
+    parser = _parser()
     for name in OF_TRAINING:
         if getattr(chosen, name) is None:
-            setattr(chosen, name, _parser().get_default(name))
+            setattr(chosen, name, parser.get_default(name))
     prepared = _prepared(chosen, kept)
     found = _read(chosen, kept, prepared)
     print(found.summary())
